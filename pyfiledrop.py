@@ -1,0 +1,2489 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#     "bottle>=0.13.4",
+#     "multipart>=2.0.1",
+#     "paste>=3.10.1",
+#     "werkzeug>=3.1.3",
+# ]
+# ///
+"""pyfiledrop: drop files of any size on this machine through a web page, and fetch them back through links.
+
+    python pyfiledrop.py            take files in; see --help for the options
+    python pyfiledrop.py -a         and give them back to whoever has the link
+
+HTTP
+
+    GET    /                        the page
+    POST   /upload                  one Dropzone chunk, or without dzuuid the files of a plain form (curl -F file=@x)
+    PUT    /upload/<name>           one file as the body (curl -T x)
+    GET    /uploads                 what this browser has dropped, newest first
+    DELETE /uploads                 forget the finished ones (the files stay)
+    GET    /uploads/<uuid>          one upload, and which of its chunks are in
+    DELETE /uploads/<uuid>          remove one's own file or unfinished upload
+    GET    /download/<uuid>         the file, when started with --allow-downloads; one byte range; HEAD too
+    GET    /favicon.ico, /dropzone.js, /dropzone.css
+
+On disk
+
+    storage/<uuid>_<name>           a finished file, whole from the moment it has this name
+    storage/.pyfiledrop.sqlite3     the record of all uploads; locked by the one server that owns the folder
+    chunks/<uuid>/data              an unfinished upload, each chunk at its place
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import dataclasses
+import email.utils
+import errno
+import functools
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import sqlite3
+import ssl
+import stat
+import struct
+import sys
+import threading
+import time
+import unicodedata
+import uuid as uuidlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from socketserver import TCPServer
+from typing import Any, BinaryIO
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+import bottle
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+from paste import httpserver
+from werkzeug.http import is_resource_modified, parse_etags, parse_range_header
+from werkzeug.utils import secure_filename
+
+try:  # only where the system has it; elsewhere pipes keep the size they are born with
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+__version__ = "1.0.0"
+
+log = logging.getLogger("pyfiledrop")
+
+# ======================================================================================================================
+# Settings
+# ======================================================================================================================
+
+KIB, MIB = 1 << 10, 1 << 20
+
+DROPZONE_VERSION = "6.3.5"
+DROPZONE_CDN = "https://cdnjs.cloudflare.com/ajax/libs/dropzone"
+#: route -> (file beside the script, what its bytes must hash to: https://www.w3.org/TR/SRI/)
+DROPZONE_FILES = {
+    "dropzone.js": ("dropzone-min.js", "sha384-wHTterC8uaPhGVKg8kmSlqcmI8CCFkOI+Mn51O3udobTBX0vQLs6a18vJqh0AnW3"),
+    "dropzone.css": ("dropzone.css", "sha384-asD8pW//1IYJd67ZZn/Eyo31U/YtixrhsNyn90jnZTEIgTpYfE2mkwGYVWHwg2vD"),
+}
+
+# What one request may ask for. Each limit is far above what a browser sends and far below what would hurt.
+MAX_REQUEST_LINE_BYTES = 8 * KIB
+MAX_HEADERS_BYTES = 32 * KIB
+MAX_HEADERS = 100
+MAX_COOKIE_BYTES = 8 * KIB
+MAX_CHUNKS = 100_000  # of one upload: what the record of it costs stays in the megabytes
+MAX_PARTS = 64  # of one form: files and fields together
+MAX_FIELDS = 16  # Dropzone sends six
+MAX_FIELD_BYTES = 1 * KIB
+MAX_PART_HEAD_BYTES = 16 * KIB
+MAX_NAME_CHARS = 1024
+FORM_OVERHEAD_BYTES = 64 * KIB  # what a form may add to its file
+
+# How long a client may take. A transfer is never ended for lasting long, only for standing still.
+HEAD_SECONDS = 10
+KEEP_ALIVE_SECONDS = 15
+IDLE_SECONDS = 60
+MIN_BYTES_PER_SECOND = 512  # over IDLE_SECONDS; a modem of 1990 sends ten times that
+LINGER_SECONDS = 5
+LINGER_BYTES = 64 * MIB
+STOP_SECONDS = 10
+MAX_CONNECTIONS = 1024
+MAX_CONNECTIONS_PER_ADDRESS = 512
+
+# How bytes are moved.
+BLOCK_BYTES = 64 * KIB
+PIPE_BYTES = 1 * MIB  # the most an ordinary user may ask of Linux
+SPLICE_FROM_BYTES = 64 * KIB  # below this two system calls more cost more than a copy saves
+HOUSEKEEPING_SECONDS = 1.0
+AGEING_SECONDS = 60.0
+RESCAN_SECONDS = 5.0
+TAKEOVER_SECONDS = 60.0
+
+#: Where things lie that the user may put beside the program: the folder of the script, or of the exe.
+HOME = Path(sys.executable if getattr(sys, "frozen", False) else __file__).resolve().parent
+
+
+def option(*flags: str, default: Any, help: str, **how: Any) -> Any:
+    """A field of Settings together with its command-line option (`how` goes to argparse as it is)."""
+    return dataclasses.field(default=default, metadata={"flags": flags, "how": {"help": help, **how}})
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """A reader of decimal option values from low to high."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,15}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _cdn(text: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.\-:\[\]]+(/[A-Za-z0-9._~@\-]+)*/?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an http or https address of a folder")
+    return text.rstrip("/")
+
+
+def _version(text: str) -> str:
+    if not re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+(-[A-Za-z0-9.]+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a version like {DROPZONE_VERSION}")
+    return text
+
+
+def _folder(text: str) -> Path:
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("a folder is needed")
+    return Path(os.path.abspath(text))
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What was asked for on the command line; names, meanings and defaults are a promise."""
+
+    port: int = option(
+        "-p", "--port", default=16273, type=integer(0, 65535), metavar="N", help="port to listen on; 0: any free one"
+    )
+    host: str = option("--host", default="0.0.0.0", metavar="ADDRESS", help="address to listen on")
+    storage: Path = option(
+        "-s", "--storage", default=HOME / "storage", type=_folder, metavar="DIR",
+        help="folder for finished files (default: storage beside the script)",
+    )  # fmt: skip
+    chunks: Path = option(
+        "-c", "--chunks", default=HOME / "chunks", type=_folder, metavar="DIR",
+        help="folder for unfinished uploads, best on the same disk (default: chunks beside the script)",
+    )  # fmt: skip
+    max_size: int = option(
+        "--max-size", default=100_000, type=integer(1, 1_000_000_000), metavar="MB",
+        help="largest file to take, in MB of 1,048,576 bytes",
+    )  # fmt: skip
+    max_total: int | None = option(
+        "--max-total", default=None, type=integer(1, 1_000_000_000), metavar="MB",
+        help="most that all files together may take, in MB (default: no limit but the disk)",
+    )  # fmt: skip
+    timeout: int = option(
+        "--timeout", default=120_000, type=integer(1000, 86_400_000), metavar="MS",
+        help="time the page gives one chunk before it sends it again, in ms",
+    )  # fmt: skip
+    chunk_size: int | None = option(
+        "--chunk-size", default=None, type=integer(KIB, 1 << 40), metavar="BYTES",
+        help="size of a chunk, in bytes (default: 8 MiB, more for files over 16 GB)",
+    )  # fmt: skip
+    parallel_chunks: int = option(
+        "--parallel-chunks", default=4, type=integer(1, 64), metavar="N", help="chunks the page sends at a time"
+    )
+    disable_parallel_chunks: bool = option(
+        "--disable-parallel-chunks", default=False, action="store_true", help="send one chunk after the other"
+    )
+    disable_force_chunking: bool = option(
+        "--disable-force-chunking", default=False, action="store_true",
+        help="send a file that fits one chunk as a plain form",
+    )  # fmt: skip
+    allow_downloads: bool = option(
+        "-a", "--allow-downloads", default=False, action="store_true", help="give files back to whoever has their link"
+    )
+    stale_hours: int = option(
+        "--stale-hours", default=24, type=integer(1, 1_000_000), metavar="H",
+        help="remove an unfinished upload after so many hours in which nothing came",
+    )  # fmt: skip
+    no_fsync: bool = option(
+        "--no-fsync", default=False, action="store_true",
+        help="do not wait for the disk: faster on some disks, but a power cut may cost finished files",
+    )  # fmt: skip
+    dz_cdn: str | None = option(
+        "--dz-cdn", default=None, type=_cdn, metavar="URL",
+        help=f"load Dropzone from this cdnjs-like address (default: the local copy, else {DROPZONE_CDN})",
+    )  # fmt: skip
+    dz_version: str = option(
+        "--dz-version", default=DROPZONE_VERSION, type=_version, metavar="X", help="version of Dropzone on the CDN"
+    )
+
+    @classmethod
+    def parse(cls, argv: list[str] | None = None) -> Settings:
+        """The settings argv asks for. Exits with status 2 and one sentence on stderr when it asks nonsense."""
+        return cls(**vars(make_parser().parse_args(argv)))
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes of the largest file."""
+        return self.max_size * MIB
+
+    @property
+    def max_total_bytes(self) -> int | None:
+        """Bytes that all files together may take."""
+        return None if self.max_total is None else self.max_total * MIB
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        self.exit(2, f"pyfiledrop: {message}\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line, made from the fields of Settings."""
+    parser = _Parser(prog="pyfiledrop", description="Drop files of any size on this machine through a web page.")
+    parser.add_argument("--version", action="version", version=f"pyfiledrop {__version__}")
+    for field in dataclasses.fields(Settings):
+        how = dict(field.metadata["how"])
+        if field.default not in (None, False) and "(default" not in how["help"]:
+            how["help"] += " (default: %(default)s)"
+        parser.add_argument(*field.metadata["flags"], dest=field.name, default=field.default, **how)
+    return parser
+
+
+# ======================================================================================================================
+# Errors: each has its status and one sentence; nothing else decides a status
+# ======================================================================================================================
+
+
+class DropError(Exception):
+    """A request that cannot be met. The sentence is shown to people, so it never quotes what a client sent."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    sentence = "Something went wrong on the server. Try again; if it stays, look into the server's log."
+    headers: Mapping[str, str] = {}
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(sentence or self.sentence)
+
+
+class BadRequest(DropError):
+    status = HTTPStatus.BAD_REQUEST
+    sentence = "This request is malformed."
+
+
+class CutOff(BadRequest):
+    """The client went away, or said less than it had announced."""
+
+    sentence = "The request ended before its announced length."
+
+
+class Forbidden(DropError):
+    status = HTTPStatus.FORBIDDEN
+    sentence = "This is not allowed here."
+
+
+class NotFound(DropError):
+    status = HTTPStatus.NOT_FOUND
+    sentence = "There is nothing here under this address."
+
+
+class TooSlow(DropError):
+    status = HTTPStatus.REQUEST_TIMEOUT
+    sentence = "The request came too slowly. Send it again."
+
+
+class Conflict(DropError):
+    status = HTTPStatus.CONFLICT
+    sentence = "This differs from the upload's first chunk. Start the upload anew."
+
+
+class LengthRequired(DropError):
+    status = HTTPStatus.LENGTH_REQUIRED
+    sentence = "The request must say its length in Content-Length."
+
+
+class TooLarge(DropError):
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    sentence = "This is larger than the server accepts."
+
+
+class UriTooLong(DropError):
+    status = HTTPStatus.REQUEST_URI_TOO_LONG
+    sentence = "The address is too long."
+
+
+class BadRange(DropError):
+    """RFC 9110, 15.5.17: the answer names the file's size."""
+
+    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+    sentence = "The file has no such range."
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.headers = {"Content-Range": f"bytes */{size}"}
+
+
+class PreconditionFailed(DropError):
+    status = HTTPStatus.PRECONDITION_FAILED
+    sentence = "The file has changed since."
+
+
+class ExpectationFailed(DropError):
+    status = HTTPStatus.EXPECTATION_FAILED
+    sentence = "Of all expectations the server knows only 100-continue."
+
+
+class HeadersTooLarge(DropError):
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    sentence = "The request's headers are too large. Removing this site's cookies may help."
+
+
+class Unavailable(DropError):
+    """Worth trying again soon."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    sentence = "The server is busy. Try again in a moment."
+    headers = {"Retry-After": "2"}
+
+
+class DiskFault(DropError):
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    sentence = "The server's disk reported an error. Nothing that was acknowledged is lost; try again."
+
+
+class NoSpace(DropError):
+    """RFC 4918, 11.5."""
+
+    status = HTTPStatus.INSUFFICIENT_STORAGE
+    sentence = "The server's disk is full. The upload goes on once there is space."
+    headers = {"Retry-After": "30"}
+
+
+class StartError(Exception):
+    """Why the server cannot start: one sentence for stderr."""
+
+
+# ======================================================================================================================
+# Decisions: pure functions; no disk, no clock, no Bottle
+# ======================================================================================================================
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """One chunk as its form fields describe it. Sizes and offsets are bytes."""
+
+    uuid: str
+    index: int
+    count: int
+    chunk_size: int
+    file_size: int
+    modified: int | None = None  # the file's own time in the browser, ms since 1970
+
+    @property
+    def offset(self) -> int:
+        """Where in the file the chunk begins."""
+        return self.index * self.chunk_size
+
+    @property
+    def length(self) -> int:
+        """Bytes the chunk must have; only the last one may be shorter than chunk_size."""
+        return min(self.chunk_size, self.file_size - self.offset)
+
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_DIGITS = re.compile(r"0|[1-9][0-9]{0,14}", re.ASCII)
+
+
+def parse_uuid(text: str) -> str:
+    """The canonical form (RFC 9562, 4) in lower case. Raises BadRequest for anything else."""
+    if not _UUID.fullmatch(text):
+        raise BadRequest("The upload's UUID is malformed.")
+    return text.lower()
+
+
+def parse_number(text: str) -> int:
+    """A plain decimal number of at most 15 digits. Raises BadRequest for signs, spaces, underscores and the like."""
+    if not _DIGITS.fullmatch(text):
+        raise BadRequest("A number of the upload is malformed.")
+    return int(text)
+
+
+def parse_chunk(fields: Mapping[str, str], max_bytes: int) -> Chunk:
+    """Dropzone's chunk fields (its option `params`), checked against each other.
+
+    max_bytes is the size limit of a file. Raises BadRequest for fields that are missing, malformed or contradict
+    each other, TooLarge for a file over the limit or cut into too many chunks.
+    """
+    try:
+        size = parse_number(fields["dztotalfilesize"])
+        chunk = Chunk(
+            uuid=parse_uuid(fields["dzuuid"]),
+            index=parse_number(fields["dzchunkindex"]),
+            count=parse_number(fields["dztotalchunkcount"]),
+            chunk_size=parse_number(fields["dzchunksize"]),
+            file_size=size,
+            modified=parse_number(fields["modified"]) if "modified" in fields else None,
+        )
+        offset = parse_number(fields["dzchunkbyteoffset"])
+    except KeyError:
+        raise BadRequest("A field of the chunk is missing.") from None
+    check_size(size, max_bytes)
+    if chunk.count > MAX_CHUNKS:
+        raise TooLarge(f"The upload has more than {MAX_CHUNKS} chunks. Use larger ones.")
+    if chunk.chunk_size < 1 or chunk.count != max(1, -(-size // chunk.chunk_size)):
+        raise BadRequest("The number of chunks does not fit the file's size.")
+    if chunk.index >= chunk.count or offset != chunk.offset:
+        raise BadRequest("The chunk's number does not fit its place in the file.")
+    return chunk
+
+
+def check_size(size: int, max_bytes: int) -> None:
+    """Raises TooLarge when a file of size bytes is over the limit."""
+    if size > max_bytes:
+        raise TooLarge(f"This file is larger than the limit of {human_size(max_bytes)}.")
+
+
+def human_size(size: int) -> str:
+    """Bytes for people: `1.5 GB`, a unit being 1,024 of the one below, as --max-size and Dropzone count."""
+    value, units = float(max(size, 0)), ["bytes", "KB", "MB", "GB", "TB", "PB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:.0f} {units[0]}" if units[0] == "bytes" else f"{value:.1f} {units[0]}"
+
+
+#: Characters that let a name lie about itself: overrides and isolates of the writing direction (UAX #9), and marks
+#: that cannot be seen. The joiners U+200C and U+200D stay, scripts and emoji need them.
+_DECEIVING = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+_FORBIDDEN = re.compile(r'[<>:"|?*]')  # on Windows; a colon there opens another stream of the same file
+_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])( *\.|$)", re.IGNORECASE)
+_PREFIX_BYTES = 37  # "<uuid>_"
+_MAX_SUFFIX_BYTES = 32
+
+
+def clean_name(name: str) -> str:
+    """A file name as it is shown and given back: as sent, in NFC, without what could deceive or break a line."""
+    kept = (c for c in name if c not in _DECEIVING and unicodedata.category(c) not in ("Cc", "Cs"))
+    return unicodedata.normalize("NFC", "".join(kept))[:MAX_NAME_CHARS]
+
+
+def last_component(name: str) -> str:
+    """What stands behind the last slash or backslash."""
+    return re.split(r"[/\\]", name)[-1]
+
+
+def safe_name(name: str) -> str:
+    """A file name that every file system takes, with the UUID before it: harmless, never empty, suffix kept.
+
+    At most 218 bytes of UTF-8, so that `<uuid>_<name>` fits into the 255 that most file systems allow.
+    """
+    safe = _FORBIDDEN.sub("_", last_component(clean_name(name))).rstrip(". ").lstrip(" ")
+    if safe.startswith("."):
+        safe = "_" + safe
+    if _RESERVED.match(safe):
+        safe = "_" + safe
+    stem, dot, suffix = safe.rpartition(".")
+    if not stem or len(suffix.encode()) > _MAX_SUFFIX_BYTES:
+        stem, dot, suffix = safe, "", ""
+    room = 255 - _PREFIX_BYTES - len((dot + suffix).encode())
+    stem = stem.encode()[:room].decode(errors="ignore")
+    return (stem.rstrip(". ") + dot + suffix) or "file"
+
+
+def content_disposition(name: str) -> str:
+    """The header for a download under the name it was sent with (RFC 6266; filename* as in RFC 8187).
+
+    Only the last component of a path: whoever saves the file must not be led into another folder.
+    """
+    name = last_component(clean_name(name)) or "file"
+    if re.fullmatch(r'[ !#$&\'()+,\-.0-9;=@A-Z\[\]^_`a-z{}~]+', name):
+        return f'attachment; filename="{name}"'
+    fallback = secure_filename(name) or "file"
+    return f"attachment; filename=\"{fallback}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """Bytes of a file: from offset, count of them; partial if that is not the whole."""
+
+    offset: int
+    count: int
+    partial: bool = False
+
+
+def choose_range(header: str | None, size: int) -> Span:
+    """What a Range header (RFC 9110, 14.2) asks of a file of size bytes.
+
+    One range is given; several, or a header that makes no sense, get the whole, as the RFC allows.
+    Raises BadRange when the range lies beyond the end.
+    """
+    wanted = parse_range_header(header) if header else None
+    if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
+        return Span(0, size)
+    span = wanted.range_for_length(size)
+    if span is None:
+        raise BadRange(size)
+    return Span(span[0], span[1] - span[0], partial=True)
+
+
+def chunk_ranges(indexes: Iterable[int]) -> list[list[int]]:
+    """Rising numbers as inclusive ranges: 0 1 2 5 -> [[0, 2], [5, 5]]."""
+    ranges: list[list[int]] = []
+    for index in indexes:
+        if ranges and ranges[-1][1] == index - 1:
+            ranges[-1][1] = index
+        else:
+            ranges.append([index, index])
+    return ranges
+
+
+def is_same_site(headers: Mapping[str, str]) -> bool:
+    """Whether a request that changes something comes from our own page, or from no page at all (curl).
+
+    Browsers say so in Sec-Fetch-Site; over plain http, where they do not, Origin must be our Host.
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """The head of a request (RFC 9112, 3 and 5): everything before its body. Header names are in lower case."""
+
+    method: str
+    target: str
+    path: str  # decoded, in the Latin-1 disguise that WSGI wants (PEP 3333)
+    query: str
+    version: str
+    headers: dict[str, str]
+
+    @property
+    def length(self) -> int:
+        """Bytes of the body."""
+        return int(self.headers.get("content-length", 0))
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the client would send another request on the same connection."""
+        tokens = {token.strip().lower() for token in self.headers.get("connection", "").split(",")}
+        return self.version == "HTTP/1.1" and "close" not in tokens
+
+
+_REQUEST_LINE = re.compile(rb"([A-Z]{1,20}) ([!-~]+) (HTTP/1\.[01])")
+_HEADER_LINE = re.compile(rb"([!#$%&'*+\-.^`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
+_ONCE = frozenset({"host", "content-length", "content-type", "origin", "sec-fetch-site", "range"})
+
+
+def parse_head(data: bytes) -> Head:
+    """The head of a request, without the empty line that ends it.
+
+    Stricter than the RFC asks, because what is read in two ways is how requests are smuggled: no folded lines, no
+    space before a colon, no underscore in a name (WSGI cannot tell it from a hyphen), exactly one Host, at most one
+    Content-Length of digits only, no Transfer-Encoding. Raises a DropError; the connection cannot go on after it.
+    """
+    line, *lines = data.split(b"\r\n")
+    if len(line) > MAX_REQUEST_LINE_BYTES:
+        raise UriTooLong
+    if len(data) - len(line) > MAX_HEADERS_BYTES or len(lines) > MAX_HEADERS:
+        raise HeadersTooLarge
+    match = _REQUEST_LINE.fullmatch(line)
+    if not match:
+        raise BadRequest("The request line is malformed.")
+    method, target, version = (part.decode("ascii") for part in match.groups())
+    headers: dict[str, str] = {}
+    for text in lines:
+        header = _HEADER_LINE.fullmatch(text)
+        if not header:
+            raise BadRequest("A header of the request is malformed.")
+        name, value = header[1].decode("ascii").lower(), header[2].decode("latin-1")
+        if name in headers:
+            if name in _ONCE:
+                raise BadRequest("A header of the request stands twice.")
+            value = headers[name] + ("; " if name == "cookie" else ", ") + value
+        headers[name] = value
+    if "host" not in headers and version == "HTTP/1.1":
+        raise BadRequest("The request names no host.")
+    if "transfer-encoding" in headers:
+        raise LengthRequired
+    if "content-length" in headers:
+        parse_number(headers["content-length"])
+    elif method in ("POST", "PUT"):
+        raise LengthRequired
+    if len(headers.get("cookie", "")) > MAX_COOKIE_BYTES:
+        raise HeadersTooLarge
+    if headers.get("expect", "100-continue").lower() != "100-continue":
+        raise ExpectationFailed
+    path, _, query = target.partition("?")
+    if not path.startswith("/"):  # a proxy's form, RFC 9112, 3.2.2
+        parts = urlsplit(path)
+        if parts.scheme not in ("http", "https"):
+            raise BadRequest("The request's address is malformed.")
+        path = parts.path or "/"
+    decoded = unquote_to_bytes(path)
+    if b"\0" in decoded:
+        raise BadRequest("The request's address is malformed.")
+    return Head(method, target, decoded.decode("latin-1"), query, version, headers)
+
+
+# ======================================================================================================================
+# Store: all disk and database access, all locks
+# ======================================================================================================================
+
+
+@dataclasses.dataclass(frozen=True)
+class Upload:
+    """One upload as it is recorded, finished or not."""
+
+    id: int
+    uuid: str
+    name: str  # as it is shown
+    size: int  # bytes
+    chunk_size: int  # bytes
+    chunk_count: int
+    modified: int | None  # ms since 1970, the file's own time in the browser
+    owner: str | None  # the drop; None: whoever knows the UUID
+    created: float  # s since 1970
+    merged: int  # chunks that are in
+    stored: str | None  # the file's name in storage, once it is whole
+
+    @property
+    def path_name(self) -> str:
+        """The name that the file gets, or has, in storage."""
+        return self.stored or f"{self.uuid}_{safe_name(self.name)}"
+
+
+_COLUMNS = ", ".join(field.name for field in dataclasses.fields(Upload))
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+    CREATE TABLE uploads (
+        id INTEGER PRIMARY KEY,
+        uuid TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        chunk_size INTEGER NOT NULL,
+        chunk_count INTEGER NOT NULL,
+        modified INTEGER,
+        owner TEXT,
+        created REAL NOT NULL,
+        merged INTEGER NOT NULL DEFAULT 0,
+        stored TEXT,
+        idle REAL NOT NULL DEFAULT 0      -- s of this program's running time in which nothing came
+    );
+    CREATE INDEX uploads_of_a_drop ON uploads (owner, id) WHERE owner IS NOT NULL;
+    CREATE INDEX unfinished ON uploads (id) WHERE stored IS NULL;
+    CREATE TABLE chunks (
+        upload INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        synced INTEGER NOT NULL,          -- 1: known to be on the disk, a power cut cannot take it
+        PRIMARY KEY (upload, number)
+    ) WITHOUT ROWID;
+    CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+def boot_mark() -> str:
+    """A text that stays the same until the machine starts anew."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:  # elsewhere the time of the start, which a clock that jumps may change: then chunks are sent again
+        return f"started {round((time.time() - time.monotonic()) / 60)}"
+
+
+def _pwrite_by_seek(fd: int, data: bytes | memoryview, offset: int) -> int:
+    # Every writer has a descriptor of its own, so its position is nobody else's.
+    os.lseek(fd, offset, os.SEEK_SET)
+    return os.write(fd, data)
+
+
+pwrite: Callable[[int, bytes | memoryview, int], int] = getattr(os, "pwrite", _pwrite_by_seek)
+_BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
+_NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTSUP}
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turns what the disk or the database reports into the error a client gets."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise NoSpace from error
+        if error.errno in _NO_DESCRIPTORS:
+            raise Unavailable from error
+        log.error("disk: %s", error)
+        raise DiskFault from error
+    except sqlite3.Error as error:
+        if "full" in str(error):
+            raise NoSpace from error
+        log.error("record: %s", error)
+        raise DiskFault from error
+
+
+class Writer:
+    """The right to write one chunk at its place, from Store.begin until merged, abandoned or taken over.
+
+    A writer that lost its right, or never had it because the chunk was in already, takes bytes and lets them fall:
+    the client may finish what it is saying, and is then told what became of the chunk.
+    """
+
+    def __init__(self, store: Store, upload: Upload, index: int, fd: int | None, length: int) -> None:
+        self.upload = upload
+        self.index = index
+        self.length = length  # bytes expected; of a file of unknown length, the most that can come
+        self.written = 0
+        self.heir: Writer | None = None  # the later request for the same chunk
+        self.settled = threading.Event()
+        self.merged = False
+        self._store = store
+        self._fd = fd
+        self._offset = index * upload.chunk_size
+        self._lock = threading.Lock()  # held while bytes go to the disk, so that none go after the right is gone
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if not self.settled.is_set():
+            self._store.abandon(self)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Puts data behind what was written so far. Raises BadRequest when it is more than the chunk has."""
+        if self.written + len(data) > self.length:
+            raise BadRequest("The chunk is longer than it must be.")
+        with self._lock, disk_errors():
+            self._put(data)
+
+    def _put(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        while rest:
+            count = len(rest) if self._fd is None else pwrite(self._fd, rest, self._offset + self.written)
+            self.written += count
+            rest = rest[count:]
+
+    def splice(self, pipe: int, count: int) -> None:
+        """Puts count bytes that wait in a pipe behind what was written so far. The caller has checked the length."""
+        with self._lock, disk_errors():
+            while count:
+                if self._fd is None:
+                    moved = len(os.read(pipe, count))
+                else:
+                    try:
+                        moved = os.splice(pipe, self._fd, count, offset_dst=self._offset + self.written)
+                    except OSError as error:
+                        if error.errno != errno.EINVAL:
+                            raise
+                        # This file system cannot: by hand then.
+                        self._put(data := os.read(pipe, count))
+                        count -= len(data)
+                        continue
+                self.written += moved
+                count -= moved
+
+    def read_back(self, size: int) -> Iterator[bytes]:
+        """What was written, in blocks of at most size bytes."""
+        path = self._store.data_path(self.upload.uuid)
+        with disk_errors(), open(path, "rb") as file:
+            file.seek(self._offset)
+            left = self.written
+            while left and (data := file.read(min(size, left))):
+                left -= len(data)
+                yield data
+
+    def release(self, heir: Writer | None = None) -> None:
+        """Takes the right away, for good; from the return on, no byte of this writer reaches the disk."""
+        with self._lock:
+            self.heir = heir
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
+
+    def settle(self, merged: bool) -> None:
+        """Tells those who wait for this writer how it ended."""
+        self.merged = merged
+        self.release(self.heir)
+        self.settled.set()
+
+
+@dataclasses.dataclass
+class _Live:
+    """What is going on with one upload right now. Nothing in here matters after a crash."""
+
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+    users: int = 0
+    writers: dict[int, Writer] = dataclasses.field(default_factory=dict)
+    #: Held open as long as bytes may be unsynced: a failed write-back is told to descriptors that were open then.
+    fd: int | None = None
+    unsynced: list[int] = dataclasses.field(default_factory=list)
+
+    def close(self) -> None:
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+        self.unsynced = []
+
+
+class Store:
+    """Everything on disk: files in `storage`, unfinished ones in `chunks`, and the record of both.
+
+    Safe to use from many threads. One lock an upload orders what happens to it, from the first chunk to publishing;
+    the database is one connection behind one lock, held for microseconds. Order of locks: upload, then database.
+    """
+
+    def __init__(
+        self,
+        storage: Path,
+        chunks: Path,
+        *,
+        fsync: bool = True,
+        max_total_bytes: int | None = None,
+        stale_seconds: float = 24 * 3600,
+    ) -> None:
+        """Opens, or makes, both folders and reconciles the record with what is there.
+
+        Raises StartError when a folder cannot be used or another server owns it.
+        """
+        self._storage, self._chunks = storage, chunks
+        self._fsync = fsync
+        self._max_total_bytes = max_total_bytes
+        self._stale_seconds = stale_seconds
+        self._live: dict[str, _Live] = {}
+        self._guard = threading.Lock()
+        self._db_lock = threading.RLock()
+        self._stop = threading.Event()
+        self._scanned = (0, 0.0)
+        for folder in (storage, chunks):
+            self._check_folder(folder)
+        self._db = self._open_record()
+        #: What start-up found and did, one sentence each.
+        self.findings: list[str] = []
+        try:
+            self._reconcile()
+        except (OSError, sqlite3.Error) as error:
+            self._db.close()
+            raise StartError(f"The folders could not be read: {error}") from error
+        self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeper", daemon=True)
+        self._housekeeper.start()
+
+    def close(self) -> None:
+        """Brings what was merged to the disk and lets go of the folders."""
+        self._stop.set()
+        self._housekeeper.join()
+        self.flush()
+        with self._guard:
+            for live in self._live.values():
+                live.close()
+        with self._db_lock:
+            self._db.close()
+
+    # -- taking files in -----------------------------------------------------------------------------------------------
+
+    def begin(self, owner: str | None, chunk: Chunk, name: str) -> Writer:
+        """The writer for one chunk. The first one of an upload makes its record; later ones must agree with it.
+
+        Raises NotFound for another drop's upload, Conflict for one that differs, NoSpace for one that cannot fit.
+        """
+        with disk_errors(), self._locked(chunk.uuid) as live:
+            upload = self._find(chunk.uuid)
+            if upload is None:
+                upload = self._create(live, owner, chunk, name)
+            elif upload.owner not in (None, owner):
+                raise NotFound
+            elif (upload.name, upload.size, upload.chunk_size, upload.chunk_count) != (
+                name, chunk.file_size, chunk.chunk_size, chunk.count,
+            ):  # fmt: skip
+                raise Conflict
+            if upload.stored is not None or self._is_in(upload, chunk.index):
+                return Writer(self, upload, chunk.index, None, chunk.length)
+            if live.fd is None:
+                live.fd = self._open_data(upload)
+            return self._make_writer(live, upload, chunk.index, chunk.length)
+
+    def begin_whole(self, owner: str | None, name: str, max_length: int) -> Writer:
+        """The writer for a whole file of at most max_length bytes, under a UUID of its own. Raises NoSpace."""
+        chunk = Chunk(str(uuidlib.UUID(bytes=secrets.token_bytes(16), version=4)), 0, 1, max(1, max_length), max_length)
+        with disk_errors(), self._locked(chunk.uuid) as live:
+            return self._make_writer(live, self._create(live, owner, chunk, name), 0, max_length)
+
+    def merge(self, writer: Writer, *, whole: bool = False) -> Upload:
+        """Makes the chunk a part of its file; when that makes the file whole, publishes it. Only then is it safe.
+
+        With `whole`, what was written is all of the file. Raises BadRequest when bytes are missing, NotFound when the
+        upload was removed meanwhile, NoSpace or DiskFault when the disk fails; then the chunk is not in.
+        """
+        if not whole and writer.written != writer.length:
+            raise BadRequest("The chunk is shorter than it must be.")
+        with disk_errors(), self._locked(writer.upload.uuid) as live:
+            if live.writers.get(writer.index) is writer:
+                upload = self._find(writer.upload.uuid)
+                if upload is None:
+                    raise NotFound
+                if whole:
+                    upload = dataclasses.replace(upload, size=writer.written, chunk_size=max(1, writer.written))
+                if upload.merged + 1 == upload.chunk_count:
+                    upload = self._publish(live, upload)
+                else:
+                    upload = self._record(live, upload, writer)
+                del live.writers[writer.index]
+                writer.settle(merged=True)
+                return upload
+        return self._wait_for_heir(writer)
+
+    def _wait_for_heir(self, writer: Writer) -> Upload:
+        heir, deadline = writer.heir, time.monotonic() + TAKEOVER_SECONDS
+        while heir is not None and heir.settled.wait(max(0, deadline - time.monotonic())) and not heir.merged:
+            heir = heir.heir
+        upload = self._find(writer.upload.uuid)
+        if upload is None:
+            raise NotFound("This upload was removed.")
+        if upload.stored is None and not self._is_in(upload, writer.index):
+            raise Unavailable("The chunk was sent twice and neither got through. Send it again.")
+        return upload
+
+    def abandon(self, writer: Writer) -> None:
+        """Ends a writer without a trace: the chunk is not in, and an upload of which nothing is in is forgotten."""
+        with disk_errors(), self._locked(writer.upload.uuid) as live:
+            mine = live.writers.get(writer.index) is writer
+            if mine:
+                del live.writers[writer.index]
+            writer.settle(merged=False)
+            if mine and not live.writers:
+                upload = self._find(writer.upload.uuid)
+                if upload is not None and upload.merged == 0 and upload.stored is None:
+                    self._discard(live, upload)
+
+    def _create(self, live: _Live, owner: str | None, chunk: Chunk, name: str) -> Upload:
+        folder = self._chunks / chunk.uuid
+        with self._transaction() as db:  # the record first: a folder without one is not ours
+            self._reserve(db, chunk.file_size)
+            db.execute(
+                "INSERT INTO uploads (uuid, name, size, chunk_size, chunk_count, modified, owner, created)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (chunk.uuid, name, chunk.file_size, chunk.chunk_size, chunk.count, chunk.modified, owner, time.time()),
+            )
+        upload = self._find(chunk.uuid)
+        assert upload is not None
+        try:
+            folder.mkdir()
+        except OSError as error:
+            self._delete_record(upload)
+            if isinstance(error, FileExistsError):
+                raise Conflict("A folder of this upload's name is there already. Start the upload anew.") from None
+            raise
+        try:
+            live.fd = os.open(folder / "data", os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
+        except OSError:
+            self._discard(live, upload)
+            raise
+        return upload
+
+    def _reserve(self, db: sqlite3.Connection, size: int) -> None:
+        """Raises NoSpace unless size bytes fit beside everything that unfinished uploads have been promised."""
+        (owed,) = db.execute(
+            "SELECT coalesce(sum(max(0, size - merged * chunk_size)), 0) FROM uploads WHERE stored IS NULL"
+        ).fetchone()
+        free = min(shutil.disk_usage(folder).free for folder in (self._chunks, self._storage)) - owed
+        if self._max_total_bytes is not None:
+            (held,) = db.execute("SELECT coalesce(sum(size), 0) FROM uploads").fetchone()
+            free = min(free, self._max_total_bytes - held)
+        if size > free:
+            raise NoSpace(f"This file needs {human_size(size)}, but the server has only {human_size(free)} free.")
+
+    def _open_data(self, upload: Upload) -> int:
+        try:
+            return os.open(self.data_path(upload.uuid), os.O_RDWR | _BINARY)
+        except FileNotFoundError:  # somebody tidied up by hand: what was in is gone
+            log.warning("the data of unfinished upload %s is gone; it begins anew", upload.uuid)
+            self._forget_chunks(upload, "1")
+            (self._chunks / upload.uuid).mkdir(exist_ok=True)
+            return os.open(self.data_path(upload.uuid), os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
+
+    def _make_writer(self, live: _Live, upload: Upload, index: int, length: int) -> Writer:
+        fd = os.open(self.data_path(upload.uuid), os.O_WRONLY | _BINARY)
+        writer = Writer(self, upload, index, fd, length)
+        if index in live.writers:
+            live.writers[index].release(heir=writer)
+        live.writers[index] = writer
+        return writer
+
+    def _record(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
+        writer.release()  # a file system may report an error only when a descriptor is closed
+        with self._transaction() as db:
+            db.execute("INSERT INTO chunks VALUES (?, ?, 0)", (upload.id, writer.index))
+            db.execute("UPDATE uploads SET merged = merged + 1, idle = 0 WHERE id = ?", (upload.id,))
+        live.unsynced.append(writer.index)
+        return dataclasses.replace(upload, merged=upload.merged + 1)
+
+    # -- publishing ----------------------------------------------------------------------------------------------------
+
+    def _publish(self, live: _Live, upload: Upload) -> Upload:
+        """Gives a whole file its name in storage. Nothing is acknowledged before it is on the disk under that name."""
+        for writer in live.writers.values():  # only the one that made it whole is left
+            writer.release(writer.heir)
+        assert live.fd is not None
+        if os.fstat(live.fd).st_size != upload.size:
+            self._forget_chunks(upload, "1")
+            live.close()
+            raise DiskFault("The upload's data was changed on the server's disk. Send it again.")
+        try:
+            self._sync(live.fd)
+        except OSError:
+            self._distrust(live, upload)
+            raise
+        live.close()  # an open file cannot be renamed everywhere
+        source, target = self.data_path(upload.uuid), self._storage / upload.path_name
+        done = dataclasses.replace(upload, stored=target.name, merged=upload.chunk_count)
+        try:
+            self._place(source, target, upload.uuid)
+        except FileNotFoundError:
+            self._forget_chunks(upload, "1")
+            raise
+        except FileExistsError:
+            raise Conflict("A file of this name and UUID is there already. Start the upload anew.") from None
+        try:
+            self._sync_folder(self._storage)
+            self._finish(done)
+        except BaseException:
+            self._unplace(source, target)
+            raise
+        self._remove_data(upload.uuid)
+        return done
+
+    def _finish(self, done: Upload) -> None:
+        with self._transaction(durable=True) as db:
+            db.execute("DELETE FROM chunks WHERE upload = ?", (done.id,))
+            db.execute(
+                "UPDATE uploads SET stored = ?, merged = ?, size = ?, chunk_size = ? WHERE id = ?",
+                (done.stored, done.merged, done.size, done.chunk_size, done.id),
+            )
+
+    def _place(self, source: Path, target: Path, uuid: str) -> None:
+        """Lets target name the file source, never in place of another one. Source may stay as a second name."""
+        try:
+            os.link(source, target)
+        except (OSError, AttributeError) as error:
+            number = getattr(error, "errno", errno.ENOSYS)
+            if number == errno.EXDEV:
+                hidden = self._storage / f".{uuid}.part"
+                try:
+                    with open(source, "rb") as data, open(hidden, "wb") as copy:
+                        shutil.copyfileobj(data, copy, MIB)
+                        copy.flush()
+                        self._sync(copy.fileno())
+                    self._place(hidden, target, uuid)
+                finally:
+                    hidden.unlink(missing_ok=True)
+            elif number in _NO_LINKS:
+                if os.path.lexists(target):
+                    raise FileExistsError(errno.EEXIST, "exists", target) from None
+                os.rename(source, target)
+            else:
+                raise
+
+    @staticmethod
+    def _unplace(source: Path, target: Path) -> None:
+        if source.exists():
+            target.unlink(missing_ok=True)
+        else:
+            os.rename(target, source)
+
+    def _sync(self, fd: int) -> None:
+        if self._fsync:
+            os.fsync(fd)
+
+    def _sync_folder(self, folder: Path) -> None:
+        """Brings the folder's entries to the disk, where the system lets one (Windows does it by itself)."""
+        if self._fsync and os.name != "nt":
+            fd = os.open(folder, os.O_RDONLY | _BINARY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    # -- looking, giving back, removing --------------------------------------------------------------------------------
+
+    def uploads(self, owner: str) -> list[Upload]:
+        """What a drop holds, newest first, without finished files that are gone from the disk."""
+        with disk_errors():
+            rows = self._select("owner = ? ORDER BY id DESC", owner)
+            return [row for row in rows if row.stored is None or (self._storage / row.stored).exists()]
+
+    def upload(self, owner: str | None, uuid: str) -> Upload:
+        """One upload of a drop, or one that belongs to whoever knows its UUID. Raises NotFound."""
+        with disk_errors():
+            upload = self._find(uuid)
+            if upload is None or upload.owner not in (None, owner):
+                raise NotFound
+            return upload
+
+    def received(self, upload: Upload) -> int:
+        """Bytes that are in."""
+        if upload.stored is not None:
+            return upload.size
+        padding = upload.chunk_size * upload.chunk_count - upload.size
+        return upload.merged * upload.chunk_size - (padding if self._is_in(upload, upload.chunk_count - 1) else 0)
+
+    def chunks_in(self, upload: Upload) -> list[list[int]]:
+        """The numbers of the chunks that are in, as inclusive ranges."""
+        if upload.stored is not None:
+            return [[0, upload.chunk_count - 1]]
+        with self._db_lock, disk_errors():
+            rows = self._db.execute("SELECT number FROM chunks WHERE upload = ? ORDER BY number", (upload.id,))
+            return chunk_ranges(number for (number,) in rows)
+
+    def open(self, uuid: str) -> tuple[Upload, BinaryIO]:
+        """A finished file and its record, which is made now if somebody put the file there by hand. Raises NotFound."""
+        with disk_errors():
+            upload = self._find(uuid)
+            if upload is None and self._rescan():
+                upload = self._find(uuid)
+            if upload is None or upload.stored is None:
+                raise NotFound
+            path = self._storage / upload.stored
+            try:
+                # Neither a symbolic link nor a folder, nor a pipe that would make us wait.
+                if not stat.S_ISREG(os.lstat(path).st_mode):
+                    raise NotFound
+                file = open(path, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
+            except FileNotFoundError:
+                raise NotFound from None
+            return upload, file
+
+    def remove(self, owner: str | None, uuid: str) -> None:
+        """Removes a drop's own file or unfinished upload. Raises NotFound.
+
+        What belongs to whoever knows the UUID can be removed only while unfinished: later the UUID is a link to read.
+        """
+        with disk_errors(), self._locked(uuid) as live:
+            upload = self._find(uuid)
+            if upload is None or upload.owner not in (None, owner):
+                raise NotFound
+            if upload.stored is None:
+                self._discard(live, upload)
+            elif upload.owner is None:
+                raise NotFound
+            else:
+                (self._storage / upload.stored).unlink(missing_ok=True)
+                self._delete_record(upload)
+
+    def forget(self, owner: str) -> int:
+        """Takes a drop's finished files off its list; they stay in storage. Returns how many."""
+        with disk_errors(), self._transaction() as db:
+            return db.execute(
+                "UPDATE uploads SET owner = NULL WHERE owner = ? AND stored IS NOT NULL", (owner,)
+            ).rowcount
+
+    def free(self) -> int:
+        """Bytes free on the disk of the unfinished uploads."""
+        return shutil.disk_usage(self._chunks).free
+
+    def data_path(self, uuid: str) -> Path:
+        """Where an unfinished upload's bytes are."""
+        return self._chunks / uuid / "data"
+
+    def _discard(self, live: _Live, upload: Upload) -> None:
+        """Removes an unfinished upload: files first, so that a crash in between leaves a record that says so."""
+        for writer in live.writers.values():
+            writer.release()
+        live.writers.clear()
+        live.close()
+        self._remove_data(upload.uuid)
+        self._delete_record(upload)
+
+    def _remove_data(self, uuid: str) -> None:
+        self.data_path(uuid).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty: somebody put something there, and it stays
+            (self._chunks / uuid).rmdir()
+
+    # -- the record ----------------------------------------------------------------------------------------------------
+
+    def _check_folder(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".{uuidlib.uuid4()}.probe"
+            probe.touch(exist_ok=False)
+            probe.unlink()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StartError(f"The folder {folder} cannot be used: {reason}. Choose others with -s and -c.") from error
+
+    def _open_record(self) -> sqlite3.Connection:
+        path = self._storage / ".pyfiledrop.sqlite3"
+        db = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
+        try:
+            # Exclusive: the lock that keeps a second server out, released by the system however this one ends. It
+            # also spares the shared memory that a second reader would need.
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute("BEGIN EXCLUSIVE")
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                for statement in _SCHEMA.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            elif version != _SCHEMA_VERSION:
+                raise StartError(f"The record {path} was written by another version of pyfiledrop.")
+            db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            db.close()
+            if "locked" in str(error):
+                raise StartError(f"Another pyfiledrop is running on the folder {self._storage}.") from error
+            raise StartError(f"The record {path} cannot be opened: {error}.") from error
+        except sqlite3.DatabaseError as error:
+            db.close()
+            raise StartError(f"The record {path} is damaged: {error}. Move it away to start with a new one.") from error
+        except StartError:
+            db.close()
+            raise
+        return db
+
+    @contextlib.contextmanager
+    def _transaction(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """All or nothing. A durable one is on the disk when it returns; others survive a crash, not a power cut."""
+        with self._db_lock:
+            if durable and self._fsync:
+                self._db.execute("PRAGMA synchronous = FULL")
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            finally:
+                if durable and self._fsync:
+                    self._db.execute("PRAGMA synchronous = NORMAL")
+
+    @contextlib.contextmanager
+    def _locked(self, uuid: str) -> Iterator[_Live]:
+        """The upload's lock, and what is going on with it."""
+        with self._guard:
+            live = self._live.get(uuid)
+            if live is None:
+                live = self._live[uuid] = _Live()
+            live.users += 1
+        try:
+            with live.lock:
+                yield live
+        finally:
+            with self._guard:
+                live.users -= 1
+                if not (live.users or live.writers or live.unsynced):
+                    live.close()
+                    del self._live[uuid]
+
+    def _select(self, where: str, *values: Any) -> list[Upload]:
+        with self._db_lock:
+            return [Upload(*row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM uploads WHERE {where}", values)]
+
+    def _find(self, uuid: str) -> Upload | None:
+        return next(iter(self._select("uuid = ?", uuid)), None)
+
+    def _is_in(self, upload: Upload, index: int) -> bool:
+        with self._db_lock:
+            query = "SELECT 1 FROM chunks WHERE upload = ? AND number = ?"
+            return self._db.execute(query, (upload.id, index)).fetchone() is not None
+
+    def _delete_record(self, upload: Upload) -> None:
+        with self._transaction() as db:
+            db.execute("DELETE FROM chunks WHERE upload = ?", (upload.id,))
+            db.execute("DELETE FROM uploads WHERE id = ?", (upload.id,))
+
+    def _forget_chunks(self, upload: Upload, condition: str) -> int:
+        """Counts the chunks for which the SQL condition holds as never received. Returns how many."""
+        with self._transaction() as db:
+            gone = db.execute(f"DELETE FROM chunks WHERE upload = ? AND {condition}", (upload.id,)).rowcount
+            db.execute("UPDATE uploads SET merged = merged - ? WHERE id = ?", (gone, upload.id))
+        return gone
+
+    def _distrust(self, live: _Live, upload: Upload) -> None:
+        """After a failed sync: the system may have dropped any byte that was not on the disk yet, and says so once."""
+        gone = self._forget_chunks(upload, "synced = 0")
+        live.close()
+        log.error("upload %s: the disk failed; %d chunks must be sent again", upload.uuid, gone)
+
+    # -- start and housekeeping ----------------------------------------------------------------------------------------
+
+    def _reconcile(self) -> None:
+        """Makes record and disk agree after whatever ended the last run. Nothing acknowledged is given up."""
+        for hidden in self._storage.glob(".*.part"):
+            if _UUID.fullmatch(hidden.name[1:-5]):
+                hidden.unlink()
+        found, lost = self._adopt()
+        if lost:
+            self._note(lost, "finished file is", "finished files are", "gone from storage and no longer listed.")
+        if found:
+            self._note(found, "file in storage was", "files in storage were", "not on record and can now be fetched.")
+        self._forget_unsynced()
+        resumable = removed = finished = 0
+        for upload in self._select("stored IS NULL"):
+            data = self.data_path(upload.uuid)
+            target = self._storage / upload.path_name
+            if target.is_file() and not target.is_symlink() and target.stat().st_size == upload.size:
+                # Publishing was cut off after the rename: the file was whole and synced then.
+                self._finish(dataclasses.replace(upload, stored=target.name, merged=upload.chunk_count))
+                self._remove_data(upload.uuid)
+                finished += 1
+            elif upload.merged == 0 or not data.is_file():
+                self._discard(_Live(), upload)
+                removed += 1
+            else:
+                resumable += 1
+        if finished:
+            self._note(finished, "upload was", "uploads were", "finished that the last run could not report.")
+        if removed:
+            self._note(removed, "unfinished upload of which nothing is", "unfinished uploads of which nothing is", "in was removed.")  # noqa: E501  # fmt: skip
+        if resumable:
+            self._note(resumable, "unfinished upload", "unfinished uploads", "can go on.")
+        with os.scandir(self._chunks) as entries:
+            for entry in entries:
+                if not self._select("uuid = ? AND stored IS NULL", entry.name):
+                    self.findings.append(f"Left alone in chunks, of unknown origin: {ascii(entry.name)}.")
+
+    def _note(self, count: int, one: str, many: str, rest: str) -> None:
+        self.findings.append(f"{count} {one if count == 1 else many} {rest}")
+
+    def _forget_unsynced(self) -> None:
+        """After a power cut a chunk counts only if its bytes were known to be on the disk."""
+        mark = boot_mark()
+        row = self._db.execute("SELECT value FROM facts WHERE name = 'boot'").fetchone()
+        if row is not None and row[0] != mark:
+            gone = sum(self._forget_chunks(upload, "synced = 0") for upload in self._select("stored IS NULL"))
+            if gone:
+                self._note(gone, "chunk", "chunks", "may not have reached the disk and will be asked for again.")
+        with self._transaction(durable=True) as db:
+            db.execute("INSERT OR REPLACE INTO facts VALUES ('boot', ?)", (mark,))
+
+    def _adopt(self) -> tuple[int, int]:
+        """Records files in storage that have no record, drops records whose file is gone. Returns how many of each."""
+        with self._transaction() as db, os.scandir(self._storage) as entries:
+            found, mtime = 0, os.stat(self._storage).st_mtime_ns
+            db.execute("CREATE TEMP TABLE seen (stored TEXT PRIMARY KEY, uuid TEXT) WITHOUT ROWID")
+            try:
+                named = (e.name for e in entries if e.name[36:37] == "_" and _UUID.fullmatch(e.name[:36]))
+                db.executemany("INSERT INTO seen VALUES (?, ?)", ((name, name[:36].lower()) for name in named))
+                lost = db.execute(
+                    "DELETE FROM uploads WHERE stored IS NOT NULL AND stored NOT IN (SELECT stored FROM seen)"
+                ).rowcount
+                new = db.execute(
+                    "SELECT stored, uuid FROM seen WHERE uuid NOT IN (SELECT uuid FROM uploads) GROUP BY uuid"
+                ).fetchall()
+                for name, uuid in new:
+                    status = os.lstat(self._storage / name)
+                    if not stat.S_ISREG(status.st_mode):
+                        continue
+                    found += 1
+                    db.execute(
+                        "INSERT INTO uploads (uuid, name, size, chunk_size, chunk_count, created, merged, stored)"
+                        " VALUES (?, ?, ?, ?, 1, ?, 1, ?)",
+                        (uuid, clean_name(name[37:]), status.st_size, max(1, status.st_size), status.st_mtime, name),
+                    )
+            finally:
+                db.execute("DROP TABLE seen")
+        self._scanned = (mtime, time.monotonic())
+        return found, lost
+
+    def _rescan(self) -> bool:
+        """Looks for files that were put into storage by hand, if there may be any and the last look is a while ago."""
+        with self._db_lock:
+            mtime, when = self._scanned
+            if time.monotonic() - when < RESCAN_SECONDS or os.stat(self._storage).st_mtime_ns == mtime:
+                return False
+            return self._adopt()[0] > 0
+
+    def _keep_house(self) -> None:
+        aged = time.monotonic()
+        while not self._stop.wait(HOUSEKEEPING_SECONDS):
+            try:
+                self.flush()
+                elapsed = time.monotonic() - aged
+                if elapsed >= AGEING_SECONDS:
+                    aged += elapsed
+                    self.clean(elapsed)
+            except DropError as error:  # logged where it came from; the next round tries again
+                log.warning("housekeeping: %s", error)
+
+    def flush(self) -> None:
+        """Brings merged chunks of unfinished uploads to the disk and records that they are there.
+
+        Runs beside the upload, so that publishing finds little left to wait for.
+        """
+        with self._guard:
+            waiting = [uuid for uuid, live in self._live.items() if live.unsynced]
+        for uuid in waiting:
+            with disk_errors(), self._locked(uuid) as live:
+                if live.fd is None:
+                    continue
+                numbers, live.unsynced = live.unsynced, []
+                fd = os.dup(live.fd)
+            try:
+                with disk_errors():
+                    self._sync(fd)
+                failed = False
+            except DropError:
+                failed = True
+            finally:
+                os.close(fd)
+            with disk_errors(), self._locked(uuid) as live:
+                upload = self._find(uuid)
+                if upload is None or upload.stored is not None:
+                    continue
+                if failed:
+                    self._distrust(live, upload)
+                elif self._fsync:
+                    with self._transaction() as db:
+                        db.executemany(
+                            "UPDATE chunks SET synced = 1 WHERE upload = ? AND number = ?",
+                            [(upload.id, number) for number in numbers],
+                        )
+
+    def clean(self, elapsed_seconds: float) -> int:
+        """Ages unfinished uploads by elapsed_seconds and removes the stale ones. Returns how many.
+
+        Idle time is counted in running time, not read off a clock: a clock that jumps removes nothing.
+        """
+        removed = 0
+        with disk_errors():
+            with self._transaction() as db:
+                db.execute("UPDATE uploads SET idle = idle + ? WHERE stored IS NULL", (elapsed_seconds,))
+            for stale in self._select("stored IS NULL AND idle > ?", self._stale_seconds):
+                with self._locked(stale.uuid) as live:
+                    # Looked at again under the lock: an upload that is receiving, or just went on, wins.
+                    fresh = self._select("uuid = ? AND stored IS NULL AND idle > ?", stale.uuid, self._stale_seconds)
+                    if fresh and not live.writers:
+                        self._discard(live, stale)
+                        log.info("removed unfinished upload %s of %s", stale.uuid, ascii(stale.name))
+                        removed += 1
+        return removed
+
+
+# ======================================================================================================================
+# Body: reading a request's body
+# ======================================================================================================================
+
+
+class _Pipes:
+    """Pipes for os.splice, kept for the next request. One is in use by one request at a time."""
+
+    def __init__(self) -> None:
+        self._idle: list[tuple[int, int]] = []
+
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator[tuple[int, int]]:
+        try:
+            ends = self._idle.pop()
+        except IndexError:
+            with disk_errors():
+                ends = os.pipe()
+            with contextlib.suppress(OSError, AttributeError):  # a smaller pipe is slower, that is all
+                fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        try:
+            yield ends
+        except BaseException:
+            for end in ends:  # something may be left in it
+                os.close(end)
+            raise
+        self._idle.append(ends)
+
+
+_pipes = _Pipes()
+
+
+class Body:
+    """The body of one request, read once from front to back, never beyond its announced length.
+
+    Raises CutOff when the client goes away and TooSlow when it stands still.
+    """
+
+    def __init__(
+        self, sock: socket.socket, length: int, buffered: bytes = b"", on_first_read: Callable[[], None] | None = None
+    ) -> None:
+        """`buffered` came with the request's head; `on_first_read` is told before the client must send more."""
+        self.length = length  # bytes
+        self.remaining = length
+        self._sock = sock
+        self._buffer = memoryview(buffered)[:length]
+        self._on_first_read = on_first_read
+        self._window = time.monotonic()
+        self._window_bytes = 0
+
+    def read(self, limit: int = BLOCK_BYTES) -> bytes:
+        """Some bytes, at most limit; none at the end."""
+        limit = min(limit, self.remaining)
+        if limit and not self._buffer:
+            self._buffer = memoryview(self._receive(max(limit, min(BLOCK_BYTES, self.remaining))))
+        data = bytes(self._buffer[:limit])
+        self._buffer = self._buffer[limit:]
+        self.remaining -= len(data)
+        return data
+
+    def read_exactly(self, count: int) -> bytes:
+        """Just so many bytes. Raises CutOff when the body has fewer left."""
+        data = b""
+        while len(data) < count:
+            more = self.read(count - len(data))
+            if not more:
+                raise CutOff
+            data += more
+        return data
+
+    def pour(self, writer: Writer, count: int) -> None:
+        """Moves count bytes to the writer, without bringing them into Python where the system can."""
+        while count and (self._buffer or not self._can_splice(count)):
+            data = self.read(min(count, BLOCK_BYTES))
+            if not data:
+                raise CutOff
+            writer.write(data)
+            count -= len(data)
+        if count:
+            self._splice(writer, count)
+
+    def skip(self, count: int) -> None:
+        """Reads count bytes and lets them fall."""
+        while count:
+            data = self.read(min(count, BLOCK_BYTES))
+            if not data:
+                raise CutOff
+            count -= len(data)
+
+    def _can_splice(self, count: int) -> bool:
+        return count >= SPLICE_FROM_BYTES and hasattr(os, "splice") and not isinstance(self._sock, ssl.SSLSocket)
+
+    def _splice(self, writer: Writer, count: int) -> None:
+        self._start()
+        timeout = self._sock.gettimeout()
+        # Blocking, so that splice waits by itself; the socket carries the same timeout in SO_RCVTIMEO.
+        self._sock.setblocking(True)
+        try:
+            source = self._sock.fileno()
+            with _pipes.borrow() as (read_end, write_end):
+                while count:
+                    try:
+                        moved = os.splice(source, write_end, min(count, PIPE_BYTES))
+                    except BlockingIOError:
+                        raise TooSlow from None
+                    except OSError:
+                        raise CutOff from None
+                    self._arrived(moved)
+                    self.remaining -= moved
+                    count -= moved
+                    writer.splice(read_end, moved)
+        finally:
+            self._sock.settimeout(timeout)
+
+    def _receive(self, limit: int) -> bytes:
+        self._start()
+        try:
+            data = self._sock.recv(limit)
+        except TimeoutError:
+            raise TooSlow from None
+        except OSError:
+            raise CutOff from None
+        self._arrived(len(data))
+        return data
+
+    def _start(self) -> None:
+        if self._on_first_read is not None:
+            tell, self._on_first_read = self._on_first_read, None
+            tell()
+
+    def _arrived(self, count: int) -> None:
+        if not count:
+            raise CutOff
+        self._window_bytes += count
+        now = time.monotonic()
+        if now - self._window > IDLE_SECONDS:
+            if self._window_bytes < MIN_BYTES_PER_SECOND * (now - self._window):
+                raise TooSlow
+            self._window, self._window_bytes = now, 0
+
+
+def receive_file(body: Body, store: Store, owner: str | None, name: str, max_bytes: int) -> Upload:
+    """Stores a body that is a file (curl -T). Raises TooLarge, NoSpace and what the body raises."""
+    check_size(body.length, max_bytes)
+    with store.begin_whole(owner, clean_name(name), body.length) as writer:
+        body.pour(writer, body.length)
+        return store.merge(writer, whole=True)
+
+
+def receive_form(body: Body, content_type: str, store: Store, owner: str | None, max_bytes: int) -> list[Upload]:
+    """Stores what a multipart form (RFC 7578) carries: one Dropzone chunk, or without dzuuid one or more files.
+
+    Returns the uploads, in the form's order. Nothing is stored unless the form is sound to its very end. Raises
+    BadRequest, TooLarge, NoSpace, NotFound, Conflict and what the body raises.
+    """
+    kind, parameters = parse_options_header(content_type)
+    boundary = parameters.get("boundary", "").encode("latin-1")
+    if kind != "multipart/form-data" or not re.fullmatch(rb"[ -~]{1,70}", boundary):
+        raise BadRequest("The form must be sent as multipart/form-data with a boundary.")
+    if body.length > max_bytes + FORM_OVERHEAD_BYTES:
+        raise TooLarge(f"This is larger than the limit of {human_size(max_bytes)}.")
+    with contextlib.ExitStack() as open_writers:
+        form = _Form(body, boundary, store, owner, max_bytes, open_writers)
+        try:
+            return form.receive()
+        except MultipartError as error:
+            if error.http_status == TooLarge.status:
+                raise TooLarge("A part of the form is larger than the server accepts.") from None
+            raise BadRequest("The form is malformed.") from None
+
+
+class _Form:
+    """The reading of one multipart form.
+
+    While heads and fields are read, the parser is fed no further than the next empty line, so that when a file begins
+    it is known at which byte. If the fields before it say which chunk it is, and the body's length says that the chunk
+    is the form's last part, then its bytes need no look at all: they go to their place, and only the delimiter behind
+    them is checked. Everything else goes through the parser.
+    """
+
+    def __init__(
+        self,
+        body: Body,
+        boundary: bytes,
+        store: Store,
+        owner: str | None,
+        max_bytes: int,
+        writers: contextlib.ExitStack,
+    ) -> None:
+        self._body, self._store, self._owner, self._max_bytes, self._writers = body, store, owner, max_bytes, writers
+        self._opening = b"--" + boundary
+        self._closing = b"\r\n--" + boundary + b"--\r\n"
+        self._parser = PushMultipartParser(
+            boundary, content_length=body.length, max_segment_count=MAX_PARTS, strict=True
+        )
+        self._fields: dict[str, str] = {}
+        self._files: list[Writer] = []
+        self._chunk: Chunk | None = None  # known if its fields came before the file
+        self._field = b""
+        self._segment: MultipartSegment | None = None
+
+    def receive(self) -> list[Upload]:
+        # The last bytes must be the closing delimiter, with or without its line break, and are kept for the end.
+        front = self._body.length - len(self._closing)
+        if front < 0:
+            raise BadRequest("The form is malformed.")
+        pending = b""
+        while front or pending:
+            if self._in_file:
+                if not pending:
+                    pending = self._body.read(min(BLOCK_BYTES, front))
+                    front -= len(pending)
+                piece, pending = pending, b""
+            else:
+                while (cut := pending.find(b"\r\n\r\n")) < 0 and front:
+                    if len(pending) > MAX_PART_HEAD_BYTES:
+                        raise TooLarge("A field of the form is larger than the server accepts.")
+                    more = self._body.read(min(BLOCK_BYTES, front))
+                    front -= len(more)
+                    pending += more
+                cut = len(pending) if cut < 0 else cut + 4
+                piece, pending = pending[:cut], pending[cut:]
+                if self._opening:
+                    if not piece.startswith(self._opening):
+                        raise BadRequest("The form is malformed.")
+                    self._opening = b""
+            self._feed(piece)
+            if self._in_file and self._chunk is not None and len(pending) + front == self._chunk.length:
+                writer = self._files[0]
+                writer.write(pending)
+                self._body.pour(writer, front)
+                if self._body.read_exactly(len(self._closing)) != self._closing:
+                    raise BadRequest("The form is malformed.")
+                return [self._store.merge(writer)]
+        self._feed_end()
+        return self._finish()
+
+    @property
+    def _in_file(self) -> bool:
+        return self._segment is not None and self._segment.filename is not None
+
+    def _feed(self, piece: bytes) -> None:
+        for event in self._parser.parse(piece):
+            if isinstance(event, MultipartSegment):
+                self._begin_part(event)
+            elif event is None:
+                self._end_part()
+            elif self._in_file:
+                self._files[-1].write(event)
+            else:
+                self._field += event
+                if len(self._field) > MAX_FIELD_BYTES:
+                    raise TooLarge("A field of the form is larger than the server accepts.")
+
+    def _feed_end(self) -> None:
+        closing = self._body.read_exactly(len(self._closing))
+        if not closing.endswith((self._closing, self._closing[:-2])):
+            raise BadRequest("The form is malformed.")
+        self._feed(closing)
+        self._parser.close()
+
+    def _begin_part(self, segment: MultipartSegment) -> None:
+        self._segment, self._field = segment, b""
+        if "\0" in (segment.name or "") + (segment.filename or ""):
+            raise BadRequest("A name in the form is malformed.")
+        if segment.filename is None:
+            if segment.name in self._fields or len(self._fields) >= MAX_FIELDS:
+                raise BadRequest("A field of the form stands twice, or there are too many.")
+            return
+        if "dzuuid" in self._fields:
+            if self._files:
+                raise BadRequest("A chunk's form must have exactly one file.")
+            self._chunk = parse_chunk(self._fields, self._max_bytes)
+            writer = self._store.begin(self._owner, self._chunk, clean_name(segment.filename))
+        else:
+            room = self._body.length - sum(writer.written for writer in self._files)
+            writer = self._store.begin_whole(self._owner, clean_name(segment.filename), room)
+        self._files.append(self._writers.enter_context(writer))
+
+    def _end_part(self) -> None:
+        assert self._segment is not None
+        if self._segment.filename is None:
+            try:
+                value = self._field.decode()
+            except UnicodeDecodeError:
+                raise BadRequest("A field of the form is malformed.") from None
+            if "\0" in value:
+                raise BadRequest("A field of the form is malformed.")
+            self._fields[self._segment.name or ""] = value
+        self._segment = None
+
+    def _finish(self) -> list[Upload]:
+        if self._chunk is not None:
+            return [self._store.merge(self._files[0])]
+        if "dzuuid" in self._fields:
+            return [self._move_into_place()]
+        # A form whose file input was left empty sends a part with neither name nor bytes.
+        files = [writer for writer in self._files if writer.upload.name or writer.written]
+        if not files:
+            raise BadRequest("No file was sent. Choose one first.")
+        for writer in files:
+            check_size(writer.written, self._max_bytes)
+        return [self._store.merge(writer, whole=True) for writer in files]
+
+    def _move_into_place(self) -> Upload:
+        """For a chunk whose fields came after its bytes: those were taken for a file, and are copied to their place."""
+        if len(self._files) != 1:
+            raise BadRequest("A chunk's form must have exactly one file.")
+        (held,) = self._files
+        chunk = parse_chunk(self._fields, self._max_bytes)
+        writer = self._writers.enter_context(self._store.begin(self._owner, chunk, held.upload.name))
+        for data in held.read_back(BLOCK_BYTES):
+            writer.write(data)
+        return self._store.merge(writer)
+
+
+# ======================================================================================================================
+# App: a handler is parse, ask the store, answer
+# ======================================================================================================================
+
+DROP_COOKIE = "drop"
+_DROP_SECONDS = 365 * 24 * 3600
+_DOWNLOAD_CSP = "default-src 'none'; frame-ancestors 'none'; sandbox"
+
+
+class FileSpan:
+    """The part of an open file that an answer consists of. The server sends it straight from the disk."""
+
+    def __init__(self, file: BinaryIO, span: Span) -> None:
+        self.file, self.span = file, span
+        self.close = file.close
+
+    def read(self, limit: int = -1) -> bytes:
+        """Only what makes Bottle take this for a file; the server sends it by `file` and `span`."""
+        raise NotImplementedError
+
+
+def _headers() -> dict[str, str]:
+    environ = bottle.request.environ
+    names = {"host": "HTTP_HOST", "origin": "HTTP_ORIGIN", "sec-fetch-site": "HTTP_SEC_FETCH_SITE"}
+    return {name: environ[key] for name, key in names.items() if key in environ}
+
+
+def _drop() -> str | None:
+    """The drop this browser's cookie names, if it is one of ours."""
+    value = bottle.request.get_cookie(DROP_COOKIE) or ""
+    return value if _UUID.fullmatch(value) else None
+
+
+def _wants_json() -> bool:
+    return "application/json" in bottle.request.environ.get("HTTP_ACCEPT", "")
+
+
+def answer(status: int, data: Mapping[str, Any], sentence: str, headers: Mapping[str, str] = {}) -> Any:
+    """The one shape of all answers but pages and files: JSON to those who ask for it, a sentence to all others."""
+    response = bottle.HTTPResponse(status=int(status))
+    if _wants_json():
+        response.body, kind = json.dumps(data), "application/json"
+    else:
+        response.body, kind = sentence + "\n", "text/plain; charset=utf-8"
+    for name, value in {"Content-Type": kind, "Cache-Control": "no-store", **headers}.items():
+        response.set_header(name, value)
+    return response
+
+
+def answer_error(error: DropError) -> Any:
+    """The one place where an error becomes an answer."""
+    return answer(error.status, {"error": str(error)}, str(error), error.headers)
+
+
+def _answer_bottle_error(error: bottle.HTTPError) -> Any:
+    """What Bottle itself refuses (no such page, wrong method) or caught (a bug, which goes to the log)."""
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        sentence = "This address does not take that method."
+        return answer(error.status_code, {"error": sentence}, sentence, {"Allow": error.get_header("Allow", "")})
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return answer_error(NotFound())
+    if error.traceback:
+        log.error("bug: %s", error.traceback)
+    return answer_error(DropError())
+
+
+class _Errors:
+    """The Bottle plugin that applies answer_error to every handler, and refuses other sites' pages."""
+
+    api = 2
+
+    def apply(self, handler: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
+        guarded = route.method in ("POST", "PUT", "DELETE")
+
+        @functools.wraps(handler)
+        def wrapped(*args: Any, **names: Any) -> Any:
+            try:
+                if guarded and not is_same_site(_headers()):
+                    raise Forbidden("Another site's page may not do this. Open this server's own page.")
+                return handler(*args, **names)
+            except DropError as error:
+                return answer_error(error)
+
+        return wrapped
+
+
+def make_app(settings: Settings, store: Store) -> bottle.Bottle:
+    """The WSGI application without its pages. Its requests must carry a Body as wsgi.input."""
+    app = bottle.Bottle()
+    app.install(_Errors())
+    app.default_error_handler = _answer_bottle_error
+
+    def describe(upload: Upload) -> dict[str, Any]:
+        done = upload.stored is not None
+        return {
+            "uuid": upload.uuid,
+            "name": upload.name,
+            "size": upload.size,
+            "received": store.received(upload),
+            "done": done,
+            "link": f"download/{upload.uuid}" if done and settings.allow_downloads else None,
+            "modified": upload.modified,
+            "created": upload.created,
+        }
+
+    def answer_received(status: int, uploads: list[Upload]) -> Any:
+        base = f"{bottle.request.urlparts.scheme}://{bottle.request.environ.get('HTTP_HOST', 'localhost')}/"
+        lines = []
+        for upload in uploads:
+            line = f"Received {upload.name or 'file'} ({human_size(upload.size)})."
+            link = describe(upload)["link"]
+            lines.append(f"{line} Fetch it back: {base}{link}" if link else line)
+        return answer(status, {"files": [describe(upload) for upload in uploads]}, "\n".join(lines))
+
+    @app.post("/upload")
+    def post_upload() -> Any:
+        body: Body = bottle.request.environ["wsgi.input"]
+        content_type = bottle.request.environ.get("CONTENT_TYPE", "")
+        uploads = receive_form(body, content_type, store, _drop(), settings.max_bytes)
+        is_chunk = len(uploads) == 1 and uploads[0].chunk_count > 1
+        return answer_received(HTTPStatus.OK if is_chunk else HTTPStatus.CREATED, uploads)
+
+    @app.put("/upload/<name:path>")
+    def put_upload(name: str) -> Any:
+        body: Body = bottle.request.environ["wsgi.input"]
+        return answer_received(HTTPStatus.CREATED, [receive_file(body, store, _drop(), name, settings.max_bytes)])
+
+    @app.get("/uploads")
+    def list_uploads() -> Any:
+        drop = _drop()
+        uploads = store.uploads(drop) if drop else []
+        lines = [f"{u.name} ({human_size(u.size)}{'' if u.stored else ', unfinished'})" for u in uploads]
+        return answer(200, {"uploads": [describe(u) for u in uploads]}, "\n".join(lines) or "Nothing dropped yet.")
+
+    @app.delete("/uploads")
+    def forget_uploads() -> Any:
+        drop = _drop()
+        count = store.forget(drop) if drop else 0
+        return answer(200, {"forgotten": count}, "The list is empty now; the files stay on the server.")
+
+    @app.get("/uploads/<uuid>")
+    def show_upload(uuid: str) -> Any:
+        upload = store.upload(_drop(), parse_uuid(uuid))
+        progress = {
+            "chunk_size": upload.chunk_size,
+            "chunk_count": upload.chunk_count,
+            "chunks": store.chunks_in(upload),
+        }
+        sentence = f"{upload.name}: {human_size(store.received(upload))} of {human_size(upload.size)} are in."
+        return answer(200, {"upload": describe(upload) | progress}, sentence)
+
+    @app.delete("/uploads/<uuid>")
+    def remove_upload(uuid: str) -> Any:
+        store.remove(_drop(), parse_uuid(uuid))
+        return answer(200, {"removed": 1}, "Removed.")
+
+    @app.get("/download/<uuid>")
+    def download(uuid: str) -> Any:
+        if not settings.allow_downloads:
+            raise Forbidden("Downloads are switched off on this server. Its owner can start it with -a.")
+        if not _UUID.fullmatch(uuid):
+            raise NotFound
+        return _give(bottle.request.environ, *store.open(uuid.lower()))
+
+    return app
+
+
+def _give(environ: dict[str, Any], upload: Upload, file: BinaryIO) -> Any:
+    """A file as the answer: conditional requests (RFC 9110, 13) and one range."""
+    status = os.fstat(file.fileno())
+    etag = f"{upload.uuid[:8]}-{status.st_size:x}-{status.st_mtime_ns:x}"
+    modified = email.utils.formatdate(status.st_mtime, usegmt=True)
+    response = bottle.HTTPResponse()
+    for name, value in {
+        "ETag": f'"{etag}"',
+        "Last-Modified": modified,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "Content-Security-Policy": _DOWNLOAD_CSP,
+    }.items():
+        response.set_header(name, value)
+    try:
+        if "HTTP_IF_MATCH" in environ and etag not in parse_etags(environ["HTTP_IF_MATCH"]):
+            raise PreconditionFailed
+        if not is_resource_modified(environ, etag=etag, last_modified=modified):
+            response.status = HTTPStatus.NOT_MODIFIED.value
+            file.close()
+            return response
+        # A range of a file that is no longer the same is not what was asked for: then the whole (If-Range).
+        same = "HTTP_IF_RANGE" not in environ or environ["HTTP_IF_RANGE"] in (f'"{etag}"', modified)
+        span = choose_range(environ.get("HTTP_RANGE") if same else None, status.st_size)
+    except DropError:
+        file.close()
+        raise
+    if span.partial:
+        response.status = HTTPStatus.PARTIAL_CONTENT.value
+        response.set_header("Content-Range", f"bytes {span.offset}-{span.offset + span.count - 1}/{status.st_size}")
+    response.set_header("Content-Type", "application/octet-stream")
+    response.set_header("Content-Disposition", content_disposition(upload.name))
+    response.set_header("Content-Length", str(span.count))
+    response.body = FileSpan(file, span)
+    return response
+
+
+# ======================================================================================================================
+# Page: the inline page, and how it is rendered
+# ======================================================================================================================
+
+# page: begin (made from index.html by "python build.py page")
+PAGE = r''''''
+# page: end
+
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#2563eb"/>'
+    '<path d="M16 7v12m-5-5 5 5 5-5M8 24h16" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round"'
+    ' stroke-linejoin="round"/></svg>'
+)
+
+_SETTINGS_BLOCK = re.compile(r'(<script type="application/json" id="settings">).*?(</script>)', re.DOTALL)
+_INLINE_BLOCK = re.compile(r"<(script|style)(?: [^>]*)?>(.*?)</\1>", re.DOTALL)
+
+
+def bundled(name: str) -> Path:
+    """A file that comes with the program: beside the script, or inside the exe."""
+    return Path(getattr(sys, "_MEIPASS", HOME)) / name
+
+
+def dropzone_address(settings: Settings, route: str) -> tuple[str, str]:
+    """Where the page gets one of Dropzone's files, and the hash to hold it to, if it is known.
+
+    From this server when it has the file and no CDN was asked for; cdnjs lays out 5.x and 6.x differently.
+    """
+    file, integrity = DROPZONE_FILES[route]
+    ours = settings.dz_cdn is None and settings.dz_version == DROPZONE_VERSION
+    if ours and bundled(file).is_file():
+        return route, ""
+    if settings.dz_version.startswith("5."):
+        file = f"min/{Path(route).stem}.min{Path(route).suffix}"
+    address = f"{settings.dz_cdn or DROPZONE_CDN}/{settings.dz_version}/{file}"
+    return address, integrity if settings.dz_version == DROPZONE_VERSION else ""
+
+
+def render_page(settings: Settings, source: str) -> tuple[str, str]:
+    """The page with the settings put in, and its Content-Security-Policy, which allows its own inline blocks only."""
+    facts = {
+        "version": __version__,
+        "maxSize": settings.max_bytes,
+        "timeout": settings.timeout,
+        "chunkSize": settings.chunk_size,
+        "parallelChunks": 1 if settings.disable_parallel_chunks else settings.parallel_chunks,
+        "forceChunking": not settings.disable_force_chunking,
+        "downloads": settings.allow_downloads,
+    }
+    block = json.dumps(facts).replace("<", "\\u003c")
+    page = _SETTINGS_BLOCK.sub(lambda match: match[1] + block + match[2], source, count=1)
+    foreign = set()
+    for route in DROPZONE_FILES:
+        address, integrity = dropzone_address(settings, route)
+        if address != route:
+            parts = urlsplit(address)
+            foreign.add(f"{parts.scheme}://{parts.netloc}")
+            check = f' integrity="{integrity}" crossorigin="anonymous"' if integrity else ""
+            page = page.replace(f'"{route}"', f'"{address}"{check}')
+    allowed = {"script": {"'self'"} | foreign, "style": {"'self'"} | foreign}
+    for kind, text in _INLINE_BLOCK.findall(page):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        allowed[kind].add(f"'sha256-{digest}'")
+    policy = (
+        f"default-src 'none'; script-src {' '.join(sorted(allowed['script']))};"
+        f" style-src {' '.join(sorted(allowed['style']))}; img-src 'self' data: blob:; connect-src 'self';"
+        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+    return page, policy
+
+
+def add_pages(app: bottle.Bottle, settings: Settings) -> None:
+    """Adds to the app what a browser loads by itself: the page, Dropzone, the icon."""
+
+    @app.get("/")
+    def page() -> Any:
+        own = HOME / "index.html"
+        try:
+            source = own.read_text("utf-8")
+        except FileNotFoundError:
+            source = PAGE
+        except (OSError, UnicodeDecodeError) as error:
+            log.error("%s cannot be read: %s", own, error)
+            raise DropError("The server's index.html cannot be read.") from error
+        text, policy = render_page(settings, source)
+        response = bottle.HTTPResponse(text)
+        response.set_header("Content-Type", "text/html; charset=utf-8")
+        response.set_header("Content-Security-Policy", policy)
+        response.set_header("Cache-Control", "no-store")
+        response.set_cookie(
+            DROP_COOKIE,
+            _drop() or str(uuidlib.UUID(bytes=secrets.token_bytes(16), version=4)),
+            path="/",
+            max_age=_DROP_SECONDS,
+            httponly=True,
+            samesite="lax",
+            secure=bottle.request.environ["wsgi.url_scheme"] == "https",
+        )
+        return response
+
+    def send(kind: str, data: bytes) -> Any:
+        return bottle.HTTPResponse(data, headers={"Content-Type": kind, "Cache-Control": "no-cache"})
+
+    @app.get("/favicon.ico")
+    def favicon() -> Any:
+        return send("image/svg+xml", ICON.encode())
+
+    @app.get("/<route:re:dropzone[.](js|css)>")
+    def dropzone(route: str) -> Any:
+        try:
+            data = bundled(DROPZONE_FILES[route][0]).read_bytes()
+        except OSError:
+            raise NotFound("Dropzone is not here; run: python build.py dropzone") from None
+        return send("text/javascript" if route.endswith(".js") else "text/css", data)
+
+
+# ======================================================================================================================
+# Server and command line
+# ======================================================================================================================
+
+_EVERY_ANSWER = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+class Handler(httpserver.WSGIHandler):
+    """One connection. Paste's handler, with the reading of heads and the writing of answers made strict and thin."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer goes out in one piece; waiting for more of it costs 40 ms
+    rbufsize = 0
+    server: Server
+
+    def setup(self) -> None:
+        """Once for the connection, in its own thread."""
+        super().setup()
+        self.connection.settimeout(IDLE_SECONDS)
+        if hasattr(os, "splice"):
+            timeout = struct.pack("@ll", IDLE_SECONDS, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+        self.buffer = b""
+        self.requests = 0
+        self.busy = False
+        self.server.enter(self)
+
+    def finish(self) -> None:
+        """Once at the end of the connection."""
+        self.server.leave(self)
+        super().finish()
+
+    def handle_one_request(self) -> None:
+        """Reads one head, lets the app answer, and leaves the connection fit for the next request or closed."""
+        self.close_connection = True
+        self.body: Body | None = None
+        self.head: Head | None = None
+        self.status, self.sent = 0, 0
+        data = self._read_head()
+        if data is None:
+            return
+        started = time.perf_counter()
+        self.busy = True
+        try:
+            self.head = parse_head(data)
+            self.close_connection = not self.head.keep_alive or self.server.stopping.is_set()
+            self.wsgi_execute()
+        except DropError as error:
+            self._refuse(error)
+        except OSError:  # the client went away
+            self.close_connection = True
+        finally:
+            if self.status:
+                self._log(time.perf_counter() - started)
+            if self.close_connection:
+                self._linger()
+            self.busy = False
+            self.requests += 1
+
+    def _read_head(self) -> bytes | None:
+        """The next request's head without its last empty line; None when no request comes.
+
+        What was received beyond it stays in self.buffer.
+        """
+        data, self.buffer = self.buffer, b""
+        deadline = time.monotonic() + (KEEP_ALIVE_SECONDS if self.requests else HEAD_SECONDS)
+        while (end := data.find(b"\r\n\r\n")) < 0 and len(data) <= MAX_REQUEST_LINE_BYTES + MAX_HEADERS_BYTES:
+            if self.server.stopping.is_set() and not data:
+                return None
+            self.connection.settimeout(max(0.001, deadline - time.monotonic()))
+            try:
+                more = self.connection.recv(BLOCK_BYTES)
+            except OSError:
+                return None
+            if not more:
+                return None
+            if not data:
+                deadline = time.monotonic() + HEAD_SECONDS
+            data += more
+        self.connection.settimeout(IDLE_SECONDS)
+        if end < 0:
+            end = len(data)
+        self.buffer = data[end + 4 :]
+        return data[:end]
+
+    def wsgi_setup(self, environ: Any = None) -> None:
+        """The request as PEP 3333 wants it, with a Body as its input."""
+        head = self.head
+        assert head is not None
+        tell = self._continue if "expect" in head.headers else None
+        self.body = Body(self.connection, head.length, self.buffer, tell)
+        self.buffer = self.buffer[head.length :]
+        name, port = self.server.server_address[:2]
+        self.wsgi_environ = {
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": self.body,
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+            "wsgi.file_wrapper": lambda file: file,  # sent by wsgi_execute
+            "REQUEST_METHOD": head.method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": head.path,
+            "QUERY_STRING": head.query,
+            "CONTENT_TYPE": head.headers.get("content-type", ""),
+            "CONTENT_LENGTH": str(head.length),
+            "SERVER_NAME": name,
+            "SERVER_PORT": str(port),
+            "SERVER_PROTOCOL": head.version,
+            "REMOTE_ADDR": self.client_address[0],
+        }
+        for key, value in head.headers.items():
+            if key not in ("content-type", "content-length"):
+                self.wsgi_environ["HTTP_" + key.upper().replace("-", "_")] = value
+        self.wsgi_curr_headers = None
+        self.wsgi_headers_sent = False
+
+    def wsgi_execute(self, environ: Any = None) -> None:
+        """Lets the app answer. A file goes from disk to socket by sendfile, where the system has it."""
+        self.wsgi_setup(environ)
+        result = self.server.wsgi_application(self.wsgi_environ, self.wsgi_start_response)
+        try:
+            if isinstance(result, FileSpan):
+                self.wsgi_write_chunk(b"")
+                self._send_file(result)
+            else:
+                self.wsgi_write_chunk(b"".join(result))
+        finally:
+            if hasattr(result, "close"):
+                result.close()
+
+    def wsgi_write_chunk(self, chunk: bytes) -> None:
+        """Sends the status line and headers before the first bytes, in one piece with them."""
+        if self.wsgi_headers_sent:
+            self._send(chunk)
+            return
+        self.wsgi_headers_sent = True
+        assert self.wsgi_curr_headers is not None and self.body is not None
+        status, headers = self.wsgi_curr_headers
+        self.close_connection = self.close_connection or self.body.remaining > 0
+        self._send_head(status, headers, chunk)
+
+    def _send_head(self, status: str, headers: Iterable[tuple[str, str]], chunk: bytes) -> None:
+        self.status = int(status[:3])
+        names = {name.lower() for name, _ in headers}
+        lines = [f"HTTP/1.1 {status}", f"Date: {self.date_time_string()}"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        lines += [f"{name}: {value}" for name, value in _EVERY_ANSWER.items() if name.lower() not in names]
+        if self.close_connection:
+            lines.append("Connection: close")
+        self._send("\r\n".join([*lines, "", ""]).encode("latin-1") + chunk)
+
+    def _send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:  # not sendall, whose timeout is for all of it: a slow reader that moves is served
+            count = self.connection.send(view)
+            self.sent += count
+            view = view[count:]
+
+    def _send_file(self, part: FileSpan) -> None:
+        if part.span.count:
+            sent = self.connection.sendfile(part.file, part.span.offset, part.span.count)
+            self.sent += sent
+            if sent != part.span.count:  # the file shrank; only a closed connection can say so now
+                self.close_connection = True
+
+    def _continue(self) -> None:
+        self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _refuse(self, error: DropError) -> None:
+        """Answers a request that never got to the app, for its head could not be trusted."""
+        self.close_connection = True
+        text = (str(error) + "\n").encode()
+        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
+        with contextlib.suppress(OSError):
+            self._send_head(f"{error.status.value} {error.status.phrase}", headers, text)
+
+    def _linger(self) -> None:
+        """Before closing: lets the client finish what it is saying, within limits, so that it reads the answer.
+
+        A socket closed with bytes unread resets the connection, and takes the answer with it.
+        """
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            deadline, left = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
+            while left > 0 and (seconds := deadline - time.monotonic()) > 0:
+                self.connection.settimeout(seconds)
+                count = len(self.connection.recv(BLOCK_BYTES))
+                if not count:
+                    break
+                left -= count
+
+    def _log(self, seconds: float) -> None:
+        method, target = (self.head.method, self.head.target) if self.head else ("-", "-")
+        received = self.body.length - self.body.remaining if self.body else 0
+        log.info(
+            "%s %s %s %d in=%d out=%d %.3fs",
+            self.client_address[0], method, target, self.status, received, self.sent, seconds,
+        )  # fmt: skip
+
+
+class Server(httpserver.WSGIServer):
+    """Paste's server with a thread for each connection, a limit to their number, and an orderly end."""
+
+    daemon_threads = True
+    request_queue_size = 1024  # bursts wait here, not for a second TCP attempt
+    allow_reuse_address = os.name != "nt"  # on Windows it would let two servers share a port
+
+    def __init__(self, app: Callable[..., Any], host: str, port: int) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.stopping = threading.Event()
+        self._handlers: set[Handler] = set()
+        self._connections: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        super().__init__(app, (host, port), Handler)
+
+    def server_bind(self) -> None:
+        """Without the look-up of the machine's name that http.server does, which may take seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Starts the connection's thread, or says that there are too many."""
+        address = client_address[0]
+        with self._changed:
+            busy = (
+                self._connections.total() >= MAX_CONNECTIONS
+                or self._connections[address] >= MAX_CONNECTIONS_PER_ADDRESS
+            )
+            if not busy:
+                self._connections[address] += 1
+        if busy:
+            with contextlib.suppress(OSError):
+                request.setblocking(False)
+                request.send(_TOO_MANY_CONNECTIONS)
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._leave(address)
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """One connection from beginning to end."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._leave(client_address[0])
+
+    def _leave(self, address: str) -> None:
+        with self._changed:
+            self._connections[address] -= 1
+            if not self._connections[address]:
+                del self._connections[address]
+            self._changed.notify_all()
+
+    def enter(self, handler: Handler) -> None:
+        """Called by a handler when its connection begins."""
+        with self._changed:
+            self._handlers.add(handler)
+
+    def leave(self, handler: Handler) -> None:
+        """Called by a handler when its connection ends."""
+        with self._changed:
+            self._handlers.discard(handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A bug in a connection's thread: logged, and the others go on."""
+        log.exception("bug in the connection of %s", client_address[0])
+
+    def stop(self, seconds: float) -> None:
+        """No new connections; idle ones are closed, busy ones get so many seconds to end."""
+        self.stopping.set()
+        self.server_close()
+        with self._changed:
+            for handler in self._handlers:
+                if not handler.busy:
+                    with contextlib.suppress(OSError):
+                        handler.connection.shutdown(socket.SHUT_RDWR)
+            self._changed.wait_for(lambda: not self._connections, seconds)
+
+
+_TOO_MANY_CONNECTIONS = (
+    f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 2\r\n"
+    f"Content-Length: {len(Unavailable.sentence)}\r\nConnection: close\r\n\r\n{Unavailable.sentence}"
+).encode()
+
+
+def lan_address() -> str | None:
+    """The address under which others on the network reach this machine, if it has one. Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # an address for documentation (RFC 5737): only the route is asked for
+        address: str = probe.getsockname()[0]
+        return None if address.startswith("127.") else address
+    return None
+
+
+def describe_start(settings: Settings, store: Store, port: int) -> Iterator[str]:
+    """What is in force, line by line."""
+    yield f"pyfiledrop {__version__}"
+    every = settings.host in ("0.0.0.0", "::")
+    here = f"[{settings.host}]" if ":" in settings.host else settings.host
+    addresses = [address for address in (lan_address(), "127.0.0.1") if address] if every else [here]
+    for address in addresses:
+        note = "  (on this machine)" if address == "127.0.0.1" else ""
+        yield f"  open       http://{address}:{port}/{note}"
+    yield f"  storage    {settings.storage}"
+    yield f"  unfinished {settings.chunks}  ({human_size(store.free())} free)"
+    total = f", {human_size(settings.max_total_bytes)} in all" if settings.max_total_bytes else ""
+    at_a_time = 1 if settings.disable_parallel_chunks else settings.parallel_chunks
+    size = human_size(settings.chunk_size) if settings.chunk_size else "8.0 MB or more"
+    yield f"  limits     {human_size(settings.max_bytes)} a file{total}; chunks of {size}, {at_a_time} at a time"
+    links = "allowed: whoever has a file's link can fetch it" if settings.allow_downloads else "off; -a allows them"
+    yield f"  downloads  {links}"
+    if settings.no_fsync:
+        yield "  fsync      off: a power cut may cost finished files"
+    for finding in store.findings:
+        yield f"  note       {finding}"
+    yield "Ctrl-C ends it."
+
+
+class _Stop(Exception):
+    """Raised in the main thread by a signal."""
+
+
+def _on_signal(number: int, frame: object) -> None:
+    raise _Stop
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the server until Ctrl-C or SIGTERM. Returns the exit status: 0, or 2 when it cannot start."""
+    settings = Settings.parse(argv)
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", level=logging.INFO)
+    try:
+        store = Store(
+            settings.storage,
+            settings.chunks,
+            fsync=not settings.no_fsync,
+            max_total_bytes=settings.max_total_bytes,
+            stale_seconds=settings.stale_hours * 3600,
+        )
+    except StartError as error:
+        print(f"pyfiledrop: {error}", file=sys.stderr)
+        return 2
+    try:
+        app = make_app(settings, store)
+        add_pages(app, settings)
+        try:
+            server = Server(app, settings.host, settings.port)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            print(f"pyfiledrop: cannot listen on {settings.host}, port {settings.port}: {reason}.", file=sys.stderr)
+            return 2
+        signal.signal(signal.SIGINT, _on_signal)
+        signal.signal(signal.SIGTERM, _on_signal)
+        try:
+            for line in describe_start(settings, store, server.server_port):
+                print(line, flush=True)
+            server.serve_forever()
+        except _Stop:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever presses Ctrl-C twice means it
+        print("Stopping.", flush=True)
+        server.stop(STOP_SECONDS)
+    finally:
+        store.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

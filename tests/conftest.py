@@ -1,0 +1,391 @@
+"""The server as its users meet it: a program in a process of its own, spoken to over a socket.
+
+`server`, `shared_server` and `start_server` start it; `exchange` sends raw bytes and reads one answer;
+`request`, `multipart_body` and `chunk_request` make such bytes; `upload` sends a whole file in chunks.
+Which program is tested is one setting (`--program` or PYFILEDROP_COMMAND), so that a zipapp or an exe
+goes through the same tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import queue
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid as uuids
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from email.message import Message
+from email.parser import BytesParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+import build
+
+START_SECONDS = 20.0
+STOP_SECONDS = 20.0
+ANSWER_SECONDS = 15.0
+# A container's root has no sandbox, and nothing but the server under test is to be spoken to.
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+)
+BOUNDARY = "----pyfiledrop-test-boundary"
+
+Fields = Mapping[str, "str | bytes"] | Iterable[tuple[str, "str | bytes"]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--program",
+        default=os.environ.get("PYFILEDROP_COMMAND", ""),
+        help="the command that starts the server (default: this Python with pyfiledrop.py)",
+    )
+
+
+# The server
+
+
+class Server:
+    """One server on 127.0.0.1 with folders of its own; it keeps folders and port when it is started again."""
+
+    def __init__(self, command: list[str], folder: Path, options: tuple[str, ...], env: Mapping[str, str]) -> None:
+        self.storage = folder / "storage"
+        self.chunks = folder / "chunks"
+        self.host = "127.0.0.1"
+        self.port = 0
+        self.proc: subprocess.Popen[str]
+        self._command = [*command, "--host", self.host, "-s", str(self.storage), "-c", str(self.chunks), *options]
+        self._env = {**os.environ, **env}
+        self._log = folder / "stderr.txt"
+        self._lines: list[str] = []
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """The page's address, with a slash at the end."""
+        return f"http://{self.host}:{self.port}/"
+
+    def start(self) -> None:
+        """Start the process and return when it has printed its address."""
+        with self._log.open("ab") as log:
+            self.proc = subprocess.Popen(
+                [*self._command, "--port", str(self.port)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                encoding="utf-8",
+                errors="replace",
+                env=self._env,
+                # A group of its own: kill() reaches an exe's child too, and Ctrl-Break on Windows only the server.
+                start_new_session=os.name != "nt",
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        self._lines = []
+        ports: queue.Queue[int | None] = queue.Queue()
+        threading.Thread(target=self._read_stdout, args=(self.proc, ports), daemon=True).start()
+        try:
+            port = ports.get(timeout=START_SECONDS)
+        except queue.Empty:
+            self.kill()
+            pytest.fail(f"no address within {START_SECONDS:.0f} s; {self.output()}", pytrace=False)
+        if port is None:
+            pytest.fail(f"ended with {self.proc.wait(STOP_SECONDS)} before it served; {self.output()}", pytrace=False)
+        self.port = port
+
+    def _read_stdout(self, proc: subprocess.Popen[str], ports: queue.Queue[int | None]) -> None:
+        """Read all the server prints, so that it never waits for us; pass the port on, or None at the end."""
+        assert proc.stdout is not None
+        with proc.stdout:
+            for line in proc.stdout:
+                self._lines.append(line)
+                if match := re.search(rf"http://{re.escape(self.host)}:(\d+)/", line):
+                    ports.put(int(match[1]))
+        ports.put(None)
+
+    def stop(self) -> None:
+        """Ask it to end, as a service manager does; it must do so in order."""
+        if sys.platform == "win32":  # where SIGTERM would end it at once
+            self.proc.send_signal(signal.CTRL_BREAK_EVENT)
+        else:
+            self.proc.terminate()
+        try:
+            status = self.proc.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"still there {STOP_SECONDS:.0f} s after SIGTERM; {self.output()}") from None
+        assert status == 0, f"exit status {status} after SIGTERM; {self.output()}"
+
+    def kill(self) -> None:
+        """End it at once, as a crash or kill -9 does."""
+        if self.proc.poll() is None:
+            if sys.platform == "win32":
+                self.proc.kill()
+            else:
+                os.killpg(self.proc.pid, signal.SIGKILL)
+        self.proc.wait(STOP_SECONDS)
+
+    def restart(self) -> None:
+        """Stop it, unless it has ended already, and start it again on the same port."""
+        if self.proc.poll() is None:
+            self.stop()
+        self.start()
+
+    def log(self) -> str:
+        """All it has written to stderr, of every start."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def output(self) -> str:
+        """What it has said, for the message of a failed test."""
+        return f"its stdout:\n{''.join(self._lines)}\nits stderr:\n{self.log()}"
+
+
+StartServer = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def program(pytestconfig: pytest.Config) -> list[str]:
+    """The command that starts the server, without options."""
+    if command := pytestconfig.getoption("--program"):
+        return shlex.split(command, posix=os.name != "nt")
+    return [sys.executable, str(build.ROOT / "pyfiledrop.py")]
+
+
+def _servers(program: list[str], make_folder: Callable[[], Path]) -> Iterator[StartServer]:
+    started: list[Server] = []
+
+    def start(*options: str, env: Mapping[str, str] | None = None, folder: Path | None = None) -> Server:
+        server = Server(program, folder or make_folder(), options, env or {})
+        started.append(server)
+        return server
+
+    try:
+        yield start
+        for server in started:
+            if server.proc.poll() is None:
+                server.stop()
+    finally:
+        for server in started:
+            server.kill()
+
+
+@pytest.fixture
+def start_server(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """A function that starts a server with these options, variables and folder (a new one unless given)."""
+    yield from _servers(program, lambda: tmp_path_factory.mktemp("server"))
+
+
+@pytest.fixture
+def server(start_server: StartServer) -> Server:
+    """A server with the default options, for this test alone."""
+    return start_server()
+
+
+@pytest.fixture(scope="module")
+def shared_server(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with downloads allowed, for all tests of a module: they must not depend on what it holds."""
+    servers = _servers(program, lambda: tmp_path_factory.mktemp("server"))
+    yield next(servers)("-a")
+    next(servers, None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=build.find_chromium(),
+            args=list(CHROMIUM_ARGUMENTS),
+        )
+        yield chromium
+        chromium.close()
+
+
+# A client that sends exactly the bytes it is given
+
+
+@dataclass(frozen=True)
+class Response:
+    """One answer. Header names are compared without case; `headers.get_all(name)` gives repeated ones."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8")
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Connection:
+    """A TCP connection to the server, for tests that send several requests or stop in the middle of one."""
+
+    def __init__(self, server: Server, timeout: float = ANSWER_SECONDS) -> None:
+        self.sock = socket.create_connection((server.host, server.port), timeout)
+        self._input = self.sock.makefile("rb")
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._input.close()
+        self.sock.close()
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def receive(self, *, head: bool = False) -> Response:
+        """Read one final answer and not a byte more. ConnectionError when there is none or it breaks off."""
+        status = 100
+        while 100 <= status < 200:
+            line = self._input.readline(65536)
+            if not (match := re.fullmatch(rb"HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?\r\n", line)):
+                raise ConnectionError(f"the answer begins with {line!r}")
+            status = int(match[1])
+            lines = list(iter(lambda: self._input.readline(65536), b"\r\n"))
+            if not all(line.endswith(b"\r\n") for line in lines):
+                raise ConnectionError(f"the answer's head breaks off after {lines!r}")
+            headers = BytesParser().parsebytes(b"".join(lines), headersonly=True)
+        if head or status in (204, 304):
+            return Response(status, headers, b"")
+        assert "Transfer-Encoding" not in headers, "the server has no reason to send chunks"
+        if (length := headers["Content-Length"]) is None:
+            return Response(status, headers, self._input.read())
+        body = self._input.read(int(length))
+        if len(body) < int(length):
+            raise ConnectionError(f"the answer's body breaks off after {len(body)} of {length} bytes")
+        return Response(status, headers, body)
+
+    def closed(self) -> bool:
+        """Whether the server ends the connection without sending anything more; waits for it up to the timeout."""
+        try:
+            return self._input.read(1) == b""
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            return False
+
+
+def exchange(server: Server, data: bytes, timeout: float = ANSWER_SECONDS) -> Response:
+    """Send these bytes over a connection of their own and read one answer, even one that comes before the last byte."""
+    with Connection(server, timeout) as connection:
+        with contextlib.suppress(ConnectionError):  # refused early: the answer is on its way all the same
+            connection.send(data)
+        return connection.receive(head=data.startswith(b"HEAD "))
+
+
+def request(
+    method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes | None = None, *, cookie: str = ""
+) -> bytes:
+    """A request's bytes. `cookie` is the drop's UUID; a header given as "" is left out."""
+    lines = {
+        "Host": "127.0.0.1",
+        "Accept": "application/json",
+        "Cookie": f"drop={cookie}" if cookie else "",
+        "Content-Length": "" if body is None else str(len(body)),
+        **(headers or {}),
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
+    return f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + (body or b"")
+
+
+def multipart_body(fields: Fields, files: Iterable[tuple[str, str, bytes]], boundary: str = BOUNDARY) -> bytes:
+    """A form as browsers send it: fields, then files, each of them (field name, file name, content)."""
+
+    def quoted(name: str) -> str:
+        return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+
+    parts = []
+    for name, value in fields.items() if isinstance(fields, Mapping) else fields:
+        content = value.encode() if isinstance(value, str) else value
+        parts.append(f'Content-Disposition: form-data; name="{quoted(name)}"\r\n\r\n'.encode() + content)
+    for name, filename, content in files:
+        head = f'Content-Disposition: form-data; name="{quoted(name)}"; filename="{quoted(filename)}"'
+        parts.append(f"{head}\r\nContent-Type: application/octet-stream\r\n\r\n".encode() + content)
+    opening = f"--{boundary}\r\n".encode()
+    return b"".join(opening + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
+
+
+def chunk_fields(size: int, index: int, *, uuid: str, chunk_size: int) -> dict[str, str]:
+    """The six fields with which Dropzone describes a chunk of a file of `size` bytes."""
+    return {
+        "dzuuid": uuid,
+        "dzchunkindex": str(index),
+        "dztotalfilesize": str(size),
+        "dzchunksize": str(chunk_size),
+        "dztotalchunkcount": str(max(1, math.ceil(size / chunk_size))),
+        "dzchunkbyteoffset": str(index * chunk_size),
+    }
+
+
+def chunk_request(
+    content: bytes,
+    index: int = 0,
+    *,
+    uuid: str,
+    name: str = "file.bin",
+    chunk_size: int = 1 << 20,
+    changes: Mapping[str, str | None] | None = None,
+    data: bytes | None = None,
+    cookie: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """The request with which Dropzone sends one chunk of a file of this content.
+
+    `changes` replaces fields or, with None, leaves them out; `data` is sent in place of the chunk's own bytes.
+    """
+    fields = {**chunk_fields(len(content), index, uuid=uuid, chunk_size=chunk_size), **(changes or {})}
+    chunk = content[index * chunk_size : (index + 1) * chunk_size] if data is None else data
+    body = multipart_body({k: v for k, v in fields.items() if v is not None}, [("file", name, chunk)])
+    form = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    return request("POST", "/upload", {**form, **(headers or {})}, body, cookie=cookie)
+
+
+def upload(
+    server: Server,
+    content: bytes,
+    *,
+    uuid: str = "",
+    name: str = "file.bin",
+    chunk_size: int = 1 << 20,
+    cookie: str = "",
+) -> dict[str, Any]:
+    """Send a whole file, chunk after chunk, and return what the server says of it in the end."""
+    uuid = uuid or str(uuids.uuid4())
+    for index in range(max(1, math.ceil(len(content) / chunk_size))):
+        data = chunk_request(content, index, uuid=uuid, name=name, chunk_size=chunk_size, cookie=cookie)
+        answer = exchange(server, data)
+        assert answer.status == 200, f"chunk {index}: {answer.status} {answer.text}; {server.output()}"
+    (file,) = answer.json()["files"]
+    assert file["done"], file
+    result: dict[str, Any] = file
+    return result
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """For what happens a moment after the answer, such as a line in the log; fails when it never does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it has not come true within {seconds:g} s"
+        time.sleep(0.02)
