@@ -5,7 +5,7 @@
 #     "bottle>=0.13.4",
 #     "multipart>=2.0.1",
 #     "paste>=3.10.1",
-#     "werkzeug>=3.1.3",
+#     "werkzeug>=3.1.9",
 # ]
 # ///
 """pyfiledrop: drop files of any size on this machine through a web page, and fetch them back through links.
@@ -30,6 +30,7 @@ On disk
     storage/<uuid>_<name>           a finished file, whole from the moment it has this name
     storage/.pyfiledrop.sqlite3     the record of all uploads; locked by the one server that owns the folder
     chunks/<uuid>/data              an unfinished upload, each chunk at its place
+    storage/.<uuid>.part            a file that comes in one piece, or from another disk, until it is whole
 """
 
 from __future__ import annotations
@@ -402,6 +403,7 @@ class Chunk:
 
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_STORED_NAME = re.compile(_UUID.pattern + r"_[^\ud800-\udfff]+", re.IGNORECASE)  # names that are no text have those
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,14}", re.ASCII)
 
 
@@ -419,6 +421,11 @@ def parse_number(text: str) -> int:
     return int(text)
 
 
+def parse_time(text: str) -> int:
+    """Milliseconds since 1970; a file may be older than that. Raises BadRequest."""
+    return -parse_number(text[1:]) if text.startswith("-") else parse_number(text)
+
+
 def parse_chunk(fields: Mapping[str, str], max_bytes: int) -> Chunk:
     """Dropzone's chunk fields (its option `params`), checked against each other.
 
@@ -433,7 +440,7 @@ def parse_chunk(fields: Mapping[str, str], max_bytes: int) -> Chunk:
             count=parse_number(fields["dztotalchunkcount"]),
             chunk_size=parse_number(fields["dzchunksize"]),
             file_size=size,
-            modified=parse_number(fields["modified"]) if "modified" in fields else None,
+            modified=parse_time(fields["modified"]) if "modified" in fields else None,
         )
         offset = parse_number(fields["dzchunkbyteoffset"])
     except KeyError:
@@ -490,14 +497,12 @@ def safe_name(name: str) -> str:
     safe = _FORBIDDEN.sub("_", last_component(clean_name(name))).rstrip(". ").lstrip(" ")
     if safe.startswith("."):
         safe = "_" + safe
-    if _RESERVED.match(safe):
-        safe = "_" + safe
     stem, dot, suffix = safe.rpartition(".")
     if not stem or len(suffix.encode()) > _MAX_SUFFIX_BYTES:
         stem, dot, suffix = safe, "", ""
-    room = 255 - _PREFIX_BYTES - len((dot + suffix).encode())
-    stem = stem.encode()[:room].decode(errors="ignore")
-    return (stem.rstrip(". ") + dot + suffix) or "file"
+    room = 255 - _PREFIX_BYTES - len((dot + suffix).encode()) - 1  # one for the underscore of the next line but one
+    safe = stem.encode()[:room].decode(errors="ignore").rstrip(". ") + dot + suffix
+    return "_" + safe if _RESERVED.match(safe) else safe or "file"
 
 
 def content_disposition(name: str) -> str:
@@ -506,7 +511,7 @@ def content_disposition(name: str) -> str:
     Only the last component of a path: whoever saves the file must not be led into another folder.
     """
     name = last_component(clean_name(name)) or "file"
-    if re.fullmatch(r'[ !#$&\'()+,\-.0-9;=@A-Z\[\]^_`a-z{}~]+', name):
+    if re.fullmatch(r"[ !#$&\'()+,\-.0-9;=@A-Z\[\]^_`a-z{}~]+", name):
         return f'attachment; filename="{name}"'
     fallback = secure_filename(name) or "file"
     return f"attachment; filename=\"{fallback}\"; filename*=UTF-8''{quote(name, safe='')}"
@@ -530,10 +535,12 @@ def choose_range(header: str | None, size: int) -> Span:
     wanted = parse_range_header(header) if header else None
     if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
         return Span(0, size)
-    span = wanted.range_for_length(size)
-    if span is None:
+    start, end = wanted.ranges[0]
+    if start < 0:  # the last bytes, or all if there are fewer
+        start, end = max(0, size + start), size
+    if start >= size:
         raise BadRange(size)
-    return Span(span[0], span[1] - span[0], partial=True)
+    return Span(start, min(size, end or size) - start, partial=True)
 
 
 def chunk_ranges(indexes: Iterable[int]) -> list[list[int]]:
@@ -555,8 +562,8 @@ def is_same_site(headers: Mapping[str, str]) -> bool:
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
-    origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    origin, host = headers.get("origin"), headers.get("host")
+    return origin is None or origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -628,10 +635,10 @@ def parse_head(data: bytes) -> Head:
         raise ExpectationFailed
     path, _, query = target.partition("?")
     if not path.startswith("/"):  # a proxy's form, RFC 9112, 3.2.2
-        parts = urlsplit(path)
-        if parts.scheme not in ("http", "https"):
+        absolute = re.fullmatch(r"https?://[^/]+(/.*)?", path, re.IGNORECASE)
+        if not absolute:
             raise BadRequest("The request's address is malformed.")
-        path = parts.path or "/"
+        path = absolute[1] or "/"
     decoded = unquote_to_bytes(path)
     if b"\0" in decoded:
         raise BadRequest("The request's address is malformed.")
@@ -796,7 +803,7 @@ class Writer:
 
     def read_back(self, size: int) -> Iterator[bytes]:
         """What was written, in blocks of at most size bytes."""
-        path = self._store.data_path(self.upload.uuid)
+        path = self._store.data_path(self.upload)
         with disk_errors(), open(path, "rb") as file:
             file.seek(self._offset)
             left = self.written
@@ -825,6 +832,8 @@ class _Live:
 
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     users: int = 0
+    #: An upload of one chunk, which is not on record before it is whole: there is nothing of it that could go on.
+    pending: Upload | None = None
     writers: dict[int, Writer] = dataclasses.field(default_factory=dict)
     #: Held open as long as bytes may be unsynced: a failed write-back is told to descriptors that were open then.
     fd: int | None = None
@@ -857,7 +866,7 @@ class Store:
 
         Raises StartError when a folder cannot be used or another server owns it.
         """
-        self._storage, self._chunks = storage, chunks
+        self._storage, self._chunks = str(storage), str(chunks)
         self._fsync = fsync
         self._max_total_bytes = max_total_bytes
         self._stale_seconds = stale_seconds
@@ -865,9 +874,12 @@ class Store:
         self._guard = threading.Lock()
         self._db_lock = threading.RLock()
         self._stop = threading.Event()
+        self._promised = 0  # bytes that pending uploads may still bring; guarded by the database's lock
         self._scanned = (0, 0.0)
         for folder in (storage, chunks):
             self._check_folder(folder)
+        #: One folder of each disk.
+        self._disks = list({os.stat(folder).st_dev: str(folder) for folder in (storage, chunks)}.values())
         self._db = self._open_record()
         #: What start-up found and did, one sentence each.
         self.findings: list[str] = []
@@ -898,7 +910,7 @@ class Store:
         Raises NotFound for another drop's upload, Conflict for one that differs, NoSpace for one that cannot fit.
         """
         with disk_errors(), self._locked(chunk.uuid) as live:
-            upload = self._find(chunk.uuid)
+            upload = self._current(live, chunk.uuid)
             if upload is None:
                 upload = self._create(live, owner, chunk, name)
             elif upload.owner not in (None, owner):
@@ -929,7 +941,7 @@ class Store:
             raise BadRequest("The chunk is shorter than it must be.")
         with disk_errors(), self._locked(writer.upload.uuid) as live:
             if live.writers.get(writer.index) is writer:
-                upload = self._find(writer.upload.uuid)
+                upload = self._current(live, writer.upload.uuid)
                 if upload is None:
                     raise NotFound
                 if whole:
@@ -948,9 +960,9 @@ class Store:
         while heir is not None and heir.settled.wait(max(0, deadline - time.monotonic())) and not heir.merged:
             heir = heir.heir
         upload = self._find(writer.upload.uuid)
-        if upload is None:
+        if upload is None and writer.upload.chunk_count > 1:
             raise NotFound("This upload was removed.")
-        if upload.stored is None and not self._is_in(upload, writer.index):
+        if upload is None or (upload.stored is None and not self._is_in(upload, writer.index)):
             raise Unavailable("The chunk was sent twice and neither got through. Send it again.")
         return upload
 
@@ -962,58 +974,79 @@ class Store:
                 del live.writers[writer.index]
             writer.settle(merged=False)
             if mine and not live.writers:
-                upload = self._find(writer.upload.uuid)
-                if upload is not None and upload.merged == 0 and upload.stored is None:
+                upload = self._current(live, writer.upload.uuid)
+                if upload is not None and upload.merged == 0:
                     self._discard(live, upload)
 
     def _create(self, live: _Live, owner: str | None, chunk: Chunk, name: str) -> Upload:
-        folder = self._chunks / chunk.uuid
-        with self._transaction() as db:  # the record first: a folder without one is not ours
-            self._reserve(db, chunk.file_size)
-            db.execute(
-                "INSERT INTO uploads (uuid, name, size, chunk_size, chunk_count, modified, owner, created)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (chunk.uuid, name, chunk.file_size, chunk.chunk_size, chunk.count, chunk.modified, owner, time.time()),
-            )
-        upload = self._find(chunk.uuid)
-        assert upload is not None
+        upload = Upload(
+            id=0,
+            uuid=chunk.uuid,
+            name=name,
+            size=chunk.file_size,
+            chunk_size=chunk.chunk_size,
+            chunk_count=chunk.count,
+            modified=chunk.modified,
+            owner=owner,
+            created=time.time(),
+            merged=0,
+            stored=None,
+        )
+        if chunk.count == 1:
+            with self._db_lock:
+                self._reserve(self._db, upload.size)
+                self._promised += upload.size
+            live.pending = upload
+        else:
+            with self._transaction() as db:  # the record first: a folder without one is not ours
+                self._reserve(db, upload.size)
+                self._insert(db, upload)
+            upload = self._select("uuid = ?", upload.uuid)[0]
+        path = self.data_path(upload)
         try:
-            folder.mkdir()
-        except OSError as error:
+            if chunk.count > 1:
+                os.mkdir(os.path.dirname(path))
+            live.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
+        except FileExistsError:
             self._delete_record(upload)
-            if isinstance(error, FileExistsError):
-                raise Conflict("A folder of this upload's name is there already. Start the upload anew.") from None
-            raise
-        try:
-            live.fd = os.open(folder / "data", os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
+            raise Conflict("A folder of this upload's name is there already. Start the upload anew.") from None
         except OSError:
             self._discard(live, upload)
             raise
         return upload
+
+    @staticmethod
+    def _insert(db: sqlite3.Connection, upload: Upload) -> None:
+        # In place of a record that a rescan made when it met the file a moment before its upload was on record.
+        db.execute(
+            f"INSERT OR REPLACE INTO uploads ({_COLUMNS}) VALUES (NULL{', ?' * _COLUMNS.count(',')})",
+            dataclasses.astuple(upload)[1:],
+        )
 
     def _reserve(self, db: sqlite3.Connection, size: int) -> None:
         """Raises NoSpace unless size bytes fit beside everything that unfinished uploads have been promised."""
         (owed,) = db.execute(
             "SELECT coalesce(sum(max(0, size - merged * chunk_size)), 0) FROM uploads WHERE stored IS NULL"
         ).fetchone()
-        free = min(shutil.disk_usage(folder).free for folder in (self._chunks, self._storage)) - owed
+        free = min(shutil.disk_usage(folder).free for folder in self._disks) - owed - self._promised
         if self._max_total_bytes is not None:
             (held,) = db.execute("SELECT coalesce(sum(size), 0) FROM uploads").fetchone()
-            free = min(free, self._max_total_bytes - held)
+            free = min(free, self._max_total_bytes - held - self._promised)
         if size > free:
             raise NoSpace(f"This file needs {human_size(size)}, but the server has only {human_size(free)} free.")
 
     def _open_data(self, upload: Upload) -> int:
+        path = self.data_path(upload)
         try:
-            return os.open(self.data_path(upload.uuid), os.O_RDWR | _BINARY)
+            return os.open(path, os.O_RDWR | _BINARY)
         except FileNotFoundError:  # somebody tidied up by hand: what was in is gone
             log.warning("the data of unfinished upload %s is gone; it begins anew", upload.uuid)
             self._forget_chunks(upload, "1")
-            (self._chunks / upload.uuid).mkdir(exist_ok=True)
-            return os.open(self.data_path(upload.uuid), os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
 
     def _make_writer(self, live: _Live, upload: Upload, index: int, length: int) -> Writer:
-        fd = os.open(self.data_path(upload.uuid), os.O_WRONLY | _BINARY)
+        fd = os.open(self.data_path(upload), os.O_WRONLY | _BINARY)
         writer = Writer(self, upload, index, fd, length)
         if index in live.writers:
             live.writers[index].release(heir=writer)
@@ -1045,8 +1078,8 @@ class Store:
             self._distrust(live, upload)
             raise
         live.close()  # an open file cannot be renamed everywhere
-        source, target = self.data_path(upload.uuid), self._storage / upload.path_name
-        done = dataclasses.replace(upload, stored=target.name, merged=upload.chunk_count)
+        done = dataclasses.replace(upload, stored=upload.path_name, merged=upload.chunk_count)
+        source, target = self.data_path(upload), os.path.join(self._storage, upload.path_name)
         try:
             self._place(source, target, upload.uuid)
         except FileNotFoundError:
@@ -1060,25 +1093,29 @@ class Store:
         except BaseException:
             self._unplace(source, target)
             raise
-        self._remove_data(upload.uuid)
+        self._drop_pending(live)
+        self._remove_data(upload)
         return done
 
     def _finish(self, done: Upload) -> None:
         with self._transaction(durable=True) as db:
+            if not done.id:
+                self._insert(db, done)
+                return
             db.execute("DELETE FROM chunks WHERE upload = ?", (done.id,))
             db.execute(
                 "UPDATE uploads SET stored = ?, merged = ?, size = ?, chunk_size = ? WHERE id = ?",
                 (done.stored, done.merged, done.size, done.chunk_size, done.id),
             )
 
-    def _place(self, source: Path, target: Path, uuid: str) -> None:
+    def _place(self, source: str, target: str, uuid: str) -> None:
         """Lets target name the file source, never in place of another one. Source may stay as a second name."""
         try:
             os.link(source, target)
         except (OSError, AttributeError) as error:
             number = getattr(error, "errno", errno.ENOSYS)
             if number == errno.EXDEV:
-                hidden = self._storage / f".{uuid}.part"
+                hidden = self._hidden(uuid)
                 try:
                     with open(source, "rb") as data, open(hidden, "wb") as copy:
                         shutil.copyfileobj(data, copy, MIB)
@@ -1086,7 +1123,7 @@ class Store:
                         self._sync(copy.fileno())
                     self._place(hidden, target, uuid)
                 finally:
-                    hidden.unlink(missing_ok=True)
+                    self._unlink(hidden)
             elif number in _NO_LINKS:
                 if os.path.lexists(target):
                     raise FileExistsError(errno.EEXIST, "exists", target) from None
@@ -1094,18 +1131,22 @@ class Store:
             else:
                 raise
 
-    @staticmethod
-    def _unplace(source: Path, target: Path) -> None:
-        if source.exists():
-            target.unlink(missing_ok=True)
+    def _unplace(self, source: str, target: str) -> None:
+        if os.path.exists(source):
+            self._unlink(target)
         else:
             os.rename(target, source)
+
+    @staticmethod
+    def _unlink(path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
     def _sync(self, fd: int) -> None:
         if self._fsync:
             os.fsync(fd)
 
-    def _sync_folder(self, folder: Path) -> None:
+    def _sync_folder(self, folder: str) -> None:
         """Brings the folder's entries to the disk, where the system lets one (Windows does it by itself)."""
         if self._fsync and os.name != "nt":
             fd = os.open(folder, os.O_RDONLY | _BINARY)
@@ -1120,7 +1161,7 @@ class Store:
         """What a drop holds, newest first, without finished files that are gone from the disk."""
         with disk_errors():
             rows = self._select("owner = ? ORDER BY id DESC", owner)
-            return [row for row in rows if row.stored is None or (self._storage / row.stored).exists()]
+            return [row for row in rows if row.stored is None or self._is_there(row.stored)]
 
     def upload(self, owner: str | None, uuid: str) -> Upload:
         """One upload of a drop, or one that belongs to whoever knows its UUID. Raises NotFound."""
@@ -1153,7 +1194,7 @@ class Store:
                 upload = self._find(uuid)
             if upload is None or upload.stored is None:
                 raise NotFound
-            path = self._storage / upload.stored
+            path = os.path.join(self._storage, upload.stored)
             try:
                 # Neither a symbolic link nor a folder, nor a pipe that would make us wait.
                 if not stat.S_ISREG(os.lstat(path).st_mode):
@@ -1177,7 +1218,7 @@ class Store:
             elif upload.owner is None:
                 raise NotFound
             else:
-                (self._storage / upload.stored).unlink(missing_ok=True)
+                self._unlink(os.path.join(self._storage, upload.stored))
                 self._delete_record(upload)
 
     def forget(self, owner: str) -> int:
@@ -1191,9 +1232,26 @@ class Store:
         """Bytes free on the disk of the unfinished uploads."""
         return shutil.disk_usage(self._chunks).free
 
-    def data_path(self, uuid: str) -> Path:
+    def data_path(self, upload: Upload) -> str:
         """Where an unfinished upload's bytes are."""
-        return self._chunks / uuid / "data"
+        if upload.chunk_count == 1:
+            return self._hidden(upload.uuid)
+        return os.path.join(self._chunks, upload.uuid, "data")
+
+    def _hidden(self, uuid: str) -> str:
+        return os.path.join(self._storage, f".{uuid}.part")
+
+    def _is_there(self, name: str) -> bool:
+        return os.path.exists(os.path.join(self._storage, name))
+
+    def _current(self, live: _Live, uuid: str) -> Upload | None:
+        return live.pending or self._find(uuid)
+
+    def _drop_pending(self, live: _Live) -> None:
+        if live.pending is not None:
+            with self._db_lock:
+                self._promised -= live.pending.size
+            live.pending = None
 
     def _discard(self, live: _Live, upload: Upload) -> None:
         """Removes an unfinished upload: files first, so that a crash in between leaves a record that says so."""
@@ -1201,13 +1259,17 @@ class Store:
             writer.release()
         live.writers.clear()
         live.close()
-        self._remove_data(upload.uuid)
-        self._delete_record(upload)
+        self._drop_pending(live)
+        self._remove_data(upload)
+        if upload.id:
+            self._delete_record(upload)
 
-    def _remove_data(self, uuid: str) -> None:
-        self.data_path(uuid).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # not empty: somebody put something there, and it stays
-            (self._chunks / uuid).rmdir()
+    def _remove_data(self, upload: Upload) -> None:
+        path = self.data_path(upload)
+        self._unlink(path)
+        if upload.chunk_count > 1:
+            with contextlib.suppress(OSError):  # not empty: somebody put something there, and it stays
+                os.rmdir(os.path.dirname(path))
 
     # -- the record ----------------------------------------------------------------------------------------------------
 
@@ -1222,7 +1284,7 @@ class Store:
             raise StartError(f"The folder {folder} cannot be used: {reason}. Choose others with -s and -c.") from error
 
     def _open_record(self) -> sqlite3.Connection:
-        path = self._storage / ".pyfiledrop.sqlite3"
+        path = os.path.join(self._storage, ".pyfiledrop.sqlite3")
         db = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
         try:
             # Exclusive: the lock that keeps a second server out, released by the system however this one ends. It
@@ -1322,9 +1384,10 @@ class Store:
 
     def _reconcile(self) -> None:
         """Makes record and disk agree after whatever ended the last run. Nothing acknowledged is given up."""
-        for hidden in self._storage.glob(".*.part"):
-            if _UUID.fullmatch(hidden.name[1:-5]):
-                hidden.unlink()
+        with os.scandir(self._storage) as entries:
+            for entry in entries:
+                if entry.name.endswith(".part") and _UUID.fullmatch(entry.name[1:-5]):
+                    os.unlink(entry.path)
         found, lost = self._adopt()
         if lost:
             self._note(lost, "finished file is", "finished files are", "gone from storage and no longer listed.")
@@ -1333,14 +1396,13 @@ class Store:
         self._forget_unsynced()
         resumable = removed = finished = 0
         for upload in self._select("stored IS NULL"):
-            data = self.data_path(upload.uuid)
-            target = self._storage / upload.path_name
+            data, target = self.data_path(upload), Path(self._storage, upload.path_name)
             if target.is_file() and not target.is_symlink() and target.stat().st_size == upload.size:
                 # Publishing was cut off after the rename: the file was whole and synced then.
                 self._finish(dataclasses.replace(upload, stored=target.name, merged=upload.chunk_count))
-                self._remove_data(upload.uuid)
+                self._remove_data(upload)
                 finished += 1
-            elif upload.merged == 0 or not data.is_file():
+            elif upload.merged == 0 or not os.path.isfile(data):
                 self._discard(_Live(), upload)
                 removed += 1
             else:
@@ -1353,7 +1415,7 @@ class Store:
             self._note(resumable, "unfinished upload", "unfinished uploads", "can go on.")
         with os.scandir(self._chunks) as entries:
             for entry in entries:
-                if not self._select("uuid = ? AND stored IS NULL", entry.name):
+                if not (_UUID.fullmatch(entry.name) and self._select("uuid = ? AND stored IS NULL", entry.name)):
                     self.findings.append(f"Left alone in chunks, of unknown origin: {ascii(entry.name)}.")
 
     def _note(self, count: int, one: str, many: str, rest: str) -> None:
@@ -1376,7 +1438,7 @@ class Store:
             found, mtime = 0, os.stat(self._storage).st_mtime_ns
             db.execute("CREATE TEMP TABLE seen (stored TEXT PRIMARY KEY, uuid TEXT) WITHOUT ROWID")
             try:
-                named = (e.name for e in entries if e.name[36:37] == "_" and _UUID.fullmatch(e.name[:36]))
+                named = (e.name for e in entries if _STORED_NAME.fullmatch(e.name))
                 db.executemany("INSERT INTO seen VALUES (?, ?)", ((name, name[:36].lower()) for name in named))
                 lost = db.execute(
                     "DELETE FROM uploads WHERE stored IS NOT NULL AND stored NOT IN (SELECT stored FROM seen)"
@@ -1385,7 +1447,7 @@ class Store:
                     "SELECT stored, uuid FROM seen WHERE uuid NOT IN (SELECT uuid FROM uploads) GROUP BY uuid"
                 ).fetchall()
                 for name, uuid in new:
-                    status = os.lstat(self._storage / name)
+                    status = os.lstat(os.path.join(self._storage, name))
                     if not stat.S_ISREG(status.st_mode):
                         continue
                     found += 1
@@ -1622,11 +1684,13 @@ def receive_file(body: Body, store: Store, owner: str | None, name: str, max_byt
         return store.merge(writer, whole=True)
 
 
-def receive_form(body: Body, content_type: str, store: Store, owner: str | None, max_bytes: int) -> list[Upload]:
+def receive_form(
+    body: Body, content_type: str, store: Store, owner: str | None, max_bytes: int
+) -> tuple[list[Upload], bool]:
     """Stores what a multipart form (RFC 7578) carries: one Dropzone chunk, or without dzuuid one or more files.
 
-    Returns the uploads, in the form's order. Nothing is stored unless the form is sound to its very end. Raises
-    BadRequest, TooLarge, NoSpace, NotFound, Conflict and what the body raises.
+    Returns the uploads, in the form's order, and whether it was a chunk. Nothing is stored unless the form is sound to
+    its very end. Raises BadRequest, TooLarge, NoSpace, NotFound, Conflict and what the body raises.
     """
     kind, parameters = parse_options_header(content_type)
     boundary = parameters.get("boundary", "").encode("latin-1")
@@ -1637,7 +1701,7 @@ def receive_form(body: Body, content_type: str, store: Store, owner: str | None,
     with contextlib.ExitStack() as open_writers:
         form = _Form(body, boundary, store, owner, max_bytes, open_writers)
         try:
-            return form.receive()
+            return form.receive(), form.is_chunk
         except MultipartError as error:
             if error.http_status == TooLarge.status:
                 raise TooLarge("A part of the form is larger than the server accepts.") from None
@@ -1711,6 +1775,11 @@ class _Form:
         return self._finish()
 
     @property
+    def is_chunk(self) -> bool:
+        """Whether the fields make the file a chunk of one."""
+        return "dzuuid" in self._fields
+
+    @property
     def _in_file(self) -> bool:
         return self._segment is not None and self._segment.filename is not None
 
@@ -1742,7 +1811,7 @@ class _Form:
             if segment.name in self._fields or len(self._fields) >= MAX_FIELDS:
                 raise BadRequest("A field of the form stands twice, or there are too many.")
             return
-        if "dzuuid" in self._fields:
+        if self.is_chunk:
             if self._files:
                 raise BadRequest("A chunk's form must have exactly one file.")
             self._chunk = parse_chunk(self._fields, self._max_bytes)
@@ -1767,7 +1836,7 @@ class _Form:
     def _finish(self) -> list[Upload]:
         if self._chunk is not None:
             return [self._store.merge(self._files[0])]
-        if "dzuuid" in self._fields:
+        if self.is_chunk:
             return [self._move_into_place()]
         # A form whose file input was left empty sends a part with neither name nor bytes.
         files = [writer for writer in self._files if writer.upload.name or writer.written]
@@ -1907,8 +1976,7 @@ def make_app(settings: Settings, store: Store) -> bottle.Bottle:
     def post_upload() -> Any:
         body: Body = bottle.request.environ["wsgi.input"]
         content_type = bottle.request.environ.get("CONTENT_TYPE", "")
-        uploads = receive_form(body, content_type, store, _drop(), settings.max_bytes)
-        is_chunk = len(uploads) == 1 and uploads[0].chunk_count > 1
+        uploads, is_chunk = receive_form(body, content_type, store, _drop(), settings.max_bytes)
         return answer_received(HTTPStatus.OK if is_chunk else HTTPStatus.CREATED, uploads)
 
     @app.put("/upload/<name:path>")
@@ -1998,7 +2066,853 @@ def _give(environ: dict[str, Any], upload: Upload, file: BinaryIO) -> Any:
 # ======================================================================================================================
 
 # page: begin (made from index.html by "python build.py page")
-PAGE = r''''''
+PAGE = r'''<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>pyfiledrop</title>
+<link rel="icon" href="favicon.ico">
+<style>
+:root {
+  --ground: #f4f5f7; --surface: #fff; --tint: #f8faff; --text: #1a1e24; --quiet: #566070; --line: #dfe3e9; --edge: #7f8a9b;
+  --accent: #2b57cf; --accent-deep: #2146aa; --on-accent: #fff; --good: #17693f; --warn: #8a5300; --bad: #b3261e;
+  --shadow: 0 1px 2px rgb(20 30 50 / 6%), 0 6px 20px rgb(20 30 50 / 5%);
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ground: #121519; --surface: #1b1f25; --tint: #1c222d; --text: #e8ebef; --quiet: #a4aebb; --line: #2e343d; --edge: #6f7b8b;
+    --accent: #96b4ff; --accent-deep: #b3c9ff; --on-accent: #0e1a38; --good: #7fd6a4; --warn: #f0bd6a; --bad: #ffb0a6;
+    --shadow: none;
+  }
+}
+* { box-sizing: border-box; }
+[hidden] { display: none !important; }
+body { margin: 0; background: var(--ground); color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
+main { max-width: 46rem; margin: 0 auto; padding: clamp(1rem, 4vw, 3rem) clamp(.75rem, 4vw, 1.5rem) 3rem; }
+h1, h2, p, ul { margin: 0; padding: 0; }
+h1 { font-size: 1.125rem; font-weight: 650; letter-spacing: -.01em; margin-bottom: 1rem; }
+h2 { font-size: 1rem; font-weight: 650; }
+ul { list-style: none; }
+:focus-visible, #file:focus-visible + .choose { outline: 3px solid var(--accent); outline-offset: 2px; }
+
+/* The drop area is the label of the file input, so a click anywhere in it opens the chooser. */
+#drop {
+  display: grid; justify-items: center; align-content: center; gap: .5rem; min-height: 17rem; padding: 1.5rem;
+  border: 2px dashed var(--edge); border-radius: 1rem; background: var(--surface); text-align: center; cursor: pointer;
+}
+#drop:hover { border-color: var(--accent); background: var(--tint); }
+#drop svg { width: 3rem; height: 3rem; color: var(--accent); }
+#drop strong { font-size: clamp(1.25rem, 4vw, 1.5rem); font-weight: 600; letter-spacing: -.015em; line-height: 1.25; }
+.hint, .status, .size, #plain, .count { color: var(--quiet); font-size: .875rem; }
+.choose, button {
+  border: 1px solid var(--edge); border-radius: .5rem; background: var(--surface); color: var(--text);
+  font: inherit; font-size: .875rem; font-weight: 500; line-height: 1.25rem; padding: .375rem .75rem; cursor: pointer;
+}
+button:hover { border-color: var(--accent); color: var(--accent); }
+.choose, #send {
+  margin: .5rem 0 .25rem; padding: .625rem 1.25rem; border-color: transparent; background: var(--accent); color: var(--on-accent);
+  font-size: 1rem; font-weight: 600;
+}
+#drop:hover .choose, #send:hover { background: var(--accent-deep); color: var(--on-accent); }
+button.delete { border-color: var(--bad); color: var(--bad); }
+
+/* Without the script this is a plain form: the input shows itself and the button sends it. */
+#file { max-width: 100%; font: inherit; color: inherit; }
+.scripted #file { position: absolute; width: 1px; height: 1px; opacity: 0; pointer-events: none; }
+.scripted :is(#send, #plain), html:not(.scripted) :is(.choose, .drop-here) { display: none; }
+#send { display: block; width: 100%; margin: .75rem 0 0; }
+#plain { margin-top: .75rem; }
+@media (hover: none) { .scripted .drop-here { display: none; } button { min-height: 2.75rem; } }
+
+#notice { min-height: 1.5rem; margin: .625rem .25rem; font-size: .875rem; overflow-wrap: anywhere; }
+.rows { background: var(--surface); border: 1px solid var(--line); border-radius: .75rem; box-shadow: var(--shadow); }
+.rows:empty { display: none; }
+.rows li { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .25rem 1rem; align-items: center; padding: .75rem 1rem; }
+.rows li + li { border-top: 1px solid var(--line); }
+.title { display: flex; gap: .25rem .75rem; align-items: baseline; justify-content: space-between; min-width: 0; }
+#files .title, progress { grid-column: 1 / -1; }
+.name {
+  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden;
+  font-weight: 550; overflow-wrap: anywhere;
+}
+.link { color: inherit; text-decoration: none; border-radius: .25rem; }
+.link[href] { color: var(--accent); text-decoration: underline; text-decoration-thickness: 1px; text-underline-offset: .2em; }
+.size { flex: none; }
+.status { grid-column: 1; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+.actions, .ask { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: end; }
+#list .actions { grid-area: 1 / 2 / 3; }
+#list .ask { grid-column: 1 / -1; font-size: .875rem; }
+progress {
+  width: 100%; height: .375rem; margin: .25rem 0; border: 0; border-radius: 1rem; overflow: hidden;
+  appearance: none; background: var(--line); color: var(--accent);
+}
+progress::-webkit-progress-bar { background: var(--line); }
+progress::-webkit-progress-value { background: currentColor; border-radius: 1rem; }
+progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
+[data-state=done] progress, [data-state=failed] progress { display: none; }
+[data-state=paused] progress { color: var(--warn); }
+[data-state=done] .status { color: var(--good); }
+[data-state=paused] .status { color: var(--warn); }
+[data-state=failed] .status { color: var(--bad); }
+@media (forced-colors: active) { progress { appearance: auto; } }
+
+#history { margin-top: 2rem; }
+#history header { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: space-between; margin: 0 .25rem .625rem; }
+#forgotten:not(:empty) { margin: .5rem .25rem; font-size: .875rem; color: var(--quiet); }
+@media (max-width: 30rem) {
+  #drop { min-height: 14rem; }
+  #list .actions { grid-area: auto / 1 / auto / -1; justify-content: start; }
+  #list .status, #list .title { grid-column: 1 / -1; }
+  .ask { justify-content: start; }
+}
+#overlay {
+  position: fixed; inset: 0; z-index: 1; display: grid; place-items: center; padding: 2rem;
+  background: var(--accent); color: var(--on-accent); font-size: clamp(1.75rem, 6vw, 3rem); font-weight: 650; letter-spacing: -.02em;
+  outline: 3px dashed var(--on-accent); outline-offset: -1.25rem;
+}
+@media (prefers-reduced-motion: no-preference) {
+  #drop, .choose, button { transition: background-color .15s, border-color .15s, color .15s; }
+  #overlay { animation: appear .12s; }
+  @keyframes appear { from { opacity: 0; } }
+}
+</style>
+</head>
+<body>
+<main>
+  <h1>pyfiledrop</h1>
+  <form action="upload" method="post" enctype="multipart/form-data" autocomplete="off">
+    <label id="drop" for="file">
+      <svg viewBox="0 0 48 48" fill="none" stroke="currentColor" stroke-width="3" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">
+        <path d="M24 7v22m-9-9 9 9 9-9M7 31v6a4 4 0 0 0 4 4h26a4 4 0 0 0 4-4v-6"/>
+      </svg>
+      <strong class="drop-here">Drop files or folders here</strong>
+      <input id="file" type="file" name="file" multiple aria-label="Choose files" aria-describedby="hint">
+      <span class="choose">Choose files</span>
+      <span class="hint" id="hint">Any number, any kind</span>
+    </label>
+    <button id="send">Upload</button>
+    <p id="plain">This is the plain form, because the page’s script is switched off or could not be loaded. It uploads too, each
+      file in one piece. Stay here until the server has answered.</p>
+  </form>
+  <p id="notice" role="status" aria-live="polite"></p>
+  <section id="now" aria-label="Uploads"><ul class="rows" id="files" role="list"></ul></section>
+  <section id="history" aria-labelledby="history-title" hidden>
+    <header><h2 id="history-title" tabindex="-1">Dropped from this browser</h2> <button id="clear" type="button">Clear list</button></header>
+    <p id="forgotten" role="status"></p>
+    <ul class="rows" id="list" role="list"></ul>
+  </section>
+</main>
+<div id="overlay" hidden>Drop to upload</div>
+
+<template id="file-row">
+  <li>
+    <p class="title"><a class="link" download><bdi class="name"></bdi></a> <span class="size"></span></p>
+    <progress value="0"></progress>
+    <p class="status"></p>
+    <p class="actions">
+      <button type="button" class="copy"></button>
+      <button type="button" class="retry"></button>
+      <button type="button" class="cancel"></button>
+    </p>
+  </li>
+</template>
+<template id="list-row">
+  <li>
+    <p class="title"><a class="link" download><bdi class="name"></bdi></a></p>
+    <p class="status"></p>
+    <p class="actions"><button type="button" class="copy"></button> <button type="button" class="remove"></button></p>
+    <p class="ask" hidden>Delete from the server? <button type="button" class="delete"></button> <button type="button" class="keep"></button></p>
+  </li>
+</template>
+
+<script type="application/json" id="settings">{"version": "", "maxSize": 104857600000, "timeout": 120000, "chunkSize": null, "parallelChunks": 4, "forceChunking": true, "downloads": false}</script>
+<script src="dropzone.js"></script>
+<script>
+(() => {
+'use strict';
+
+const MIB = 1024 * 1024;
+const CHUNK_BYTES = 8 * MIB;      // automatic chunk size, and the size the timeout is meant for
+const CHUNKS_PER_FILE = 2000;     // automatic chunks grow so that no file has more
+const FILES_AT_ONCE = 4;
+const TRIES_PER_CHUNK = 8;
+const LONGEST_PAUSE_S = 30;
+const TICK_MS = 250;
+
+const $ = (id) => document.getElementById(id);
+const settings = JSON.parse($('settings').textContent);
+const input = $('file');
+const files = $('files');
+const list = $('list');
+const title = document.title;
+
+// ---- Words: numbers and states to what a person reads. Pure functions. ----
+
+const LOST = 'Connection lost. Waiting for the server…';
+const UNREADABLE = 'This file can no longer be read: it was changed, moved or removed. Choose it again.';
+const UNFINISHED = 'The server has all of this file but has not finished it. Retry asks it once more.';
+const BROKEN = 'The connection breaks off again and again. Retry goes on from what has arrived.';
+const STRANGER = 'Something between this page and the server answered in its place. Check the connection, then retry.';
+
+// For answers that are not the server's own: a proxy's error page is never shown.
+const REFUSALS = {
+  401: 'A proxy before the server asks for a login. Reload this page, then retry.',
+  403: 'A proxy before the server does not allow this upload.',
+  404: 'There is no server at this address any more. Reload this page.',
+  413: 'A proxy before the server refuses requests of this size. Ask its owner to allow larger ones.',
+  429: 'A proxy before the server asks to slow down. Retry a little later.',
+  502: 'The proxy cannot reach the server. Retry a little later.',
+  503: 'The server is not available right now. Retry a little later.',
+  504: 'The proxy got no answer from the server. Retry a little later.',
+  507: 'The server has no space left.',
+};
+const sentence = (status, body) => typeof body?.error === 'string' ? body.error
+  : REFUSALS[status] ?? `The upload was ${status < 500 ? 'refused' : 'interrupted'} on the way (status ${status}). Retry, or ask the server’s owner.`;
+
+const bytes = (n) => {
+  const power = n < 1000 ? 0 : Math.min(5, Math.max(1, Math.floor(Math.log(n) / Math.log(1024) + .02)));
+  const amount = n / 1024 ** power;
+  return `${amount.toLocaleString([], {maximumFractionDigits: power && amount < 100 ? 1 : 0})} ${['B', 'KB', 'MB', 'GB', 'TB', 'PB'][power]}`;
+};
+const duration = (s) => s < 60 ? `${Math.ceil(s)} s` : s < 3600 ? `${Math.ceil(s / 60)} min`
+  : `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
+const percent = (part, whole) => whole ? Math.floor(100 * part / whole) : 0;
+const date = new Intl.DateTimeFormat([], {dateStyle: 'medium', timeStyle: 'short'});
+
+const stateOf = ({error, done, held, begun, sent, size}, offline) => error ? 'failed' : done ? 'done'
+  : offline || held ? 'paused' : !begun ? 'waiting' : sent < size ? 'sending' : 'finishing';
+
+const describe = (state, {error, held, sent, size, speed}, offline) => ({
+  waiting: () => 'Waiting',
+  sending: () => [`${percent(sent, size)} %`, speed && `${bytes(speed)}/s`, speed && `${duration((size - sent) / speed)} left`].filter(Boolean).join(' · '),
+  paused: () => offline ? LOST : held,
+  finishing: () => 'Finishing…',
+  done: () => 'Uploaded',
+  failed: () => error,
+})[state]();
+
+// Names differ between systems in how accents are composed; the server stores them composed and without control characters.
+const plain = (name) => name.normalize('NFC').replace(/\p{C}/gu, '');
+
+// ---- Page: small helpers that touch it. Names only ever go through textContent and attributes. ----
+
+const say = (text) => { $('notice').textContent = text; };
+
+const setLabel = (button, text, name) => {
+  button.textContent = text;
+  button.setAttribute('aria-label', `${text}: ${name}`);   // rows of equal buttons must differ for a screen reader
+};
+
+const newRow = (template, name) => {
+  const li = $(template).content.firstElementChild.cloneNode(true);
+  li.querySelector('.name').textContent = li.querySelector('.name').title = name;
+  return li;
+};
+
+const setLink = (li, name, link) => {
+  const copyButton = li.querySelector('.copy');
+  copyButton.hidden = !link;
+  if (!link || copyButton.onclick) return;
+  const url = new URL(link, document.baseURI).href;
+  li.querySelector('.link').href = url;
+  setLabel(copyButton, 'Copy link', name);
+  copyButton.onclick = () => copy(copyButton, name, url);
+};
+
+const copy = async (button, name, url) => {
+  let copied = true;
+  try {
+    await navigator.clipboard.writeText(url);
+  } catch {
+    // Plain http on a local network has no clipboard API; a selected field still copies.
+    const field = document.createElement('textarea');
+    field.value = url;
+    button.after(field);
+    field.select();
+    copied = document.execCommand('copy');
+    field.remove();
+    button.focus();
+  }
+  if (!copied) return say(`Copy this link by hand: ${url}`);
+  say('Link copied.');
+  setLabel(button, 'Copied', name);
+  setTimeout(() => setLabel(button, 'Copy link', name), 2000);
+};
+
+// Takes a row away without dropping the keyboard's place on the page.
+const dismiss = (li) => {
+  const focused = li.contains(document.activeElement);
+  const next = li.nextElementSibling ?? li.previousElementSibling;
+  li.remove();
+  if (focused) ([...next?.querySelectorAll('button') ?? []].find((button) => button.offsetParent) ?? input).focus();
+};
+
+// ---- Server: everything but the chunks themselves. ----
+
+const call = async (path, method = 'GET') => {
+  const response = await fetch(path, {method, headers: {Accept: 'application/json'}, cache: 'no-store', signal: AbortSignal.timeout(30000)});
+  const body = await response.json().catch(() => null);
+  if (response.ok && body) return body;
+  throw Object.assign(new Error(sentence(response.ok ? 502 : response.status, body)), {status: response.ok ? 502 : response.status});
+};
+
+// An error without a status, or with one that a proxy gives for a server that is down.
+const isOutage = (error) => !(error.status < 500);
+
+const remove = (uuid) => call(`uploads/${uuid}`, 'DELETE').catch((error) => {
+  if (error.status !== 404) say(isOutage(error) ? 'The server could not be reached, so nothing was removed. Try again.' : error.message);
+  return error.status === 404;
+});
+
+// Tabs tell each other what they send, so that one does not take up another's upload, and when a list is out of date.
+const elsewhere = new Set();
+const channel = new BroadcastChannel(`pyfiledrop ${location.pathname}`);
+channel.onmessage = ({data}) => {
+  if (data === 'changed') refreshSoon();
+  else if (data === 'who') channel.postMessage([...views].filter(isBusy).map((view) => view.file.upload.uuid));
+  else for (const uuid of data) elsewhere.add(uuid);
+};
+const getUploads = async () => {
+  elsewhere.clear();
+  channel.postMessage('who');   // answers come while the request is under way
+  return (await call('uploads')).uploads;
+};
+
+// ---- The list of what was dropped from this browser. ----
+
+const listRows = new Map();     // uuid → li
+let refreshTimer = 0;
+let refreshTook = 0;            // ms; a long list is asked for less often
+let refreshes = 0;
+
+const refreshSoon = () => { refreshTimer ||= setTimeout(refresh, 200 + 5 * refreshTook); };
+const changed = () => {
+  refreshSoon();
+  channel.postMessage('changed');
+};
+
+const refresh = async () => {
+  clearTimeout(refreshTimer);
+  refreshTimer = 0;
+  const started = performance.now();
+  const turn = ++refreshes;
+  const uploads = await getUploads().catch(() => null);
+  refreshTook = performance.now() - started;
+  if (uploads && turn === refreshes) showList(uploads);
+};
+
+const showList = (uploads) => {
+  const above = new Set([...views].filter((view) => !view.done).map((view) => view.file.upload.uuid));
+  const shown = uploads.filter((upload) => !above.has(upload.uuid));
+  const uuids = new Set(shown.map((upload) => upload.uuid));
+  for (const [uuid, li] of listRows) if (!uuids.has(uuid)) dropListRow(uuid, li);
+  // Rows are kept and moved only when they must: moving one would take the focus from its buttons.
+  let place = list.firstElementChild;
+  for (const upload of shown) {
+    if (!listRows.has(upload.uuid)) listRows.set(upload.uuid, newListRow(upload));
+    const li = listRows.get(upload.uuid);
+    setLink(li, upload.name, upload.link);
+    li.dataset.uuid = upload.uuid;
+    li.dataset.done = upload.done;
+    li.querySelector('.status').textContent = upload.done ? `${bytes(upload.size)} · ${date.format(upload.created * 1000)}`
+      : `${percent(upload.received, upload.size)} % in – ${elsewhere.has(upload.uuid) ? 'being sent in another tab' : 'drop the same file again to go on'}`;
+    if (li === place) place = place.nextElementSibling;
+    else list.insertBefore(li, place);
+  }
+  $('clear').hidden = !shown.some((upload) => upload.done);
+  $('history').hidden = !shown.length && !$('forgotten').textContent;
+};
+
+const newListRow = ({uuid, name}) => {
+  const li = newRow('list-row', name);
+  const [actions, ask, removeButton, deleteButton, keepButton] =
+    ['.actions', '.ask', '.remove', '.delete', '.keep'].map((part) => li.querySelector(part));
+  const asking = (on) => {
+    actions.hidden = on;
+    ask.hidden = !on;
+    (on ? keepButton : removeButton).focus();
+  };
+  setLabel(removeButton, 'Remove', name);
+  setLabel(deleteButton, 'Delete', name);
+  setLabel(keepButton, 'Keep', name);
+  removeButton.onclick = () => asking(true);
+  keepButton.onclick = () => asking(false);
+  ask.onkeydown = (event) => { if (event.key === 'Escape') asking(false); };
+  deleteButton.onclick = async () => {
+    if (!await remove(uuid)) return asking(false);
+    say(`${name} is removed.`);
+    dropListRow(uuid, li);
+    for (const view of views) if (view.done && view.answer.uuid === uuid) dropView(view);
+    changed();
+  };
+  return li;
+};
+
+const dropListRow = (uuid, li) => {
+  listRows.delete(uuid);
+  dismiss(li);
+};
+
+$('clear').onclick = async () => {
+  try {
+    await call('uploads', 'DELETE');
+  } catch (error) {
+    return say(isOutage(error) ? 'The server could not be reached, so the list is unchanged. Try again.' : error.message);
+  }
+  $('forgotten').textContent = 'The list is cleared. The files stay on the server, and their links go on working.';
+  $('history-title').focus();
+  for (const view of views) if (view.done) dropView(view);
+  changed();
+};
+
+// ---- The files of this page. A view is one of them: what is known and what is shown. ----
+
+const views = new Set();
+const viewOf = new WeakMap();   // File → view
+const batch = new Set();        // what the percentage in the title counts: everything since the page was last idle
+const running = new Set();      // requests under way: {xhr, body, file, upload, view, block, sent}
+let waiting = [];               // requests that wait for a turn
+let lanes = settings.parallelChunks;
+let offline = false;
+let arrived = [];               // names not yet announced
+
+const isBusy = (view) => !view.error && !view.done;
+
+const measure = (view, now) => {
+  const underWay = [...running].reduce((sum, request) => sum + (request.view === view ? request.sent : 0), 0);
+  view.sent = Math.min(view.size, view.received + underWay);
+  const seconds = (now - view.sampledAt) / 1000;
+  if (seconds < .5) return;
+  const rate = Math.max(0, view.sent - view.sampledSent) / seconds;
+  view.speed = view.speed ? view.speed + (rate - view.speed) * (1 - Math.exp(-seconds / 3)) : rate;
+  view.sampledAt = now;
+  view.sampledSent = view.sent;
+};
+
+const draw = (view) => {
+  if (view.begun) measure(view, performance.now());
+  const state = stateOf(view, offline);
+  if (state === 'paused') view.speed = 0;   // what was measured before a pause says nothing about the time after it
+  const {li} = view;
+  const part = (name) => li.querySelector(name);
+  li.dataset.state = state;
+  part('.status').textContent = describe(state, view, offline);
+  part('progress').value = view.size ? view.sent / view.size : 0;
+  part('progress').textContent = `${percent(view.sent, view.size)} %`;
+  part('.retry').hidden = state !== 'failed' || view.refused;
+  part('.cancel').hidden = state === 'done';
+  const label = state === 'failed' ? 'Discard' : 'Cancel';
+  if (part('.cancel').textContent !== label) setLabel(part('.cancel'), label, view.file.name);
+  setLink(li, view.file.name, view.done && view.answer.link);
+};
+
+// A timer and not animation frames: a hidden tab gets no frames, yet its title should go on counting.
+let ticking = 0;
+const tick = () => {
+  ticking = 0;
+  const busy = [...views].filter(isBusy);
+  for (const view of busy) if (view.begun) draw(view);
+  let sent = 0;
+  let size = 0;
+  for (const view of batch) {
+    sent += view.sent;
+    size += view.size;
+  }
+  document.title = busy.length ? `${percent(sent, size)} % – ${title}` : title;
+  if (busy.length) tickSoon();
+  else batch.clear();
+};
+const tickSoon = () => { ticking ||= setTimeout(tick, TICK_MS); };
+
+const newView = (file) => {
+  const view = {file, size: file.size, li: newRow('file-row', file.name)};
+  const {li} = view;
+  li.querySelector('.size').textContent = bytes(file.size);
+  li.querySelector('progress').setAttribute('aria-label', `Upload of ${file.name}`);
+  setLabel(li.querySelector('.retry'), 'Retry', file.name);
+  li.querySelector('.retry').onclick = () => {
+    restart(view);
+    li.querySelector('.cancel').focus();   // Retry hides itself
+  };
+  li.querySelector('.cancel').onclick = () => cancel(view);
+  viewOf.set(file, view);
+  views.add(view);
+  files.append(li);
+  return view;
+};
+
+const dropView = (view) => {
+  views.delete(view);
+  batch.delete(view);
+  dismiss(view.li);
+};
+
+const announce = (name) => {
+  // A thousand small files are one sentence, not a thousand.
+  if (arrived.push(name) > 1) return;
+  setTimeout(() => {
+    say(arrived.length === 1 ? `${name} has arrived.` : `${arrived.length} files have arrived.`);
+    arrived = [];
+  }, 500);
+};
+
+addEventListener('beforeunload', (event) => {
+  if ([...views].some(isBusy)) event.returnValue = event.preventDefault() ?? true;   // older browsers look at the value
+});
+addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
+refresh();
+
+// Without Dropzone the form works as it stands, and so does the list.
+if (typeof Dropzone === 'undefined') return;
+document.documentElement.classList.add('scripted');
+$('hint').textContent = `Up to ${bytes(settings.maxSize)} each. What breaks off goes on where it stopped.`;
+
+// ---- Uploading: Dropzone cuts files into chunks and keeps the books; when and how often a request is sent is decided here. ----
+
+// Dropzone's own uses Math.random, but the UUID is the key to the file. crypto.randomUUID does not exist on plain http.
+Dropzone.uuidv4 = () => {
+  const random = crypto.getRandomValues(new Uint8Array(16));
+  random[6] = random[6] & 0x0f | 0x40;
+  random[8] = random[8] & 0x3f | 0x80;
+  const hex = Array.from(random, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, '$1-$2-$3-$4-$5');
+};
+
+const showOverlay = (event) => { $('overlay').hidden = !event.dataTransfer.types.includes('Files'); };
+
+const dropzone = new Dropzone(document.documentElement, {
+  url: 'upload',
+  clickable: false,
+  disablePreviews: true,
+  previewsContainer: false,
+  createImageThumbnails: false,
+  chunking: true,
+  forceChunking: settings.forceChunking,
+  parallelUploads: FILES_AT_ONCE,
+  parallelChunkUploads: settings.parallelChunks,
+  maxFilesize: null,
+  dragenter: showOverlay,
+  dragover: showOverlay,
+  dragleave: (event) => { if (!event.relatedTarget) $('overlay').hidden = true; },
+  drop: () => { $('overlay').hidden = true; },
+  canceled: () => {},   // by default it counts as an error
+
+  accept(file, done) {
+    const view = viewOf.get(file);
+    view.refused = file.size > settings.maxSize;
+    done(view.refused ? `This file is larger than the server takes: ${bytes(settings.maxSize)} at most.` : undefined);
+  },
+
+  async transformFile(file, done) {
+    const view = viewOf.get(file);
+    const {upload} = file;
+    await prepare(view, upload);
+    if (!isCurrent({file, upload})) return;
+    this.options.chunkSize = view.chunkSize;   // read once, right after done()
+    done(file);
+  },
+
+  // As Dropzone's own, but with this file's chunk size: the option holds that of the file prepared last.
+  params([file], xhr, chunk) {
+    const {chunkSize} = viewOf.get(file);
+    return {
+      ...chunk && {
+        dzuuid: file.upload.uuid,
+        dzchunkindex: chunk.index,
+        dztotalfilesize: file.size,
+        dzchunksize: chunkSize,
+        dztotalchunkcount: file.upload.totalChunkCount,
+        dzchunkbyteoffset: chunk.index * chunkSize,
+      },
+      modified: file.lastModified,
+    };
+  },
+
+  // Every chunk is acknowledged. It is done when the server has said so, which need not be in the answer that came last.
+  async chunksUploaded(file, done) {
+    const view = viewOf.get(file);
+    const {upload} = file;
+    if (!view.answer) {
+      const known = await call(`uploads/${upload.uuid}`).catch(() => null);
+      if (known?.upload.done) view.answer = known.upload;
+    }
+    if (!isCurrent({file, upload})) return;
+    if (view.answer) done();
+    else fail(view, UNFINISHED);
+  },
+});
+
+// A retried file is the same File with a new `upload`; whatever belongs to the old one is void.
+const isCurrent = ({file, upload}) => file.upload === upload && file.status === Dropzone.UPLOADING;
+
+dropzone.on('addedfile', (file) => {
+  const view = viewOf.get(file) ?? newView(file);
+  Object.assign(view, {
+    received: 0, sent: 0, speed: 0, sampledAt: 0, sampledSent: 0,
+    begun: false, done: false, error: '', held: '', answer: null, present: null, resumed: false,
+  });
+  batch.add(view);
+  draw(view);
+  tickSoon();
+});
+
+dropzone.on('success', (file) => {
+  const view = viewOf.get(file);
+  view.done = true;
+  view.sent = view.size;
+  draw(view);
+  announce(file.name);
+  changed();
+});
+
+dropzone.on('error', (file, error) => {
+  const view = viewOf.get(file);
+  view.error = error;
+  batch.delete(view);
+  draw(view);
+  say(`${file.name} was not uploaded. ${error}`);
+  changed();
+});
+
+dropzone.on('emptyfolder', (path) => say(`The folder ${path} is empty.`));
+
+input.onchange = () => {
+  dropzone.handleFiles([...input.files]);
+  input.value = '';   // so that choosing the same file again is a change
+};
+
+// Finds out whether the server already has a part of this file, and with that its chunk size. The file itself is not read.
+const prepare = async (view, upload) => {
+  const {file} = view;
+  const anew = view.anew;
+  const lastUuid = view.uuid;
+  view.anew = false;
+  view.chunkSize = settings.chunkSize ?? MIB * Math.max(CHUNK_BYTES / MIB, Math.ceil(file.size / MIB / CHUNKS_PER_FILE));
+  while (!anew && isCurrent({file, upload})) {
+    try {
+      const uploads = await recentUploads();
+      const taken = new Set([...views].filter((other) => other !== view && isBusy(other)).map((other) => other.file.upload.uuid));
+      const found = uploads.find((known) => !taken.has(known.uuid) && !elsewhere.has(known.uuid) && (known.uuid === lastUuid || !known.done
+        && known.size === file.size && known.modified === file.lastModified && plain(known.name) === plain(file.name)));
+      if (!found) break;
+      const fresh = upload.uuid;
+      upload.uuid = found.uuid;   // from here on it is taken
+      const {upload: known} = await call(`uploads/${found.uuid}`).catch((error) => {
+        if (isOutage(error)) throw error;
+        return {upload: {}};
+      });
+      if (known.chunk_size && known.chunk_count === Math.max(1, Math.ceil(file.size / known.chunk_size))) {
+        view.chunkSize = known.chunk_size;
+        view.present = known.chunks;
+        view.resumed = true;
+      } else {
+        upload.uuid = fresh;
+      }
+      break;
+    } catch (error) {
+      if (!isOutage(error)) break;
+      await reach();
+    }
+  }
+  view.uuid = upload.uuid;
+};
+
+// Files dropped together share one question.
+let asked = null;
+const recentUploads = () => {
+  if (!asked) {
+    asked = getUploads();
+    setTimeout(() => { asked = null; }, 300);
+  }
+  return asked;
+};
+
+// Enters the chunks that are in into Dropzone's books, before it starts any of them. Its first one exists already.
+const skipPresent = (view, upload) => {
+  const {chunkSize, size, file} = view;
+  const last = upload.totalChunkCount - 1;
+  for (let [index, end] of view.present) {
+    for (; index <= end; index++) {
+      const length = Math.min(chunkSize, size - index * chunkSize);
+      // If all are in, the last is sent again: that asks the server to finish.
+      if (index === last && view.received + length === size) break;
+      view.received += length;
+      upload.chunks[index] = Object.assign(upload.chunks[index] ?? {file, index, status: Dropzone.SUCCESS},
+        {progress: 100, total: length, bytesSent: length});
+    }
+  }
+  view.present = null;
+};
+
+// Dropzone hands over each request here instead of sending it. A browser has six connections per server, and a
+// timeout counts from send(): so only a few are sent at a time, over all files.
+dropzone.submitRequest = (xhr, body, [file], [block]) => {
+  const view = viewOf.get(file);
+  const {upload} = file;
+  if (view.present) {
+    skipPresent(view, upload);
+    const first = upload.chunks[block.chunkIndex];
+    if (first.progress === 100) {
+      queueMicrotask(() => { if (isCurrent({file, upload})) upload.finishedChunkUpload(first); });
+      return;
+    }
+  }
+  waiting.push({xhr, body, file, upload, view, block, sent: 0});
+  pump();
+};
+
+const pump = () => {
+  while (!reaching && running.size < lanes && waiting.length) {
+    // The file with the fewest requests under way comes first, so a small file need not wait for a large one.
+    const load = (request) => [...running].filter(({view}) => view === request.view).length;
+    const next = waiting.reduce((best, request) => load(request) < load(best) ? request : best);
+    waiting.splice(waiting.indexOf(next), 1);
+    if (isCurrent(next)) send(next);
+  }
+};
+
+const send = (request) => {
+  const {xhr, body, view, block} = request;
+  const countIt = xhr.onload;
+  const settle = (then) => () => {
+    running.delete(request);
+    if (isCurrent(request)) then(request);
+    pump();
+  };
+  const size = block.data.size;
+  running.add(request);
+  if (!view.begun) Object.assign(view, {begun: true, sampledAt: performance.now(), sampledSent: view.received});
+  xhr.timeout = settings.timeout * Math.max(1, size / CHUNK_BYTES) * 2 ** (block.timeouts ?? 0);
+  // In place of Dropzone's, which goes through all chunks for each event and counts the form around the data too.
+  xhr.upload.onprogress = (event) => { request.sent = Math.min(size, event.loaded); };
+  xhr.onload = settle(() => judge(request, countIt));
+  xhr.onerror = settle(broken);
+  xhr.ontimeout = settle(() => {
+    // Too slow for that many at once, or for that time: fewer, and more patience.
+    block.timeouts = (block.timeouts ?? 0) + 1;
+    lanes = Math.max(1, lanes >> 1);
+    broken(request);
+  });
+  xhr.onabort = settle(() => {});
+  xhr.send(body);
+};
+
+const judge = (request, countIt) => {
+  const {xhr, view, block} = request;
+  const {status} = xhr;
+  let answer = null;
+  try { answer = JSON.parse(xhr.responseText); } catch { /* not the server's own */ }
+  if (status < 300) {
+    const [known] = answer?.files ?? [];
+    if (!known) return fail(view, STRANGER);
+    if (known.done) view.answer = known;   // answers may overtake each other: this one counts
+    view.received += block.data.size;
+    view.held = '';
+    return countIt.call(xhr);
+  }
+  const reason = sentence(status, answer);
+  if (status === 404 || status === 409) {
+    if (view.resumed) return restart(view, true);
+  }
+  if (status < 500 && status !== 408 && status !== 429) return fail(view, reason);
+  if (!answer && status >= 502 && status <= 504) return broken(request, reason);   // a proxy whose server may be down
+  again(request, reason, status === 507);
+};
+
+// No answer. Either the file cannot be read any more, or the server is away for everybody, or it is this chunk's bad luck.
+const broken = async (request, reason = BROKEN) => {
+  try {
+    await request.block.data.slice(0, 1).arrayBuffer();
+  } catch {
+    if (isCurrent(request)) fail(request.view, UNREADABLE);
+    return;
+  }
+  const lost = await reach();
+  if (!isCurrent(request)) return;
+  if (lost) resend(request);   // an outage is not the chunk's fault and is not counted
+  else again(request, reason);
+};
+
+const again = (request, reason, patient = false) => {
+  const {view, block, xhr} = request;
+  block.failures = (block.failures ?? 0) + (patient && block.failures > 4 ? 0 : 1);
+  if (block.failures >= TRIES_PER_CHUNK) return fail(view, reason);
+  const wanted = Number(xhr.getResponseHeader('Retry-After')) || 0;
+  view.held = reason;
+  draw(view);
+  setTimeout(() => { if (isCurrent(request)) resend(request); },
+    1000 * Math.min(LONGEST_PAUSE_S, Math.max(wanted, 2 ** (block.failures - 1))));
+};
+
+const resend = ({file, block}) => dropzone._uploadData([file], [block]);
+
+// Resolves when the server answers; to true if it did not at first.
+let reaching = null;
+let wake = () => {};
+const reach = () => reaching ??= probe().finally(() => {
+  reaching = null;
+  pump();
+});
+const probe = async () => {
+  for (let pause = 1; ; pause = Math.min(LONGEST_PAUSE_S, 2 * pause)) {
+    try {
+      await call('uploads');
+      break;
+    } catch (error) {
+      if (!isOutage(error)) break;
+    }
+    if (!offline) setOffline(true);
+    await new Promise((resolve) => {
+      wake = resolve;
+      setTimeout(resolve, 1000 * pause);
+    });
+  }
+  const lost = offline;
+  if (lost) setOffline(false);
+  return lost;
+};
+const setOffline = (value) => {
+  offline = value;
+  say(offline ? LOST : 'The server is back.');
+  for (const view of views) if (isBusy(view)) draw(view);
+};
+addEventListener('online', () => wake());
+
+// Stops every request of a file. Dropzone would let the others run on after an error, up to a file that "succeeds".
+const halt = (view) => {
+  waiting = waiting.filter((request) => request.view !== view);
+  for (const request of running) if (request.view === view) request.xhr.abort();
+};
+
+const fail = (view, reason) => {
+  view.file.status = Dropzone.ERROR;
+  halt(view);
+  dropzone._errorProcessing([view.file], reason);
+};
+
+const restart = (view, anew = false) => {
+  view.anew = anew;
+  view.file.status = Dropzone.ERROR;   // else removing it counts as cancelling
+  halt(view);
+  dropzone.removeFile(view.file);
+  dropzone.addFile(view.file);
+};
+
+const cancel = async (view) => {
+  dropzone.removeFile(view.file);
+  halt(view);
+  dropView(view);
+  say(`${view.file.name} is ${view.error ? 'discarded' : 'cancelled'}.`);
+  if (view.uuid) await remove(view.uuid);
+  changed();
+};
+})();
+</script>
+</body>
+</html>
+'''  # noqa: E501  # fmt: skip
 # page: end
 
 ICON = (
@@ -2438,12 +3352,18 @@ def describe_start(settings: Settings, store: Store, port: int) -> Iterator[str]
     yield "Ctrl-C ends it."
 
 
-class _Stop(Exception):
-    """Raised in the main thread by a signal."""
+class _Stop(BaseException):
+    """Raised in the main thread by a signal; not an Exception, which socketserver would take for a request's."""
 
 
 def _on_signal(number: int, frame: object) -> None:
     raise _Stop
+
+
+def _handle_signals(handler: Any) -> None:
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # the last one is Windows's Ctrl-Break
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), handler)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -2466,17 +3386,17 @@ def main(argv: list[str] | None = None) -> int:
         add_pages(app, settings)
         try:
             server = Server(app, settings.host, settings.port)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, TypeError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             print(f"pyfiledrop: cannot listen on {settings.host}, port {settings.port}: {reason}.", file=sys.stderr)
             return 2
-        signal.signal(signal.SIGINT, _on_signal)
-        signal.signal(signal.SIGTERM, _on_signal)
+        _handle_signals(_on_signal)
         try:
             for line in describe_start(settings, store, server.server_port):
                 print(line, flush=True)
             server.serve_forever()
         except _Stop:
+            _handle_signals(signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever presses Ctrl-C twice means it
         print("Stopping.", flush=True)
         server.stop(STOP_SECONDS)

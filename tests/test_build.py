@@ -31,7 +31,7 @@ DROPZONE_FILES: dict[str, tuple[str, str]] = {{
     "dropzone.css": ("dropzone.css", "{build.sri("sha384", STYLE)}"),
 }}
 {build.PAGE_BEGIN}PAGE = r\'\'\'old
-\'\'\'  # fmt: skip
+\'\'\'  # noqa: E501  # fmt: skip
 {build.PAGE_END}print(PAGE)
 '''
 
