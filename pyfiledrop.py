@@ -16,6 +16,7 @@
 HTTP
 
     GET    /                        the page
+    POST   /                        signs in, where a password is asked for
     POST   /upload                  one Dropzone chunk, or without dzuuid the files of a plain form (curl -F file=@x)
     PUT    /upload/<name>           one file as the body (curl -T x)
     GET    /uploads                 what this browser has dropped, newest first
@@ -43,11 +44,15 @@ import email.utils
 import errno
 import functools
 import hashlib
+import hmac
 import json
 import logging
+import logging.handlers
+import math
 import os
 import re
 import secrets
+import selectors
 import shutil
 import signal
 import socket
@@ -66,7 +71,7 @@ from http import HTTPStatus
 from pathlib import Path
 from socketserver import TCPServer
 from typing import Any, BinaryIO
-from urllib.parse import quote, unquote_to_bytes, urlsplit
+from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
 
 import bottle
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
@@ -124,8 +129,11 @@ MAX_CONNECTIONS_PER_ADDRESS = 512
 # How bytes are moved.
 BLOCK_BYTES = 64 * KIB
 PIPE_BYTES = 1 * MIB  # the most an ordinary user may ask of Linux
+MAX_IDLE_PIPES = 8
 SPLICE_FROM_BYTES = 64 * KIB  # below this two system calls more cost more than a copy saves
 HOUSEKEEPING_SECONDS = 1.0
+MAX_LOG_BYTES = 10 * MIB
+LOG_GENERATIONS = 3
 AGEING_SECONDS = 60.0
 RESCAN_SECONDS = 5.0
 TAKEOVER_SECONDS = 60.0
@@ -162,10 +170,16 @@ def _version(text: str) -> str:
     return text
 
 
-def _folder(text: str) -> Path:
+def _path(text: str) -> Path:
     if not text or "\0" in text:
-        raise argparse.ArgumentTypeError("a folder is needed")
+        raise argparse.ArgumentTypeError("a path is needed")
     return Path(os.path.abspath(text))
+
+
+def _host_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.\-]+|[0-9A-Fa-f:]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a host's name or address, without a port")
+    return text.lower()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,11 +191,11 @@ class Settings:
     )
     host: str = option("--host", default="0.0.0.0", metavar="ADDRESS", help="address to listen on")
     storage: Path = option(
-        "-s", "--storage", default=HOME / "storage", type=_folder, metavar="DIR",
+        "-s", "--storage", default=HOME / "storage", type=_path, metavar="DIR",
         help="folder for finished files (default: storage beside the script)",
     )  # fmt: skip
     chunks: Path = option(
-        "-c", "--chunks", default=HOME / "chunks", type=_folder, metavar="DIR",
+        "-c", "--chunks", default=HOME / "chunks", type=_path, metavar="DIR",
         help="folder for unfinished uploads, best on the same disk (default: chunks beside the script)",
     )  # fmt: skip
     max_size: int = option(
@@ -221,6 +235,28 @@ class Settings:
         "--no-fsync", default=False, action="store_true",
         help="do not wait for the disk: faster on some disks, but a power cut may cost finished files",
     )  # fmt: skip
+    password_file: Path | None = option(
+        "--password-file", default=None, type=_path, metavar="FILE",
+        help="ask for the password in this file's first line (default: the one in $PYFILEDROP_PASSWORD, else none)",
+    )  # fmt: skip
+    public_links: bool = option(
+        "--public-links", default=False, action="store_true", help="let links work without the password"
+    )
+    allow_host: list[str] | None = option(
+        "--allow-host", default=None, action="append", type=_host_name, metavar="NAME",
+        help="answer only under this name or address; may be given several times (default: under any)",
+    )  # fmt: skip
+    tls_cert: Path | None = option(
+        "--tls-cert", default=None, type=_path, metavar="FILE", help="speak https with this certificate (PEM)"
+    )
+    tls_key: Path | None = option(
+        "--tls-key", default=None, type=_path, metavar="FILE", help="the certificate's key (default: in the same file)"
+    )
+    quiet: bool = option("--quiet", default=False, action="store_true", help="log only what went wrong")
+    log_file: Path | None = option(
+        "--log-file", default=None, type=_path, metavar="FILE",
+        help="log to this file, at most 40 MB in four generations (default: to stderr)",
+    )  # fmt: skip
     dz_cdn: str | None = option(
         "--dz-cdn", default=None, type=_cdn, metavar="URL",
         help=f"load Dropzone from this cdnjs-like address (default: the local copy, else {DROPZONE_CDN})",
@@ -232,7 +268,11 @@ class Settings:
     @classmethod
     def parse(cls, argv: list[str] | None = None) -> Settings:
         """The settings argv asks for. Exits with status 2 and one sentence on stderr when it asks nonsense."""
-        return cls(**vars(make_parser().parse_args(argv)))
+        parser = make_parser()
+        settings = cls(**vars(parser.parse_args(argv)))
+        if settings.tls_key and not settings.tls_cert:
+            parser.error("--tls-key needs --tls-cert")
+        return settings
 
     @property
     def max_bytes(self) -> int:
@@ -289,6 +329,12 @@ class CutOff(BadRequest):
     sentence = "The request ended before its announced length."
 
 
+class Unauthorized(DropError):
+    status = HTTPStatus.UNAUTHORIZED
+    sentence = "This server asks for a password. Open its page and sign in."
+    headers = {"WWW-Authenticate": 'Basic realm="pyfiledrop", charset="UTF-8"'}
+
+
 class Forbidden(DropError):
     status = HTTPStatus.FORBIDDEN
     sentence = "This is not allowed here."
@@ -343,6 +389,23 @@ class PreconditionFailed(DropError):
 class ExpectationFailed(DropError):
     status = HTTPStatus.EXPECTATION_FAILED
     sentence = "Of all expectations the server knows only 100-continue."
+
+
+class Misdirected(DropError):
+    """RFC 9110, 15.5.20."""
+
+    status = HTTPStatus.MISDIRECTED_REQUEST
+    sentence = "This server does not answer under this name."
+
+
+class TooManyTries(DropError):
+    """RFC 6585, 4."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("Too many wrong passwords. Wait a moment before the next try.")
+        self.headers = {"Retry-After": str(math.ceil(seconds))}
 
 
 class HeadersTooLarge(DropError):
@@ -564,6 +627,22 @@ def is_same_site(headers: Mapping[str, str]) -> bool:
         return site in ("same-origin", "none")
     origin, host = headers.get("origin"), headers.get("host")
     return origin is None or origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
+
+
+def host_of(header: str) -> str:
+    """The name or address in a Host header, without port and brackets, in lower case."""
+    return re.sub(r":[0-9]*$", "", header.strip().lower()).strip("[]")
+
+
+def basic_password(header: str) -> str | None:
+    """The password in an Authorization header (RFC 7617); the user's name does not matter."""
+    kind, _, value = header.partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(value, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -815,9 +894,9 @@ class Writer:
         """Takes the right away, for good; from the return on, no byte of this writer reaches the disk."""
         with self._lock:
             self.heir = heir
-            if self._fd is not None:
-                os.close(self._fd)
-                self._fd = None
+            fd, self._fd = self._fd, None
+            if fd is not None:
+                os.close(fd)  # closed even if it reports an error
 
     def settle(self, merged: bool) -> None:
         """Tells those who wait for this writer how it ended."""
@@ -838,12 +917,14 @@ class _Live:
     #: Held open as long as bytes may be unsynced: a failed write-back is told to descriptors that were open then.
     fd: int | None = None
     unsynced: list[int] = dataclasses.field(default_factory=list)
+    #: A sync failed, and that is not on record yet: nothing of the upload that is not known to be synced counts.
+    failed: bool = False
 
     def close(self) -> None:
-        if self.fd is not None:
-            os.close(self.fd)
-            self.fd = None
         self.unsynced = []
+        fd, self.fd = self.fd, None
+        if fd is not None:
+            os.close(fd)
 
 
 class Store:
@@ -878,8 +959,7 @@ class Store:
         self._scanned = (0, 0.0)
         for folder in (storage, chunks):
             self._check_folder(folder)
-        #: One folder of each disk.
-        self._disks = list({os.stat(folder).st_dev: str(folder) for folder in (storage, chunks)}.values())
+        self._storage_device, self._chunks_device = os.stat(storage).st_dev, os.stat(chunks).st_dev
         self._db = self._open_record()
         #: What start-up found and did, one sentence each.
         self.findings: list[str] = []
@@ -898,7 +978,8 @@ class Store:
         self.flush()
         with self._guard:
             for live in self._live.values():
-                live.close()
+                with contextlib.suppress(OSError):
+                    live.close()
         with self._db_lock:
             self._db.close()
 
@@ -919,6 +1000,8 @@ class Store:
                 name, chunk.file_size, chunk.chunk_size, chunk.count,
             ):  # fmt: skip
                 raise Conflict
+            if live.failed:
+                self._distrust(live, upload)
             if upload.stored is not None or self._is_in(upload, chunk.index):
                 return Writer(self, upload, chunk.index, None, chunk.length)
             if live.fd is None:
@@ -931,21 +1014,29 @@ class Store:
         with disk_errors(), self._locked(chunk.uuid) as live:
             return self._make_writer(live, self._create(live, owner, chunk, name), 0, max_length)
 
-    def merge(self, writer: Writer, *, whole: bool = False) -> Upload:
+    def seal(self, writer: Writer) -> None:
+        """Says of a writer from begin_whole that what was written is all of the file."""
+        with self._locked(writer.upload.uuid) as live:
+            writer.length = writer.written
+            if live.pending is not None:
+                upload = dataclasses.replace(live.pending, size=writer.length, chunk_size=max(1, writer.length))
+                with self._db_lock:
+                    self._promised -= live.pending.size - upload.size
+                live.pending = upload
+
+    def merge(self, writer: Writer) -> Upload:
         """Makes the chunk a part of its file; when that makes the file whole, publishes it. Only then is it safe.
 
-        With `whole`, what was written is all of the file. Raises BadRequest when bytes are missing, NotFound when the
-        upload was removed meanwhile, NoSpace or DiskFault when the disk fails; then the chunk is not in.
+        Raises BadRequest when bytes are missing, NotFound when the upload was removed meanwhile, NoSpace or DiskFault
+        when the disk fails; then the chunk is not in.
         """
-        if not whole and writer.written != writer.length:
+        if writer.written != writer.length:
             raise BadRequest("The chunk is shorter than it must be.")
         with disk_errors(), self._locked(writer.upload.uuid) as live:
             if live.writers.get(writer.index) is writer:
                 upload = self._current(live, writer.upload.uuid)
                 if upload is None:
                     raise NotFound
-                if whole:
-                    upload = dataclasses.replace(upload, size=writer.written, chunk_size=max(1, writer.written))
                 if upload.merged + 1 == upload.chunk_count:
                     upload = self._publish(live, upload)
                 else:
@@ -959,21 +1050,21 @@ class Store:
         heir, deadline = writer.heir, time.monotonic() + TAKEOVER_SECONDS
         while heir is not None and heir.settled.wait(max(0, deadline - time.monotonic())) and not heir.merged:
             heir = heir.heir
-        upload = self._find(writer.upload.uuid)
-        if upload is None and writer.upload.chunk_count > 1:
-            raise NotFound("This upload was removed.")
-        if upload is None or (upload.stored is None and not self._is_in(upload, writer.index)):
-            raise Unavailable("The chunk was sent twice and neither got through. Send it again.")
-        return upload
+        with disk_errors():
+            upload = self._find(writer.upload.uuid)
+            if upload is None and writer.upload.chunk_count > 1:
+                raise NotFound("This upload was removed.")
+            if upload is None or (upload.stored is None and not self._is_in(upload, writer.index)):
+                raise Unavailable("The chunk was sent twice, or its disk failed. Send it again.")
+            return upload
 
     def abandon(self, writer: Writer) -> None:
         """Ends a writer without a trace: the chunk is not in, and an upload of which nothing is in is forgotten."""
         with disk_errors(), self._locked(writer.upload.uuid) as live:
-            mine = live.writers.get(writer.index) is writer
-            if mine:
+            if live.writers.get(writer.index) is writer:
                 del live.writers[writer.index]
             writer.settle(merged=False)
-            if mine and not live.writers:
+            if not live.writers:
                 upload = self._current(live, writer.upload.uuid)
                 if upload is not None and upload.merged == 0:
                     self._discard(live, upload)
@@ -998,7 +1089,7 @@ class Store:
                 self._promised += upload.size
             live.pending = upload
         else:
-            with self._transaction() as db:  # the record first: a folder without one is not ours
+            with self._transaction(durable=True) as db:  # the record first: a folder without one is not ours
                 self._reserve(db, upload.size)
                 self._insert(db, upload)
             upload = self._select("uuid = ?", upload.uuid)[0]
@@ -1025,10 +1116,15 @@ class Store:
 
     def _reserve(self, db: sqlite3.Connection, size: int) -> None:
         """Raises NoSpace unless size bytes fit beside everything that unfinished uploads have been promised."""
-        (owed,) = db.execute(
-            "SELECT coalesce(sum(max(0, size - merged * chunk_size)), 0) FROM uploads WHERE stored IS NULL"
+        missing, whole = db.execute(
+            "SELECT coalesce(sum(max(0, size - merged * chunk_size)), 0), coalesce(sum(size), 0)"
+            " FROM uploads WHERE stored IS NULL"
         ).fetchone()
-        free = min(shutil.disk_usage(folder).free for folder in self._disks) - owed - self._promised
+        if self._chunks_device == self._storage_device:
+            free = shutil.disk_usage(self._storage).free - missing
+        else:  # publishing copies
+            free = min(shutil.disk_usage(self._chunks).free - missing, shutil.disk_usage(self._storage).free - whole)
+        free -= self._promised
         if self._max_total_bytes is not None:
             (held,) = db.execute("SELECT coalesce(sum(size), 0) FROM uploads").fetchone()
             free = min(free, self._max_total_bytes - held - self._promised)
@@ -1072,11 +1168,7 @@ class Store:
             self._forget_chunks(upload, "1")
             live.close()
             raise DiskFault("The upload's data was changed on the server's disk. Send it again.")
-        try:
-            self._sync(live.fd)
-        except OSError:
-            self._distrust(live, upload)
-            raise
+        self._sync_data(live, upload)
         live.close()  # an open file cannot be renamed everywhere
         done = dataclasses.replace(upload, stored=upload.path_name, merged=upload.chunk_count)
         source, target = self.data_path(upload), os.path.join(self._storage, upload.path_name)
@@ -1085,8 +1177,9 @@ class Store:
         except FileNotFoundError:
             self._forget_chunks(upload, "1")
             raise
-        except FileExistsError:
-            raise Conflict("A file of this name and UUID is there already. Start the upload anew.") from None
+        except FileExistsError:  # perhaps from an attempt that failed half-way
+            if not self._is_whole(target, upload.size):
+                raise Conflict("A file of this name and UUID is there already. Start the upload anew.") from None
         try:
             self._sync_folder(self._storage)
             self._finish(done)
@@ -1146,6 +1239,14 @@ class Store:
         if self._fsync:
             os.fsync(fd)
 
+    def _sync_data(self, live: _Live, upload: Upload) -> None:
+        assert live.fd is not None
+        try:
+            self._sync(live.fd)
+        except OSError:
+            self._distrust(live, upload)
+            raise
+
     def _sync_folder(self, folder: str) -> None:
         """Brings the folder's entries to the disk, where the system lets one (Windows does it by itself)."""
         if self._fsync and os.name != "nt":
@@ -1176,7 +1277,8 @@ class Store:
         if upload.stored is not None:
             return upload.size
         padding = upload.chunk_size * upload.chunk_count - upload.size
-        return upload.merged * upload.chunk_size - (padding if self._is_in(upload, upload.chunk_count - 1) else 0)
+        with disk_errors():
+            return upload.merged * upload.chunk_size - (padding if self._is_in(upload, upload.chunk_count - 1) else 0)
 
     def chunks_in(self, upload: Upload) -> list[list[int]]:
         """The numbers of the chunks that are in, as inclusive ranges."""
@@ -1228,6 +1330,13 @@ class Store:
                 "UPDATE uploads SET owner = NULL WHERE owner = ? AND stored IS NOT NULL", (owner,)
             ).rowcount
 
+    def secret(self) -> bytes:
+        """A random key that stays the same as long as the record does."""
+        with disk_errors(), self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO facts VALUES ('secret', ?)", (secrets.token_hex(32),))
+            (text,) = db.execute("SELECT value FROM facts WHERE name = 'secret'").fetchone()
+            return bytes.fromhex(text)
+
     def free(self) -> int:
         """Bytes free on the disk of the unfinished uploads."""
         return shutil.disk_usage(self._chunks).free
@@ -1243,6 +1352,15 @@ class Store:
 
     def _is_there(self, name: str) -> bool:
         return os.path.exists(os.path.join(self._storage, name))
+
+    @staticmethod
+    def _is_whole(path: str, size: int) -> bool:
+        """Whether an ordinary file of that many bytes is there."""
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == size
 
     def _current(self, live: _Live, uuid: str) -> Upload | None:
         return live.pending or self._find(uuid)
@@ -1275,7 +1393,9 @@ class Store:
 
     def _check_folder(self, folder: Path) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if not folder.exists():
+                folder.mkdir(parents=True)
+                self._sync_folder(str(folder.parent))
             probe = folder / f".{uuidlib.uuid4()}.probe"
             probe.touch(exist_ok=False)
             probe.unlink()
@@ -1285,7 +1405,10 @@ class Store:
 
     def _open_record(self) -> sqlite3.Connection:
         path = os.path.join(self._storage, ".pyfiledrop.sqlite3")
-        db = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
+        try:
+            db = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise StartError(f"The record {path} cannot be opened: {error}.") from error
         try:
             # Exclusive: the lock that keeps a second server out, released by the system however this one ends. It
             # also spares the shared memory that a second reader would need.
@@ -1346,7 +1469,7 @@ class Store:
         finally:
             with self._guard:
                 live.users -= 1
-                if not (live.users or live.writers or live.unsynced):
+                if not (live.users or live.writers or live.unsynced or live.failed):
                     live.close()
                     del self._live[uuid]
 
@@ -1363,21 +1486,29 @@ class Store:
             return self._db.execute(query, (upload.id, index)).fetchone() is not None
 
     def _delete_record(self, upload: Upload) -> None:
-        with self._transaction() as db:
+        with self._transaction(durable=True) as db:
             db.execute("DELETE FROM chunks WHERE upload = ?", (upload.id,))
             db.execute("DELETE FROM uploads WHERE id = ?", (upload.id,))
 
     def _forget_chunks(self, upload: Upload, condition: str) -> int:
         """Counts the chunks for which the SQL condition holds as never received. Returns how many."""
-        with self._transaction() as db:
+        with self._transaction(durable=True) as db:
             gone = db.execute(f"DELETE FROM chunks WHERE upload = ? AND {condition}", (upload.id,)).rowcount
             db.execute("UPDATE uploads SET merged = merged - ? WHERE id = ?", (gone, upload.id))
         return gone
 
     def _distrust(self, live: _Live, upload: Upload) -> None:
-        """After a failed sync: the system may have dropped any byte that was not on the disk yet, and says so once."""
-        gone = self._forget_chunks(upload, "synced = 0")
+        """After a failed sync: any byte that was not on the disk yet may be gone, and the system says so only once.
+
+        So nothing is synced again in the hope that it works now; what is not known to be on the disk is asked for anew.
+        """
+        live.failed = True
+        for writer in live.writers.values():
+            writer.release()
+        live.writers.clear()
         live.close()
+        gone = self._forget_chunks(upload, "synced = 0")
+        live.failed = False
         log.error("upload %s: the disk failed; %d chunks must be sent again", upload.uuid, gone)
 
     # -- start and housekeeping ----------------------------------------------------------------------------------------
@@ -1396,10 +1527,10 @@ class Store:
         self._forget_unsynced()
         resumable = removed = finished = 0
         for upload in self._select("stored IS NULL"):
-            data, target = self.data_path(upload), Path(self._storage, upload.path_name)
-            if target.is_file() and not target.is_symlink() and target.stat().st_size == upload.size:
-                # Publishing was cut off after the rename: the file was whole and synced then.
-                self._finish(dataclasses.replace(upload, stored=target.name, merged=upload.chunk_count))
+            data = self.data_path(upload)
+            if self._is_whole(os.path.join(self._storage, upload.path_name), upload.size):
+                # Publishing was cut off after the file got its name: it was whole and synced then.
+                self._finish(dataclasses.replace(upload, stored=upload.path_name, merged=upload.chunk_count))
                 self._remove_data(upload)
                 finished += 1
             elif upload.merged == 0 or not os.path.isfile(data):
@@ -1413,10 +1544,12 @@ class Store:
             self._note(removed, "unfinished upload of which nothing is", "unfinished uploads of which nothing is", "in was removed.")  # noqa: E501  # fmt: skip
         if resumable:
             self._note(resumable, "unfinished upload", "unfinished uploads", "can go on.")
-        with os.scandir(self._chunks) as entries:
-            for entry in entries:
-                if not (_UUID.fullmatch(entry.name) and self._select("uuid = ? AND stored IS NULL", entry.name)):
-                    self.findings.append(f"Left alone in chunks, of unknown origin: {ascii(entry.name)}.")
+        for name in os.listdir(self._chunks):
+            known = self._find(name) if _UUID.fullmatch(name) else None
+            if known is None:
+                self.findings.append(f"Left alone in chunks, of unknown origin: {ascii(name)}.")
+            elif known.stored is not None:  # published, and then cut off
+                self._remove_data(known)
 
     def _note(self, count: int, one: str, many: str, rest: str) -> None:
         self.findings.append(f"{count} {one if count == 1 else many} {rest}")
@@ -1440,9 +1573,14 @@ class Store:
             try:
                 named = (e.name for e in entries if _STORED_NAME.fullmatch(e.name))
                 db.executemany("INSERT INTO seen VALUES (?, ?)", ((name, name[:36].lower()) for name in named))
-                lost = db.execute(
-                    "DELETE FROM uploads WHERE stored IS NOT NULL AND stored NOT IN (SELECT stored FROM seen)"
-                ).rowcount
+                lost = 0
+                for upload in self._select("stored IS NOT NULL AND stored NOT IN (SELECT stored FROM seen)"):
+                    if self._is_whole(data := self.data_path(upload), upload.size):
+                        # Recorded as finished, though the record's disk had reported an error and the name was undone.
+                        self._place(data, os.path.join(self._storage, upload.path_name), upload.uuid)
+                        continue
+                    lost += 1
+                    db.execute("DELETE FROM uploads WHERE id = ?", (upload.id,))
                 new = db.execute(
                     "SELECT stored, uuid FROM seen WHERE uuid NOT IN (SELECT uuid FROM uploads) GROUP BY uuid"
                 ).fetchall()
@@ -1484,36 +1622,26 @@ class Store:
     def flush(self) -> None:
         """Brings merged chunks of unfinished uploads to the disk and records that they are there.
 
-        Runs beside the upload, so that publishing finds little left to wait for.
+        Goes on all the time while an upload runs, so that publishing finds little left to wait for. What fails is
+        logged, and its chunks are asked for again.
         """
         with self._guard:
-            waiting = [uuid for uuid, live in self._live.items() if live.unsynced]
+            waiting = [uuid for uuid, live in self._live.items() if live.unsynced or live.failed]
         for uuid in waiting:
-            with disk_errors(), self._locked(uuid) as live:
-                if live.fd is None:
-                    continue
-                numbers, live.unsynced = live.unsynced, []
-                fd = os.dup(live.fd)
-            try:
-                with disk_errors():
-                    self._sync(fd)
-                failed = False
-            except DropError:
-                failed = True
-            finally:
-                os.close(fd)
-            with disk_errors(), self._locked(uuid) as live:
+            with contextlib.suppress(DropError), disk_errors(), self._locked(uuid) as live:
                 upload = self._find(uuid)
-                if upload is None or upload.stored is not None:
-                    continue
-                if failed:
+                if live.failed and upload is not None:
                     self._distrust(live, upload)
-                elif self._fsync:
+                if live.fd is None or upload is None:
+                    continue
+                self._sync_data(live, upload)
+                if self._fsync:
                     with self._transaction() as db:
                         db.executemany(
                             "UPDATE chunks SET synced = 1 WHERE upload = ? AND number = ?",
-                            [(upload.id, number) for number in numbers],
+                            [(upload.id, number) for number in live.unsynced],
                         )
+                live.unsynced = []
 
     def clean(self, elapsed_seconds: float) -> int:
         """Ages unfinished uploads by elapsed_seconds and removes the stale ones. Returns how many.
@@ -1540,31 +1668,45 @@ class Store:
 # ======================================================================================================================
 
 
-class _Pipes:
-    """Pipes for os.splice, kept for the next request. One is in use by one request at a time."""
+_idle_pipes: list[tuple[int, int]] = []
 
-    def __init__(self) -> None:
-        self._idle: list[tuple[int, int]] = []
 
-    @contextlib.contextmanager
-    def borrow(self) -> Iterator[tuple[int, int]]:
-        try:
-            ends = self._idle.pop()
-        except IndexError:
-            with disk_errors():
-                ends = os.pipe()
-            with contextlib.suppress(OSError, AttributeError):  # a smaller pipe is slower, that is all
-                fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        try:
-            yield ends
-        except BaseException:
-            for end in ends:  # something may be left in it
+@contextlib.contextmanager
+def borrow_pipe() -> Iterator[tuple[int, int]]:
+    """An empty pipe for os.splice, as (read end, write end), kept for the next request unless something went wrong."""
+    try:
+        ends = _idle_pipes.pop()
+    except IndexError:
+        with disk_errors():
+            ends = os.pipe()
+        with contextlib.suppress(OSError, AttributeError):  # a smaller pipe is slower, that is all
+            fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    kept = False
+    try:
+        yield ends
+        if len(_idle_pipes) < MAX_IDLE_PIPES:
+            _idle_pipes.append(ends)
+            kept = True
+    finally:
+        if not kept:
+            for end in ends:
                 os.close(end)
-            raise
-        self._idle.append(ends)
 
 
-_pipes = _Pipes()
+def watch_pace() -> Callable[[int], None]:
+    """A function to call with the bytes that just moved; it raises TooSlow when too few did in the last while."""
+    since, moved = time.monotonic(), 0
+
+    def pace(count: int) -> None:
+        nonlocal since, moved
+        moved += count
+        seconds = time.monotonic() - since
+        if seconds > IDLE_SECONDS:
+            if moved < MIN_BYTES_PER_SECOND * seconds:
+                raise TooSlow
+            since, moved = since + seconds, 0
+
+    return pace
 
 
 class Body:
@@ -1582,8 +1724,7 @@ class Body:
         self._sock = sock
         self._buffer = memoryview(buffered)[:length]
         self._on_first_read = on_first_read
-        self._window = time.monotonic()
-        self._window_bytes = 0
+        self._pace = watch_pace()
 
     def read(self, limit: int = BLOCK_BYTES) -> bytes:
         """Some bytes, at most limit; none at the end."""
@@ -1634,7 +1775,7 @@ class Body:
         self._sock.setblocking(True)
         try:
             source = self._sock.fileno()
-            with _pipes.borrow() as (read_end, write_end):
+            with borrow_pipe() as (read_end, write_end):
                 while count:
                     try:
                         moved = os.splice(source, write_end, min(count, PIPE_BYTES))
@@ -1668,12 +1809,7 @@ class Body:
     def _arrived(self, count: int) -> None:
         if not count:
             raise CutOff
-        self._window_bytes += count
-        now = time.monotonic()
-        if now - self._window > IDLE_SECONDS:
-            if self._window_bytes < MIN_BYTES_PER_SECOND * (now - self._window):
-                raise TooSlow
-            self._window, self._window_bytes = now, 0
+        self._pace(count)
 
 
 def receive_file(body: Body, store: Store, owner: str | None, name: str, max_bytes: int) -> Upload:
@@ -1681,7 +1817,7 @@ def receive_file(body: Body, store: Store, owner: str | None, name: str, max_byt
     check_size(body.length, max_bytes)
     with store.begin_whole(owner, clean_name(name), body.length) as writer:
         body.pour(writer, body.length)
-        return store.merge(writer, whole=True)
+        return store.merge(writer)
 
 
 def receive_form(
@@ -1831,6 +1967,8 @@ class _Form:
             if "\0" in value:
                 raise BadRequest("A field of the form is malformed.")
             self._fields[self._segment.name or ""] = value
+        elif self._chunk is None:
+            self._store.seal(self._files[-1])
         self._segment = None
 
     def _finish(self) -> list[Upload]:
@@ -1844,7 +1982,7 @@ class _Form:
             raise BadRequest("No file was sent. Choose one first.")
         for writer in files:
             check_size(writer.written, self._max_bytes)
-        return [self._store.merge(writer, whole=True) for writer in files]
+        return [self._store.merge(writer) for writer in files]
 
     def _move_into_place(self) -> Upload:
         """For a chunk whose fields came after its bytes: those were taken for a file, and are copied to their place."""
@@ -1863,7 +2001,11 @@ class _Form:
 # ======================================================================================================================
 
 DROP_COOKIE = "drop"
-_DROP_SECONDS = 365 * 24 * 3600
+DROP_SECONDS = 365 * 24 * 3600
+SESSION_COOKIE = "session"
+SESSION_SECONDS = 30 * 24 * 3600
+MAX_DELAY_SECONDS = 60.0  # between two wrong passwords from one address
+MAX_ADDRESSES = 10_000  # whose failures are remembered
 _DOWNLOAD_CSP = "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 
@@ -1909,7 +2051,10 @@ def answer(status: int, data: Mapping[str, Any], sentence: str, headers: Mapping
 
 def answer_error(error: DropError) -> Any:
     """The one place where an error becomes an answer."""
-    return answer(error.status, {"error": str(error)}, str(error), error.headers)
+    headers = dict(error.headers)
+    if _wants_json():  # a script of our page: the browser must not ask for a password in its own way
+        headers.pop("WWW-Authenticate", None)
+    return answer(error.status, {"error": str(error)}, str(error), headers)
 
 
 def _answer_bottle_error(error: bottle.HTTPError) -> Any:
@@ -1924,30 +2069,89 @@ def _answer_bottle_error(error: bottle.HTTPError) -> Any:
     return answer_error(DropError())
 
 
-class _Errors:
-    """The Bottle plugin that applies answer_error to every handler, and refuses other sites' pages."""
+class Door:
+    """Lets in those who know the password; everybody, if there is none.
+
+    A session is a signed time of its end: nothing is kept here, and it outlives a restart but not the password.
+    """
+
+    def __init__(self, password: str | None, secret: bytes) -> None:
+        self._password = password
+        self._key = hmac.digest(secret, (password or "").encode(), "sha256")
+        self._lock = threading.Lock()
+        self._failures: dict[str, tuple[int, float]] = {}  # address -> how many, when the next try is free
+
+    def is_open_to(self, environ: Mapping[str, Any]) -> bool:
+        """Whether a request comes from somebody who has signed in, or brings the password. Raises TooManyTries."""
+        if self._password is None:
+            return True
+        session = bottle.request.get_cookie(SESSION_COOKIE) or ""
+        end, _, _ = session.partition(".")
+        if end.isdecimal() and hmac.compare_digest(session.encode(), self._session(end).encode()):
+            return int(end) > time.time()
+        given = basic_password(environ.get("HTTP_AUTHORIZATION", ""))
+        return given is not None and self.knows(given, environ["REMOTE_ADDR"])
+
+    def knows(self, given: str, address: str) -> bool:
+        """Whether this is the password. Each wrong one makes the address wait longer. Raises TooManyTries."""
+        with self._lock:
+            count, free_at = self._failures.pop(address, (0, 0.0))
+            now = time.monotonic()
+            if now < free_at:
+                self._failures[address] = count, free_at
+                raise TooManyTries(free_at - now)
+            # Of equal length, so that the time it takes says nothing about the password.
+            digest = hmac.digest(self._key, given.encode(), "sha256")
+            if hmac.compare_digest(digest, hmac.digest(self._key, (self._password or "").encode(), "sha256")):
+                return True
+            self._failures[address] = count + 1, now + min(MAX_DELAY_SECONDS, 0.5 * 2**count)
+            if len(self._failures) > MAX_ADDRESSES:
+                del self._failures[next(iter(self._failures))]
+            return False
+
+    def new_session(self) -> str:
+        """The cookie's value for somebody who gave the password."""
+        return self._session(str(int(time.time()) + SESSION_SECONDS))
+
+    def _session(self, end: str) -> str:
+        return f"{end}.{hmac.new(self._key, end.encode(), 'sha256').hexdigest()}"
+
+
+class _Guard:
+    """The Bottle plugin around every handler: who may call it, and what becomes of an error."""
 
     api = 2
 
+    def __init__(self, settings: Settings, door: Door) -> None:
+        self._hosts = settings.allow_host
+        self._door = door
+
     def apply(self, handler: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        guarded = route.method in ("POST", "PUT", "DELETE")
+        """Wraps a route's handler. Its `public` keyword lets it do without the password."""
+        changes_something = route.method in ("POST", "PUT", "DELETE")
+        is_public = route.config.get("public", False)
 
         @functools.wraps(handler)
-        def wrapped(*args: Any, **names: Any) -> Any:
+        def guarded(*args: Any, **names: Any) -> Any:
             try:
-                if guarded and not is_same_site(_headers()):
+                headers = _headers()
+                if self._hosts and host_of(headers.get("host", "")) not in self._hosts:
+                    raise Misdirected
+                if changes_something and not is_same_site(headers):
                     raise Forbidden("Another site's page may not do this. Open this server's own page.")
+                if not (is_public or self._door.is_open_to(bottle.request.environ)):
+                    raise Unauthorized
                 return handler(*args, **names)
             except DropError as error:
                 return answer_error(error)
 
-        return wrapped
+        return guarded
 
 
-def make_app(settings: Settings, store: Store) -> bottle.Bottle:
+def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
     """The WSGI application without its pages. Its requests must carry a Body as wsgi.input."""
     app = bottle.Bottle()
-    app.install(_Errors())
+    app.install(_Guard(settings, door))
     app.default_error_handler = _answer_bottle_error
 
     def describe(upload: Upload) -> dict[str, Any]:
@@ -2013,7 +2217,7 @@ def make_app(settings: Settings, store: Store) -> bottle.Bottle:
         store.remove(_drop(), parse_uuid(uuid))
         return answer(200, {"removed": 1}, "Removed.")
 
-    @app.get("/download/<uuid>")
+    @app.get("/download/<uuid>", public=settings.public_links)
     def download(uuid: str) -> Any:
         if not settings.allow_downloads:
             raise Forbidden("Downloads are switched off on this server. Its owner can start it with -a.")
@@ -2921,6 +3125,37 @@ ICON = (
     ' stroke-linejoin="round"/></svg>'
 )
 
+SIGN_IN = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Sign in</title>
+<link rel="icon" href="favicon.ico">
+<style>
+:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }
+body { display: grid; place-content: center; min-height: 100vh; margin: 0; }
+form { display: grid; gap: .75rem; width: min(20rem, 80vw); }
+h1 { font-size: 1.25rem; margin: 0; }
+input, button { font: inherit; padding: .6rem .75rem; border: 1px solid GrayText; border-radius: .5rem; }
+button { background: #2563eb; border-color: #2563eb; color: #fff; cursor: pointer; }
+:focus-visible { outline: 3px solid #60a5fa; outline-offset: 2px; }
+</style>
+</head>
+<body>
+<main>
+<form action="./" method="post">
+<h1>Drop files here</h1>
+<label for="password">Password</label>
+<input id="password" name="password" type="password" autocomplete="current-password" required autofocus>
+<span role="status">$notice</span>
+<button>Sign in</button>
+</form>
+</main>
+</body>
+</html>
+"""
+
 _SETTINGS_BLOCK = re.compile(r'(<script type="application/json" id="settings">).*?(</script>)', re.DOTALL)
 _INLINE_BLOCK = re.compile(r"<(script|style)(?: [^>]*)?>(.*?)</\1>", re.DOTALL)
 
@@ -2978,11 +3213,25 @@ def render_page(settings: Settings, source: str) -> tuple[str, str]:
     return page, policy
 
 
-def add_pages(app: bottle.Bottle, settings: Settings) -> None:
-    """Adds to the app what a browser loads by itself: the page, Dropzone, the icon."""
+def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
+    """Adds to the app what a browser loads by itself: the page, the sign-in, Dropzone, the icon."""
 
-    @app.get("/")
+    def send_page(source: str) -> Any:
+        text, policy = render_page(settings, source)
+        response = bottle.HTTPResponse(text)
+        response.set_header("Content-Type", "text/html; charset=utf-8")
+        response.set_header("Content-Security-Policy", policy)
+        response.set_header("Cache-Control", "no-store")
+        return response
+
+    def set_cookie(response: Any, name: str, value: str, seconds: int) -> None:
+        secure = bottle.request.environ["wsgi.url_scheme"] == "https"
+        response.set_cookie(name, value, path="/", max_age=seconds, httponly=True, samesite="lax", secure=secure)
+
+    @app.get("/", public=True)
     def page() -> Any:
+        if not door.is_open_to(bottle.request.environ):
+            return send_page(SIGN_IN.replace("$notice", ""))
         own = HOME / "index.html"
         try:
             source = own.read_text("utf-8")
@@ -2991,30 +3240,31 @@ def add_pages(app: bottle.Bottle, settings: Settings) -> None:
         except (OSError, UnicodeDecodeError) as error:
             log.error("%s cannot be read: %s", own, error)
             raise DropError("The server's index.html cannot be read.") from error
-        text, policy = render_page(settings, source)
-        response = bottle.HTTPResponse(text)
-        response.set_header("Content-Type", "text/html; charset=utf-8")
-        response.set_header("Content-Security-Policy", policy)
-        response.set_header("Cache-Control", "no-store")
-        response.set_cookie(
-            DROP_COOKIE,
-            _drop() or str(uuidlib.UUID(bytes=secrets.token_bytes(16), version=4)),
-            path="/",
-            max_age=_DROP_SECONDS,
-            httponly=True,
-            samesite="lax",
-            secure=bottle.request.environ["wsgi.url_scheme"] == "https",
-        )
+        response = send_page(source)
+        drop = _drop() or str(uuidlib.UUID(bytes=secrets.token_bytes(16), version=4))
+        set_cookie(response, DROP_COOKIE, drop, DROP_SECONDS)
+        return response
+
+    @app.post("/", public=True)
+    def sign_in() -> Any:
+        body: Body = bottle.request.environ["wsgi.input"]
+        if body.length > MAX_FIELD_BYTES:
+            raise TooLarge
+        form = parse_qs(body.read_exactly(body.length).decode("utf-8", "replace"))
+        if not door.knows(form.get("password", [""])[0], bottle.request.environ["REMOTE_ADDR"]):
+            return send_page(SIGN_IN.replace("$notice", "That is not the password."))
+        response = bottle.HTTPResponse(status=HTTPStatus.SEE_OTHER.value, headers={"Location": "./"})
+        set_cookie(response, SESSION_COOKIE, door.new_session(), SESSION_SECONDS)
         return response
 
     def send(kind: str, data: bytes) -> Any:
         return bottle.HTTPResponse(data, headers={"Content-Type": kind, "Cache-Control": "no-cache"})
 
-    @app.get("/favicon.ico")
+    @app.get("/favicon.ico", public=True)
     def favicon() -> Any:
         return send("image/svg+xml", ICON.encode())
 
-    @app.get("/<route:re:dropzone[.](js|css)>")
+    @app.get("/<route:re:dropzone[.](js|css)>", public=True)
     def dropzone(route: str) -> Any:
         try:
             data = bundled(DROPZONE_FILES[route][0]).read_bytes()
@@ -3042,9 +3292,14 @@ class Handler(httpserver.WSGIHandler):
     disable_nagle_algorithm = True  # an answer goes out in one piece; waiting for more of it costs 40 ms
     rbufsize = 0
     server: Server
+    request: Any  # the socket
 
     def setup(self) -> None:
-        """Once for the connection, in its own thread."""
+        """Once for the connection, in its own thread. Raises OSError when the client cannot shake hands for TLS."""
+        if self.server.tls:
+            self.request.settimeout(HEAD_SECONDS)
+            self.request = self.server.tls.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
+            self.request.do_handshake()
         super().setup()
         self.connection.settimeout(IDLE_SECONDS)
         if hasattr(os, "splice"):
@@ -3059,6 +3314,8 @@ class Handler(httpserver.WSGIHandler):
         """Once at the end of the connection."""
         self.server.leave(self)
         super().finish()
+        if self.server.tls:
+            self.connection.close()  # the server knows only the socket below it
 
     def handle_one_request(self) -> None:
         """Reads one head, lets the app answer, and leaves the connection fit for the next request or closed."""
@@ -3076,7 +3333,9 @@ class Handler(httpserver.WSGIHandler):
             self.close_connection = not self.head.keep_alive or self.server.stopping.is_set()
             self.wsgi_execute()
         except DropError as error:
-            self._refuse(error)
+            self.close_connection = True
+            if not self.status:
+                self._refuse(error)
         except OSError:  # the client went away
             self.close_connection = True
         finally:
@@ -3123,7 +3382,7 @@ class Handler(httpserver.WSGIHandler):
         name, port = self.server.server_address[:2]
         self.wsgi_environ = {
             "wsgi.version": (1, 0),
-            "wsgi.url_scheme": "http",
+            "wsgi.url_scheme": self.server.scheme,
             "wsgi.input": self.body,
             "wsgi.errors": sys.stderr,
             "wsgi.multithread": True,
@@ -3183,25 +3442,43 @@ class Handler(httpserver.WSGIHandler):
         self._send("\r\n".join([*lines, "", ""]).encode("latin-1") + chunk)
 
     def _send(self, data: bytes) -> None:
-        view = memoryview(data)
+        view, pace = memoryview(data), watch_pace()
         while view:  # not sendall, whose timeout is for all of it: a slow reader that moves is served
             count = self.connection.send(view)
+            pace(count)
             self.sent += count
             view = view[count:]
 
     def _send_file(self, part: FileSpan) -> None:
-        if part.span.count:
-            sent = self.connection.sendfile(part.file, part.span.offset, part.span.count)
-            self.sent += sent
-            if sent != part.span.count:  # the file shrank; only a closed connection can say so now
+        offset, end, pace = part.span.offset, part.span.offset + part.span.count, watch_pace()
+        while offset < end:
+            if self.server.can_sendfile:
+                try:
+                    count = os.sendfile(self.connection.fileno(), part.file.fileno(), offset, end - offset)
+                except BlockingIOError:
+                    self._wait_writable()
+                    continue
+            else:
+                part.file.seek(offset)
+                count = self.connection.send(part.file.read(min(BLOCK_BYTES, end - offset)))
+            if not count:  # the file shrank; only a closed connection can say so now
                 self.close_connection = True
+                return
+            pace(count)
+            self.sent += count
+            offset += count
+
+    def _wait_writable(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.connection, selectors.EVENT_WRITE)
+            if not selector.select(IDLE_SECONDS):
+                raise TooSlow
 
     def _continue(self) -> None:
         self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _refuse(self, error: DropError) -> None:
         """Answers a request that never got to the app, for its head could not be trusted."""
-        self.close_connection = True
         text = (str(error) + "\n").encode()
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
         with contextlib.suppress(OSError):
@@ -3238,7 +3515,10 @@ class Server(httpserver.WSGIServer):
     request_queue_size = 1024  # bursts wait here, not for a second TCP attempt
     allow_reuse_address = os.name != "nt"  # on Windows it would let two servers share a port
 
-    def __init__(self, app: Callable[..., Any], host: str, port: int) -> None:
+    def __init__(self, app: Callable[..., Any], host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
+        self.scheme = "https" if tls else "http"
+        self.can_sendfile = tls is None and hasattr(os, "sendfile")
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.stopping = threading.Event()
         self._handlers: set[Handler] = set()
@@ -3298,7 +3578,9 @@ class Server(httpserver.WSGIServer):
             self._handlers.discard(handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A bug in a connection's thread: logged, and the others go on."""
+        """A client that left before it said anything, or a bug, which is logged; the others go on."""
+        if isinstance(sys.exc_info()[1], OSError):
+            return
         log.exception("bug in the connection of %s", client_address[0])
 
     def stop(self, seconds: float) -> None:
@@ -3328,7 +3610,67 @@ def lan_address() -> str | None:
     return None
 
 
-def describe_start(settings: Settings, store: Store, port: int) -> Iterator[str]:
+def read_password(settings: Settings) -> str | None:
+    """What to ask visitors for. It never stands on the command line, where every user of the machine could read it."""
+    password = os.environ.get("PYFILEDROP_PASSWORD")
+    if settings.password_file is not None:
+        try:
+            password = settings.password_file.read_text("utf-8").partition("\n")[0].rstrip("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            raise StartError(f"The password file {settings.password_file} cannot be read: {error}.") from error
+    if password == "":
+        raise StartError("The password is empty.")
+    return password
+
+
+def set_up_log(settings: Settings) -> None:
+    """Sends the log where the settings want it. Raises StartError."""
+    try:
+        handler: logging.Handler = (
+            logging.handlers.RotatingFileHandler(
+                settings.log_file, maxBytes=MAX_LOG_BYTES, backupCount=LOG_GENERATIONS, encoding="utf-8"
+            )
+            if settings.log_file
+            else logging.StreamHandler(sys.stderr)
+        )
+    except OSError as error:
+        raise StartError(f"The log file {settings.log_file} cannot be written: {error.strerror}.") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING if settings.quiet else logging.INFO)
+
+
+def open_store(settings: Settings) -> Store:
+    """The store the settings ask for. Raises StartError."""
+    return Store(
+        settings.storage,
+        settings.chunks,
+        fsync=not settings.no_fsync,
+        max_total_bytes=settings.max_total_bytes,
+        stale_seconds=settings.stale_hours * 3600,
+    )
+
+
+def make_server(settings: Settings, store: Store) -> Server:
+    """The server, listening. Raises StartError."""
+    door = Door(read_password(settings), store.secret())
+    app = make_app(settings, store, door)
+    add_pages(app, settings, door)
+    tls = None
+    if settings.tls_cert:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            tls.load_cert_chain(settings.tls_cert, settings.tls_key)
+        except OSError as error:  # what the ssl module reports is one too
+            raise StartError(f"The certificate {settings.tls_cert} or its key cannot be used: {error}.") from error
+    try:
+        return Server(app, settings.host, settings.port, tls)
+    except (OSError, OverflowError, TypeError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StartError(f"Cannot listen on {ascii(settings.host)}, port {settings.port}: {reason}.") from error
+
+
+def describe_start(settings: Settings, store: Store, server: Server) -> Iterator[str]:
     """What is in force, line by line."""
     yield f"pyfiledrop {__version__}"
     every = settings.host in ("0.0.0.0", "::")
@@ -3336,7 +3678,7 @@ def describe_start(settings: Settings, store: Store, port: int) -> Iterator[str]
     addresses = [address for address in (lan_address(), "127.0.0.1") if address] if every else [here]
     for address in addresses:
         note = "  (on this machine)" if address == "127.0.0.1" else ""
-        yield f"  open       http://{address}:{port}/{note}"
+        yield f"  open       {server.scheme}://{address}:{server.server_port}/{note}"
     yield f"  storage    {settings.storage}"
     yield f"  unfinished {settings.chunks}  ({human_size(store.free())} free)"
     total = f", {human_size(settings.max_total_bytes)} in all" if settings.max_total_bytes else ""
@@ -3345,6 +3687,10 @@ def describe_start(settings: Settings, store: Store, port: int) -> Iterator[str]
     yield f"  limits     {human_size(settings.max_bytes)} a file{total}; chunks of {size}, {at_a_time} at a time"
     links = "allowed: whoever has a file's link can fetch it" if settings.allow_downloads else "off; -a allows them"
     yield f"  downloads  {links}"
+    if settings.password_file or "PYFILEDROP_PASSWORD" in os.environ:
+        yield f"  password   asked for{', but not for links' if settings.public_links else ''}"
+    if settings.allow_host:
+        yield f"  names      {', '.join(settings.allow_host)}"
     if settings.no_fsync:
         yield "  fsync      off: a power cut may cost finished files"
     for finding in store.findings:
@@ -3369,39 +3715,23 @@ def _handle_signals(handler: Any) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Runs the server until Ctrl-C or SIGTERM. Returns the exit status: 0, or 2 when it cannot start."""
     settings = Settings.parse(argv)
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", level=logging.INFO)
     try:
-        store = Store(
-            settings.storage,
-            settings.chunks,
-            fsync=not settings.no_fsync,
-            max_total_bytes=settings.max_total_bytes,
-            stale_seconds=settings.stale_hours * 3600,
-        )
+        set_up_log(settings)
+        with contextlib.closing(open_store(settings)) as store:
+            server = make_server(settings, store)
+            try:
+                _handle_signals(_on_signal)
+                for line in describe_start(settings, store, server):
+                    print(line, flush=True)
+                server.serve_forever()
+            except _Stop:
+                _handle_signals(signal.SIG_IGN)
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever presses Ctrl-C twice means it
+            print("Stopping.", flush=True)
+            server.stop(STOP_SECONDS)
     except StartError as error:
         print(f"pyfiledrop: {error}", file=sys.stderr)
         return 2
-    try:
-        app = make_app(settings, store)
-        add_pages(app, settings)
-        try:
-            server = Server(app, settings.host, settings.port)
-        except (OSError, OverflowError, TypeError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            print(f"pyfiledrop: cannot listen on {settings.host}, port {settings.port}: {reason}.", file=sys.stderr)
-            return 2
-        _handle_signals(_on_signal)
-        try:
-            for line in describe_start(settings, store, server.server_port):
-                print(line, flush=True)
-            server.serve_forever()
-        except _Stop:
-            _handle_signals(signal.SIG_IGN)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever presses Ctrl-C twice means it
-        print("Stopping.", flush=True)
-        server.stop(STOP_SECONDS)
-    finally:
-        store.close()
     return 0
 
 

@@ -33,6 +33,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 import build
+from storing import Folders
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
@@ -389,3 +390,15 @@ def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"it has not come true within {seconds:g} s"
         time.sleep(0.02)
+
+
+# The store without a server
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders]:
+    """Folders for a store; nothing happens in them by itself, for the housekeeper waits for good."""
+    monkeypatch.setattr("pyfiledrop.HOUSEKEEPING_SECONDS", 1e6)
+    folders = Folders(tmp_path / "root")
+    yield folders
+    folders.close()

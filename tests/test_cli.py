@@ -1,0 +1,300 @@
+"""The command line: how the server starts, what it says, how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid as uuids
+from pathlib import Path
+
+import pytest
+from conftest import Connection, Server, StartServer, chunk_request, exchange, request, upload, wait_until
+
+import pyfiledrop
+
+WINDOWS = sys.platform == "win32"
+DEADLINE_SECONDS = 20
+
+
+def run(program: list[str], *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the program, which must end by itself."""
+    return subprocess.run(
+        [*program, *options], capture_output=True, encoding="utf-8", timeout=DEADLINE_SECONDS, stdin=subprocess.DEVNULL
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Row 43: one sentence on stderr, nothing on stdout, exit status 2."""
+    assert done.returncode == 2, done
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("pyfiledrop: "), done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--port", "65536"],
+        ["-p", "-1"],
+        ["-p", "http"],
+        ["-p", ""],
+        ["-p", "1_6"],
+        ["-p", "٨٠"],
+        ["--max-size", "0"],
+        ["--max-size", "-5"],
+        ["--max-size", "1.5"],
+        ["--max-size", "9" * 30],
+        ["--max-total", "0"],
+        ["--timeout", "999"],
+        ["--timeout", "86400001"],
+        ["--chunk-size", "1023"],
+        ["--chunk-size", "8MB"],
+        ["--chunk-size", str((1 << 40) + 1)],
+        ["--parallel-chunks", "0"],
+        ["--parallel-chunks", "65"],
+        ["--stale-hours", "0"],
+        ["--stale-hours", "-24"],
+        ["--dz-cdn", "javascript:alert(1)"],
+        ["--dz-cdn", "ftp://cdn.example"],
+        ["--dz-cdn", 'https://cdn.example/"><script>'],
+        ["--dz-cdn", "https://cdn.example/; script-src *"],
+        ["--dz-cdn", ""],
+        ["--dz-version", "latest"],
+        ["--dz-version", "6.3.5/../../x"],
+        ["--dz-version", '6.3.5"'],
+        ["-s", ""],
+        ["-c", ""],
+        ["--allow-downloads=yes"],
+        ["--port"],
+        ["--no-such-option"],
+        ["folder"],
+    ],
+    ids=" ".join,
+)
+def test_row_43_option_out_of_range(capsys: pytest.CaptureFixture[str], options: list[str]) -> None:
+    """An option out of range is one sentence on stderr and exit status 2, before anything is opened."""
+    with pytest.raises(SystemExit) as caught:
+        pyfiledrop.Settings.parse(options)
+    out, err = capsys.readouterr()
+    assert_refused(subprocess.CompletedProcess(options, int(str(caught.value.code)), out, err))
+
+
+def test_row_43_option_out_of_range_ends_the_program(program: list[str], tmp_path: Path) -> None:
+    """The program itself ends so too, and makes no folder."""
+    done = run(program, "-s", str(tmp_path / "s"), "-c", str(tmp_path / "c"), "--port", "65536")
+    assert_refused(done, "65535")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "value"),
+    [
+        (["-p", "0"], "port", 0),
+        (["-p", "65535"], "port", 65535),
+        (["--max-size", "1"], "max_bytes", 1 << 20),
+        (["--max-total", "3"], "max_total_bytes", 3 << 20),
+        (["--chunk-size", "1024"], "chunk_size", 1024),
+        (["--timeout", "1000"], "timeout", 1000),
+        (["--dz-cdn", "http://10.0.0.1:8/a/b/"], "dz_cdn", "http://10.0.0.1:8/a/b"),
+        (["--dz-version", "6.0.0-beta.2"], "dz_version", "6.0.0-beta.2"),
+        ([], "max_total_bytes", None),
+        ([], "port", 16273),
+        ([], "host", "0.0.0.0"),
+        ([], "max_size", 100_000),
+        ([], "timeout", 120_000),
+        ([], "allow_downloads", False),
+        (["-a"], "allow_downloads", True),
+    ],
+)
+def test_options_are_read(options: list[str], field: str, value: object) -> None:
+    """The limits themselves are allowed; defaults are those that were promised."""
+    assert getattr(pyfiledrop.Settings.parse(options), field) == value
+
+
+def test_folders_do_not_depend_on_where_one_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Folders lie beside the script unless asked for; one that is asked for is made absolute at once."""
+    monkeypatch.chdir(tmp_path)
+    default, asked = pyfiledrop.Settings.parse([]), pyfiledrop.Settings.parse(["-s", "a", "-c", "b"])
+    beside = Path(pyfiledrop.__file__).resolve().parent
+    assert (default.storage, default.chunks) == (beside / "storage", beside / "chunks")
+    assert (asked.storage, asked.chunks) == (tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("option", ["-s", "-c"])
+@pytest.mark.parametrize("below", [False, True], ids=["a file", "below a file"])
+def test_row_43_folder_that_cannot_be_used(program: list[str], tmp_path: Path, option: str, below: bool) -> None:
+    """A folder that is a file, or that cannot be written to, is one sentence that names it."""
+    file = tmp_path / "file"
+    file.write_text("mine")
+    folder = file / "below" if below else file
+    options = {"-s": str(tmp_path / "s"), "-c": str(tmp_path / "c"), option: str(folder)}
+    done = run(program, "-p", "0", *[word for pair in options.items() for word in pair])
+    assert_refused(done, str(folder))
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 100, b"\0" * 4096], ids=["text", "zeros"])
+def test_row_43_record_that_is_damaged(program: list[str], tmp_path: Path, content: bytes) -> None:
+    """A record that is no database is never overwritten; one sentence says where it is."""
+    record = tmp_path / ".pyfiledrop.sqlite3"
+    record.write_bytes(content)
+    done = run(program, "-p", "0", "-s", str(tmp_path), "-c", str(tmp_path / "c"))
+    assert_refused(done, str(record))
+    assert record.read_bytes() == content
+
+
+def test_row_43_busy_port(program: list[str], server: Server, tmp_path: Path) -> None:
+    """A port that another program has is one sentence that names it; the other one is not disturbed."""
+    folders = ["-s", str(tmp_path / "s"), "-c", str(tmp_path / "c")]
+    assert_refused(run(program, "--host", server.host, "-p", str(server.port), *folders), str(server.port))
+    assert exchange(server, request("GET", "/uploads")).status == 200
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "é" * 80, "a..b", "[::1"])
+def test_row_43_host_that_is_not_ours(program: list[str], tmp_path: Path, host: str) -> None:
+    """An address that this machine does not have, or that is none, is one sentence."""
+    done = run(program, "-p", "0", "-s", str(tmp_path / "s"), "-c", str(tmp_path / "c"), "--host", host)
+    assert_refused(done, "listen")
+
+
+def test_row_34_second_server_on_the_same_storage(program: list[str], server: Server, tmp_path: Path) -> None:
+    """Two servers on one storage: the second says so and exits; the first goes on."""
+    before = upload(server, b"first")
+    done = run(program, "-p", "0", "-s", str(server.storage), "-c", str(tmp_path / "c"))
+    assert_refused(done, str(server.storage), "Another pyfiledrop")
+    upload(server, b"second")
+    assert before["name"] in {path.name[37:] for path in server.storage.iterdir()}
+
+
+def test_storage_is_free_after_a_crash(server: Server) -> None:
+    """What keeps a second server out ends with the process, however it ends."""
+    server.kill()
+    server.start()
+    assert exchange(server, request("GET", "/uploads")).status == 200
+
+
+def test_version(program: list[str]) -> None:
+    """`--version` prints name and version, and starts nothing."""
+    done = run(program, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"pyfiledrop {pyfiledrop.__version__}\n", "")
+
+
+def test_start_says_what_is_in_force(start_server: StartServer) -> None:
+    """Address, folders, limits and whether files are given back: each is printed at start."""
+    server = start_server("--max-size", "3", "--max-total", "2048", "--chunk-size", "65536", "--parallel-chunks", "7")
+    said = server.output()
+    for words in (server.url, str(server.storage), str(server.chunks), "3.0 MB", "2.0 GB", "64.0 KB", "7 at a time"):
+        assert words in said
+    assert "off; -a allows them" in said
+    assert server.log() == ""
+
+
+def test_start_says_what_is_unusual(start_server: StartServer) -> None:
+    """Downloads that are allowed and a disk that is not waited for are named."""
+    said = start_server("-a", "--no-fsync", "--disable-parallel-chunks").output()
+    assert "can fetch it" in said and "power cut" in said and "1 at a time" in said
+
+
+def test_start_says_what_it_found(start_server: StartServer) -> None:
+    """Unfinished uploads that can go on, files that are gone and files that were added are counted at start."""
+    server = start_server()
+    exchange(server, chunk_request(b"0123456789", 0, uuid=str(uuids.uuid4()), chunk_size=4))
+    gone = upload(server, b"gone")
+    server.stop()
+    next(server.storage.glob(f"{gone['uuid']}_*")).unlink()
+    (server.storage / f"{uuids.uuid4()}_old.txt").write_text("from before")
+    (server.chunks / "something else").mkdir()
+    server.start()
+    said = server.output()
+    for words in (
+        "1 unfinished upload can go on",
+        "1 finished file is gone",
+        "1 file in storage was",
+        "something else",
+    ):
+        assert words in said
+    assert (server.chunks / "something else").is_dir()
+
+
+@pytest.mark.skipif(WINDOWS, reason="Windows has no signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_it(server: Server, number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM end it with exit status 0 and without a traceback, also with connections open."""
+    with Connection(server) as idle, Connection(server) as used:
+        used.send(request("GET", "/uploads"))
+        assert used.receive().status == 200
+        server.proc.send_signal(number)
+        assert server.proc.wait(DEADLINE_SECONDS) == 0, server.output()
+        assert idle.closed() and used.closed()
+    assert "Traceback" not in server.log()
+
+
+def refuses(server: Server) -> bool:
+    """Whether nobody listens on the server's port any more."""
+    try:
+        socket.create_connection((server.host, server.port), 1).close()
+    except OSError:
+        return True
+    return False
+
+
+def stop_in_the_middle(server: Server, connection: Connection, uuid: str, content: bytes) -> bytes:
+    """Send the first of two chunks, and half of the other one; return what is left of it."""
+    first, second = (chunk_request(content, index, uuid=uuid, chunk_size=200_000) for index in (0, 1))
+    assert exchange(server, first).status == 200
+    connection.send(second[:50_000])
+    wait_until(lambda: (server.chunks / uuid / "data").stat().st_size > 200_000)
+    return second[50_000:]
+
+
+CONTENT = os.urandom(300_000)
+
+
+@pytest.mark.skipif(WINDOWS, reason="Windows has no signals")
+def test_sigterm_while_an_upload_runs(server: Server) -> None:
+    """A chunk on its way is taken in before the server ends, and acknowledged."""
+    uuid = str(uuids.uuid4())
+    with Connection(server) as connection:
+        rest = stop_in_the_middle(server, connection, uuid, CONTENT)
+        server.proc.terminate()
+        wait_until(lambda: refuses(server))
+        connection.send(rest)
+        answer = connection.receive()
+        assert answer.status == 200 and answer.json()["files"][0]["done"]
+    assert server.proc.wait(DEADLINE_SECONDS) == 0, server.output()
+    assert (server.storage / f"{uuid}_file.bin").read_bytes() == CONTENT
+    assert "Traceback" not in server.log()
+
+
+@pytest.mark.skipif(WINDOWS, reason="Windows has no signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_twice_while_an_upload_stands_still(server: Server, number: signal.Signals) -> None:
+    """Whoever asks twice means it; what was acknowledged is there at the next start, and the upload goes on."""
+    uuid = str(uuids.uuid4())
+    with Connection(server) as connection:
+        stop_in_the_middle(server, connection, uuid, CONTENT)
+        server.proc.send_signal(number)
+        wait_until(lambda: refuses(server))
+        server.proc.send_signal(number)
+        assert server.proc.wait(DEADLINE_SECONDS) in (0, -number), server.output()
+    assert "Traceback" not in server.log()
+    server.start()
+    assert exchange(server, request("GET", f"/uploads/{uuid}")).json()["upload"]["chunks"] == [[0, 0]]
+    answer = exchange(server, chunk_request(CONTENT, 1, uuid=uuid, chunk_size=200_000))
+    assert answer.json()["files"][0]["done"]
+    assert (server.storage / f"{uuid}_file.bin").read_bytes() == CONTENT
+
+
+def test_a_silent_client_does_not_keep_it_running(server: Server) -> None:
+    """A client that stands still in the middle of a chunk holds the end up for some seconds, not for ever."""
+    uuid = str(uuids.uuid4())
+    with Connection(server) as connection:
+        stop_in_the_middle(server, connection, uuid, CONTENT)
+        server.stop()
+    assert "Traceback" not in server.log()
+    server.start()
+    assert exchange(server, request("GET", f"/uploads/{uuid}")).json()["upload"]["chunks"] == [[0, 0]]

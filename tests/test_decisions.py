@@ -1,0 +1,732 @@
+"""The pure functions: what is read from fields, names and headers, and what is made of it. No disk, no socket."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import unicodedata
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from conftest import chunk_fields
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import build
+import pyfiledrop
+from pyfiledrop import BadRange, BadRequest, DropError, Settings, Span, TooLarge
+
+UUID = "0b5e55ed-0000-4000-8000-0123456789ab"
+GIB = 1 << 30
+
+# Numbers that Python's int() takes and HTTP does not know.
+NOT_NUMBERS = [
+    "", " ", "x", "-1", "-0", "+1", "1_0", " 1", "1 ", "1\n", "\n1", "01", "00", "1.0", "1e3", "0x10", "1\0", "½", "²",
+    "٣", "１", "9" * 16, "9" * 5000, "NaN", "null",
+]  # fmt: skip
+
+
+# Numbers and UUIDs
+
+
+@pytest.mark.parametrize("text", NOT_NUMBERS)
+def test_parse_number_refuses(text: str) -> None:
+    """Only plain decimal digits without a leading zero, at most 15 of them, are a number."""
+    with pytest.raises(BadRequest):
+        pyfiledrop.parse_number(text)
+
+
+@given(st.integers(0, 10**15 - 1))
+def test_parse_number_reads_what_str_writes(number: int) -> None:
+    """Every number of up to 15 digits is read as it was written."""
+    assert pyfiledrop.parse_number(str(number)) == number
+
+
+@pytest.mark.parametrize("text", [UUID, UUID.upper(), "00000000-0000-0000-0000-000000000000"])
+def test_parse_uuid_takes_the_canonical_form(text: str) -> None:
+    """Either case is a UUID; it is kept in lower case, so that it is one folder."""
+    assert pyfiledrop.parse_uuid(text) == text.lower()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "../../etc/passwd", f"../{UUID}", f"{UUID}/..", f"/{UUID}", f"{{{UUID}}}", f"urn:uuid:{UUID}", f"{UUID}\n",
+        f"{UUID}\0", f" {UUID}", UUID.replace("-", ""), UUID[:-1], UUID + "0", UUID.replace("0", "٠"),
+        UUID.replace("b", "ｂ"), UUID.replace("-", "–"), UUID.replace("b", "g"), "C:" + UUID[2:], "*" * 36,
+    ],
+)  # fmt: skip
+def test_parse_uuid_refuses(text: str) -> None:
+    """Nothing else is: no path, no braces, no urn:, no line break, no digit of another script."""
+    with pytest.raises(BadRequest):
+        pyfiledrop.parse_uuid(text)
+
+
+# Chunks
+
+
+def test_parse_chunk_reads_dropzones_fields() -> None:
+    """The six fields and the file's time become numbers; offset and length follow from them."""
+    fields = chunk_fields(2500, 2, uuid=UUID.upper(), chunk_size=1000)
+    chunk = pyfiledrop.parse_chunk({**fields, "modified": "1700000000000"}, GIB)
+    assert chunk == pyfiledrop.Chunk(UUID, 2, 3, 1000, 2500, 1700000000000)
+    assert (chunk.offset, chunk.length) == (2000, 500)
+
+
+@given(size=st.integers(0, 10**9), chunk_size=st.integers(10_000, 10**9), data=st.data())
+def test_chunks_cover_the_file(size: int, chunk_size: int, data: st.DataObject) -> None:
+    """What Dropzone cuts is accepted; each chunk ends where the next begins, the last one at the end of the file."""
+    count = max(1, (size + chunk_size - 1) // chunk_size)
+    index = data.draw(st.integers(0, count - 1))
+    chunk = pyfiledrop.parse_chunk(chunk_fields(size, index, uuid=UUID, chunk_size=chunk_size), GIB)
+    assert chunk.offset + chunk.length == (size if index == count - 1 else chunk.offset + chunk_size)
+
+
+@pytest.mark.parametrize("changes", [{}, {"modified": "0"}, {"modified": "-1000"}, {"more": "of no interest"}])
+def test_parse_chunk_takes(changes: dict[str, str]) -> None:
+    """The file's time may be missing or before 1970; fields of others are not looked at."""
+    chunk = pyfiledrop.parse_chunk({**chunk_fields(10, 0, uuid=UUID, chunk_size=4), **changes}, GIB)
+    assert chunk.modified == (int(changes["modified"]) if "modified" in changes else None)
+
+
+@pytest.mark.parametrize("name", ["dztotalfilesize", "dzchunkindex", "dztotalchunkcount", "dzchunksize"])
+@pytest.mark.parametrize("text", NOT_NUMBERS)
+def test_parse_chunk_refuses_what_is_no_number(name: str, text: str) -> None:
+    """No field is read by int()."""
+    with pytest.raises(BadRequest):
+        pyfiledrop.parse_chunk({**chunk_fields(10, 0, uuid=UUID, chunk_size=4), name: text}, GIB)
+
+
+@pytest.mark.parametrize("name", chunk_fields(10, 1, uuid=UUID, chunk_size=4))
+def test_parse_chunk_needs_every_field(name: str) -> None:
+    """A chunk without one of the six fields is refused."""
+    fields = chunk_fields(10, 1, uuid=UUID, chunk_size=4)
+    del fields[name]
+    with pytest.raises(BadRequest):
+        pyfiledrop.parse_chunk(fields, GIB)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dzchunkindex": "3", "dzchunkbyteoffset": "12"},  # beyond the last
+        {"dztotalchunkcount": "2"},
+        {"dztotalchunkcount": "4"},
+        {"dztotalchunkcount": "0"},
+        {"dzchunksize": "0"},
+        {"dzchunksize": "5"},  # the count still fits, the offset does not
+        {"dzchunkbyteoffset": "0"},
+        {"dzchunkbyteoffset": "5"},
+        {"dzchunkbyteoffset": "-4"},
+        {"dzchunkindex": "2"},
+        {"dztotalfilesize": "13"},
+        {"modified": "yesterday"},
+        {"modified": "1e3"},
+        {"modified": "--1"},
+        {"modified": "9" * 5000},
+    ],
+)
+def test_parse_chunk_refuses_contradictions(changes: dict[str, str]) -> None:
+    """Count is ceil(size / chunk size), the index is below it, the offset is index x chunk size."""
+    with pytest.raises(BadRequest):
+        pyfiledrop.parse_chunk({**chunk_fields(10, 1, uuid=UUID, chunk_size=4), **changes}, GIB)
+
+
+@pytest.mark.parametrize(
+    ("size", "chunk_size", "limit"),
+    [(1001, 100, 1000), (10**14, 10**14, GIB), (100_001, 1, GIB), (999_999_999_999_999, 1, 10**15)],
+)
+def test_parse_chunk_refuses_too_much(size: int, chunk_size: int, limit: int) -> None:
+    """A file over the limit, or cut into more than 100,000 chunks, is too large."""
+    with pytest.raises(TooLarge):
+        pyfiledrop.parse_chunk(chunk_fields(size, 0, uuid=UUID, chunk_size=chunk_size), limit)
+
+
+def test_parse_chunk_takes_the_limits_themselves() -> None:
+    """A file of exactly the limit, in exactly 100,000 chunks, is not too large."""
+    assert pyfiledrop.parse_chunk(chunk_fields(100_000, 99_999, uuid=UUID, chunk_size=1), 100_000).length == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(-5, "0 bytes"), (0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KB"), (1536, "1.5 KB"), (1 << 20, "1.0 MB"),
+     (100_000 << 20, "97.7 GB"), (1 << 40, "1.0 TB"), (1 << 50, "1.0 PB"), (1 << 62, "4096.0 PB")],
+)  # fmt: skip
+def test_human_size(size: int, text: str) -> None:
+    """A unit is 1,024 of the one below it."""
+    assert pyfiledrop.human_size(size) == text
+
+
+# Names
+
+AWKWARD = [
+    "con", "CON", "nul", "com1", "COM¹", "lpt9", "conin$", ".", "..", " ", "/", "\\", ":", "?", '"', "<", "|", "\0",
+    "\n", "\r", "\x1b[31m", "\x7f", "\x85", "\u202e", "\u2066", "\ufeff", "\ud800", "\udfff", "е\u0308", "e\u0301",
+    "😀", "👩\u200d🚀", "測", "ﬁ", "%2f", "x", "x" * 200, "é" * 100, "😀" * 60, " " * 250, "." * 250, ".tar.gz", ".txt",
+]  # fmt: skip
+names = st.one_of(
+    st.text(st.characters(exclude_categories=())),
+    st.lists(st.sampled_from(AWKWARD), max_size=8).map("".join),
+)
+RESERVED = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {a + b for a in ("com", "lpt") for b in "0123456789¹²³"}
+
+
+def reserved_on_windows(name: str) -> bool:
+    """Whether Windows takes the name for a device: what stands before the first dot, spaces aside, in any case."""
+    return name.split(".")[0].rstrip(" ").lower() in RESERVED
+
+
+@given(names)
+def test_clean_name_leaves_nothing_that_deceives(name: str) -> None:
+    """Shown is text in NFC: no control character, no surrogate, no override of the writing direction."""
+    clean = pyfiledrop.clean_name(name)
+    assert not any(unicodedata.category(c) in ("Cc", "Cs") for c in clean)
+    assert not set(clean) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u2028\u2029\ufeff")
+    assert unicodedata.is_normalized("NFC", clean)
+    assert len(clean) <= 1024
+    assert pyfiledrop.clean_name(clean) == clean
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("отчёт.pdf", "отчёт.pdf"),
+        ("отче\u0308т.pdf", "отчёт.pdf"),  # as macOS sends it
+        ("測試 (1).txt", "測試 (1).txt"),
+        ("a/b\\c", "a/b\\c"),
+        ("CON", "CON"),
+        ("👩\u200d🚀.png", "👩\u200d🚀.png"),
+        ("exe\u202egnp.evil", "exegnp.evil"),
+        ("line\r\nbreak\x1b[2J\x00", "linebreak[2J"),
+        ("\ud83dx", "x"),
+        ("<img src=x onerror=alert(1)>", "<img src=x onerror=alert(1)>"),
+        ("", ""),
+    ],
+)
+def test_clean_name_keeps_the_rest(sent: str, shown: str) -> None:
+    """A name is shown as it was sent, but for what would deceive or break a line."""
+    assert pyfiledrop.clean_name(sent) == shown
+
+
+@given(names)
+@example("con" + " " * 300 + "x.txt")
+@example("nul" + "." * 300 + "x")
+@example("con" + " " * 300 + "x")
+@example("." * 300 + "x")
+def test_safe_name_is_safe_everywhere(name: str) -> None:
+    """Whatever comes: not empty, short enough behind a UUID, one component, no device of Windows, nothing hidden."""
+    safe = pyfiledrop.safe_name(name)
+    assert 1 <= len(safe.encode()) <= 218
+    assert not re.search(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f]', safe)
+    assert not safe.startswith((".", " ")) and not safe.endswith((".", " "))
+    assert not reserved_on_windows(safe)
+    assert pyfiledrop.clean_name(safe) == safe
+
+
+@given(names)
+def test_safe_name_is_stable(name: str) -> None:
+    """A safe name that did not have to be cut is its own safe name."""
+    safe = pyfiledrop.safe_name(name)
+    assert len(safe.encode()) > 200 or pyfiledrop.safe_name(safe) == safe
+
+
+@given(names, st.from_regex(r"[A-Za-z0-9]{1,32}", fullmatch=True))
+def test_safe_name_keeps_the_suffix(stem: str, suffix: str) -> None:
+    """However long the name is, what says its kind stays."""
+    assert pyfiledrop.safe_name(f"{stem}.{suffix}").endswith(f".{suffix}")
+
+
+@given(st.text(st.sampled_from("aéя測😀 ."), min_size=1, max_size=400))
+def test_safe_name_is_cut_between_characters(name: str) -> None:
+    """A long name loses whole characters from the end of its stem, never a part of one."""
+    safe = pyfiledrop.safe_name(name)
+    stem = safe.removeprefix("_").rpartition(".")[0] or safe.removeprefix("_")
+    assert "\ufffd" not in safe
+    assert stem == "file" or stem in name
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ("отчёт.pdf", "отчёт.pdf"),
+        ("測試 (1).txt", "測試 (1).txt"),
+        ("../../etc/passwd", "passwd"),
+        ("..\\..\\boot.ini", "boot.ini"),
+        ("C:\\Users\\me\\a.txt", "a.txt"),
+        ("C:a.txt", "C_a.txt"),
+        ("a.txt:stream", "a.txt_stream"),
+        ("a.txt::$DATA", "a.txt__$DATA"),
+        ("dir/", "file"),
+        ("", "file"),
+        (".", "file"),
+        ("..", "file"),
+        (" . . ", "file"),
+        ("CON", "_CON"),
+        ("NUL.txt", "_NUL.txt"),
+        ("nul .txt", "_nul.txt"),
+        ("com1.tar.gz", "_com1.tar.gz"),
+        ("LPT¹", "_LPT¹"),
+        ("console.txt", "console.txt"),
+        (".bashrc", "_.bashrc"),
+        ("name. . ", "name"),
+        ("a\0b.txt", "ab.txt"),
+        ("a\u202etxt.exe", "atxt.exe"),
+    ],
+)
+def test_safe_name(sent: str, stored: str) -> None:
+    """What the file is called on disk, behind its UUID."""
+    safe = pyfiledrop.safe_name(sent)
+    # A space before the suffix is harmless: whether it stays is not promised.
+    assert safe.replace(" .", ".") == stored
+
+
+@pytest.mark.parametrize(
+    ("sent", "start", "end", "character"),
+    [
+        ("x" * 300, "x", "x", 1),
+        ("x" * 300 + ".jpeg", "x", "x.jpeg", 1),
+        ("測" * 200 + ".txt", "測", "測.txt", 3),
+        ("😀" * 100 + ".tar.gz", "😀", "😀.gz", 4),
+        ("x" * 100 + "." + "y" * 200, "x" * 100 + ".y", "y", 1),  # a suffix that long is none
+    ],
+)
+def test_safe_name_shortens(sent: str, start: str, end: str, character: int) -> None:
+    """A name that does not fit is cut in its stem, and by no more than it must."""
+    safe = pyfiledrop.safe_name(sent)
+    assert safe.startswith(start) and safe.endswith(end)
+    assert 217 - 2 * character < len(safe.encode()) <= 218
+
+
+# Content-Disposition
+
+
+def read_disposition(header: str) -> tuple[str, str | None]:
+    """The two file names of the header, read by the grammar of RFC 6266 and RFC 8187; fails when it does not obey."""
+    quoted = r'"((?:[ !#-\[\]-~]|\\[ -~])*)"'
+    extended = r"; filename\*=UTF-8''((?:[A-Za-z0-9!#$&+.^_`|~-]|%[0-9A-F]{2})*)"
+    match = re.fullmatch(rf"attachment; filename={quoted}(?:{extended})?", header, re.ASCII)
+    assert match, header
+    return re.sub(r"\\(.)", r"\1", match[1]), None if match[2] is None else unquote(match[2], errors="strict")
+
+
+@given(names)
+def test_content_disposition_carries_the_name(name: str) -> None:
+    """The name that a browser reads is the one that is shown, or its last component; both forms are harmless."""
+    plain, extended = read_disposition(pyfiledrop.content_disposition(name))
+    expected = re.split(r"[/\\]", pyfiledrop.clean_name(name))[-1] or "file"
+    assert (plain if extended is None else extended) == expected
+    assert plain and not re.search(r'[/\\"%]', plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("report (1).pdf", 'attachment; filename="report (1).pdf"'),
+        ("отчёт.pdf", "attachment; filename=\"pdf\"; filename*=UTF-8''%D0%BE%D1%82%D1%87%D1%91%D1%82.pdf"),
+        ('a"b\r\nSet-Cookie: x.txt', None),
+        ("100%.txt", "attachment; filename=\"100.txt\"; filename*=UTF-8''100%25.txt"),
+        ("", 'attachment; filename="file"'),
+        ("../../a.txt", 'attachment; filename="a.txt"'),
+    ],
+)
+def test_content_disposition(name: str, header: str | None) -> None:
+    """Plain ASCII goes as it is; everything else also in filename*, and never as a second header."""
+    actual = pyfiledrop.content_disposition(name)
+    assert "\r" not in actual and "\n" not in actual
+    if header is not None:
+        assert actual == header
+
+
+# Ranges
+
+WHOLE = Span(0, 10)
+
+
+@pytest.mark.parametrize(
+    ("header", "span"),
+    [
+        (None, WHOLE),
+        ("", WHOLE),
+        ("bytes=0-", Span(0, 10, True)),
+        ("bytes=0-9", Span(0, 10, True)),
+        ("bytes=0-0", Span(0, 1, True)),
+        ("bytes=9-9", Span(9, 1, True)),
+        ("bytes=3-5", Span(3, 3, True)),
+        ("bytes=3-99", Span(3, 7, True)),
+        ("bytes=3-99999999999999999999999", Span(3, 7, True)),
+        ("bytes=-1", Span(9, 1, True)),
+        ("bytes=-10", Span(0, 10, True)),
+        ("bytes=-99", Span(0, 10, True)),  # RFC 9110, 14.1.2: a longer suffix is all of it
+        ("bytes=5-3", WHOLE),
+        ("bytes=0-1,3-4", WHOLE),
+        ("bytes=" + "0-0," * 1000 + "1-1", WHOLE),
+        ("bytes=", WHOLE),
+        ("bytes", WHOLE),
+        ("bytes=-", WHOLE),
+        ("bytes=a-b", WHOLE),
+        ("bytes=+1-2", WHOLE),
+        ("bytes=1_0-20", WHOLE),
+        ("bytes=٣-٥", WHOLE),
+        ("bytes=--1", WHOLE),
+        ("bytes=0x1-2", WHOLE),
+        ("seconds=1-2", WHOLE),
+    ],
+)
+def test_choose_range(header: str | None, span: Span) -> None:
+    """One range is given; several, or what makes no sense, get the whole file."""
+    assert pyfiledrop.choose_range(header, 10) == span
+
+
+@pytest.mark.parametrize(
+    ("header", "size"), [("bytes=10-", 10), ("bytes=99-100", 10), ("bytes=0-", 0), ("bytes=-5", 0)]
+)
+def test_choose_range_beyond_the_end(header: str, size: int) -> None:
+    """A range that has no byte of the file is refused, and the refusal says how long the file is."""
+    with pytest.raises(BadRange) as caught:
+        pyfiledrop.choose_range(header, size)
+    assert (caught.value.status, caught.value.headers) == (416, {"Content-Range": f"bytes */{size}"})
+
+
+@given(st.text(st.sampled_from("bytes=-,0123456789 +_x"), max_size=20), st.integers(0, 50))
+def test_choose_range_stays_inside_the_file(header: str, size: int) -> None:
+    """Whatever is asked, no byte before the beginning or behind the end is promised."""
+    try:
+        span = pyfiledrop.choose_range(header, size)
+    except BadRange:
+        return
+    assert 0 <= span.offset <= span.offset + span.count <= size
+    assert span.count > 0 if span.partial else span == Span(0, size)
+
+
+@given(st.sets(st.integers(0, 300)))
+def test_chunk_ranges_say_the_same(indexes: set[int]) -> None:
+    """The ranges name exactly the numbers, in order, with a gap between any two."""
+    ranges = pyfiledrop.chunk_ranges(sorted(indexes))
+    assert [n for first, last in ranges for n in range(first, last + 1)] == sorted(indexes)
+    assert all(left[1] + 1 < right[0] for left, right in zip(ranges, ranges[1:], strict=False))
+
+
+def test_chunk_ranges() -> None:
+    """0 1 2 5 is two ranges; nothing is none."""
+    assert pyfiledrop.chunk_ranges([0, 1, 2, 5]) == [[0, 2], [5, 5]]
+    assert pyfiledrop.chunk_ranges([]) == []
+
+
+# Who asks
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({"host": "a:1"}, True),  # curl
+        ({}, True),
+        ({"host": "a:1", "origin": "http://a:1"}, True),
+        ({"host": "A:1", "origin": "http://a:1"}, True),
+        ({"host": "a:1", "origin": "http://a:1", "sec-fetch-site": "same-origin"}, True),
+        ({"host": "a:1", "sec-fetch-site": "none"}, True),
+        ({"host": "inside:1", "origin": "http://proxy", "sec-fetch-site": "same-origin"}, True),  # a reverse proxy
+        ({"host": "a:1", "origin": "http://evil"}, False),
+        ({"host": "a:1", "origin": "http://a:2"}, False),
+        ({"host": "a:1", "origin": "http://evil/a:1"}, False),
+        ({"host": "a:1", "origin": "http://a:1@evil"}, False),
+        ({"host": "a:1", "origin": "null"}, False),
+        ({"origin": "null"}, False),
+        ({"host": "", "origin": "null"}, False),
+        ({"host": "a:1", "origin": ""}, False),
+        ({"host": "a:1", "origin": "http://["}, False),
+        ({"host": "a:1", "origin": "http://a:1", "sec-fetch-site": "cross-site"}, False),
+        ({"host": "a:1", "origin": "http://a:1", "sec-fetch-site": "same-site"}, False),
+        ({"host": "a:1", "sec-fetch-site": "x"}, False),
+    ],
+)
+def test_is_same_site(headers: dict[str, str], allowed: bool) -> None:
+    """Our own page and programs without a page may change something, a page of another site may not."""
+    assert pyfiledrop.is_same_site(headers) is allowed
+
+
+# The head of a request
+
+GET = b"GET / HTTP/1.1\r\nHost: a"
+POST = b"POST /upload HTTP/1.1\r\nHost: a"
+
+
+def test_parse_head_reads() -> None:
+    """Method, address and headers; names without case, values without the spaces around them, cookies as one."""
+    head = pyfiledrop.parse_head(
+        b"POST /uploads/%D1%91?a=b?c HTTP/1.1\r\nHOST:a:1\r\nContent-Length: \t12 \r\n"
+        b"Cookie: a=1\r\nX: 1\r\nx: 2\r\ncookie: b=2"
+    )
+    assert (head.method, head.target, head.query, head.length) == ("POST", "/uploads/%D1%91?a=b?c", "a=b?c", 12)
+    assert head.path.encode("latin-1").decode() == "/uploads/ё"
+    assert head.headers == {"host": "a:1", "content-length": "12", "cookie": "a=1; b=2", "x": "1, 2"}
+
+
+@pytest.mark.parametrize(
+    ("data", "keep"),
+    [
+        (GET, True),
+        (GET + b"\r\nConnection: Close", False),
+        (GET + b"\r\nConnection: x, close", False),
+        (GET + b"\r\nConnection: keep-alive", True),
+        (b"GET / HTTP/1.0", False),
+        (b"GET / HTTP/1.0\r\nConnection: x", False),
+    ],
+)
+def test_parse_head_keep_alive(data: bytes, keep: bool) -> None:
+    """HTTP/1.1 goes on unless somebody says close; HTTP/1.0 ends."""
+    assert pyfiledrop.parse_head(data).keep_alive is keep
+
+
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [(b"GET http://a:1/x?y HTTP/1.1\r\nHost: a", "/x"), (b"GET http://a HTTP/1.1\r\nHost: a", "/")],
+)
+def test_parse_head_takes_a_proxys_address(data: bytes, path: str) -> None:
+    """A whole address (RFC 9112, 3.2.2) means its path."""
+    assert pyfiledrop.parse_head(data).path == path
+
+
+@pytest.mark.parametrize(
+    ("status", "data"),
+    [
+        # 23: lengths
+        (411, POST),
+        (411, b"PUT /upload/x HTTP/1.1\r\nHost: a"),
+        *[(400, POST + b"\r\nContent-Length: " + text.encode()) for text in NOT_NUMBERS if text.strip() == text],
+        (400, POST + b"\r\nContent-Length: 1 2"),
+        (400, POST + b"\r\nContent-Length: 4, 4"),
+        (400, POST + b"\r\nContent-Length: 4\r\nContent-Length: 4"),
+        (400, POST + b"\r\nContent-Length: 4\r\ncontent-length: 5"),
+        # 24: bodies without a length
+        (411, POST + b"\r\nTransfer-Encoding: chunked"),
+        (411, POST + b"\r\nTransfer-Encoding: chunked\r\nContent-Length: 4"),
+        (411, POST + b"\r\nContent-Length: 4\r\nTRANSFER-ENCODING: identity"),
+        (411, GET + b"\r\nTransfer-Encoding: chunked"),
+        # 25: what two readers read in two ways
+        (400, GET + b"\r\nX: a\r\n b"),
+        (400, GET + b"\r\nX: a\r\n\tb"),
+        (400, b"GET / HTTP/1.1\r\n Host: a"),
+        (400, GET + b"\r\nX : a"),
+        (400, GET + b"\r\nX\t: a"),
+        (400, GET + b"\r\n X: a"),
+        (400, GET + b"\r\nX_Y: a"),
+        (400, GET + b"\r\nContent_Length: 4"),
+        (400, GET + b"\r\n: a"),
+        (400, GET + b"\r\nX"),
+        (400, GET + b"\r\nX: a\nY: b"),
+        (400, GET + b"\r\nX: a\rY: b"),
+        (400, GET + b"\r\nX: a\0b"),
+        (400, GET + b"\r\nX: a\x7fb"),
+        (400, GET + b"\r\nX\xff: a"),
+        (400, GET + b"\r\nX(y): a"),
+        (400, GET + b"\r\nHost: a"),
+        (400, GET + b"\r\nhOST: b"),
+        (400, b"GET / HTTP/1.1"),
+        (400, POST + b"\r\nContent-Length: 0\r\nOrigin: http://a\r\nOrigin: http://b"),
+        (400, b""),
+        (400, b"GET /"),
+        (400, b"GET / HTTP/2.0\r\nHost: a"),
+        (400, b"GET / HTTP/1.1 \r\nHost: a"),
+        (400, b"GET  / HTTP/1.1\r\nHost: a"),
+        (400, b" GET / HTTP/1.1\r\nHost: a"),
+        (400, b"get / HTTP/1.1\r\nHost: a"),
+        (400, b"GET /\xd1\x91 HTTP/1.1\r\nHost: a"),
+        (400, b"GET /\t HTTP/1.1\r\nHost: a"),
+        (400, b"GET /%00 HTTP/1.1\r\nHost: a"),
+        (400, b"GET ftp://a/ HTTP/1.1\r\nHost: a"),
+        (400, b"GET http://[ HTTP/1.1\r\nHost: a"),
+        (400, b"GET * HTTP/1.1\r\nHost: a"),
+        (400, b"CONNECT a:1 HTTP/1.1\r\nHost: a"),
+        (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),  # TLS
+        # 26: too much
+        (414, b"GET /" + b"x" * 8192 + b" HTTP/1.1\r\nHost: a"),
+        (431, GET + b"\r\nX: " + b"x" * 32768),
+        (431, GET + b"\r\nX: y" * 10_000),
+        (431, GET + b"\r\nX:" * 101),
+        (431, GET + b"\r\nCookie: " + b"x" * 8193),
+        (431, GET + (b"\r\nCookie: " + b"x" * 4096) * 2),
+        (417, POST + b"\r\nContent-Length: 4\r\nExpect: 200-ok"),
+    ],
+    ids=str,
+)
+def test_parse_head_refuses(status: int, data: bytes) -> None:
+    """A head that two programs could read in two ways, or that is too long, is not read at all."""
+    with pytest.raises(DropError) as caught:
+        pyfiledrop.parse_head(data)
+    assert caught.value.status == status
+
+
+@given(st.binary(max_size=60))
+def test_parse_head_fails_in_one_way(data: bytes) -> None:
+    """Whatever bytes come, they are a head or a DropError."""
+    for text in (data, GET + b"\r\n" + data, b"GET " + data + b" HTTP/1.1\r\nHost: a"):
+        try:
+            pyfiledrop.parse_head(text)
+        except DropError as error:
+            assert 400 <= error.status < 500
+
+
+# The page
+
+
+class Blocks(HTMLParser):
+    """What an HTML parser, other than the server's, finds in the page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.inline: list[str] = []
+        self.links: dict[str, dict[str, str | None]] = {}
+        self.settings: Any = None
+        self._open = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        address = found.get("src") or found.get("href")
+        if tag in ("script", "link") and address:
+            self.links[address] = found
+        elif tag in ("script", "style"):
+            self._open = found.get("id") or tag
+            self.inline.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._open == "settings":
+            self.settings = json.loads(self.inline[-1])
+        self._open = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.inline[-1] += data
+
+
+OUR_PAGE = build.read_text(build.ROOT / "index.html")
+THEIR_PAGE = """<!doctype html>
+<link rel="stylesheet" href="dropzone.css">
+<style>p { color: red }</style>
+<style media="print">p::after { content: "<&>" }</style>
+<script type="application/json" id="settings">
+{}
+</script>
+<script src="dropzone.js"></script>
+<script>if (1 < 2 && "é") alert("</p>")</script>
+<script></script>
+"""
+
+
+def hash_source(text: str) -> str:
+    """How a policy names an inline block."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def render(*options: str, source: str = THEIR_PAGE) -> tuple[Blocks, dict[str, set[str]]]:
+    """A page with these options, and its policy as a set of sources for each directive."""
+    page, policy = pyfiledrop.render_page(Settings.parse(list(options)), source)
+    directives = [part.split() for part in policy.split(";")]
+    return Blocks(page), {name: set(sources) for name, *sources in directives}
+
+
+@pytest.fixture
+def no_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As if Dropzone did not lie beside the script."""
+    monkeypatch.setattr(pyfiledrop, "bundled", lambda name: tmp_path / name)
+
+
+@pytest.fixture
+def copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As if it did."""
+    monkeypatch.setattr(pyfiledrop, "bundled", lambda name: tmp_path / name)
+    for name, _ in pyfiledrop.DROPZONE_FILES.values():
+        (tmp_path / name).touch()
+
+
+def test_page_carries_the_settings() -> None:
+    """What the command line says reaches the page as JSON."""
+    blocks, _ = render("--max-size", "5", "--timeout", "7000", "--chunk-size", "2048", "-a")
+    assert blocks.settings == {
+        "version": pyfiledrop.__version__, "maxSize": 5 << 20, "timeout": 7000, "chunkSize": 2048,
+        "parallelChunks": 4, "forceChunking": True, "downloads": True,
+    }  # fmt: skip
+
+
+def test_page_carries_the_switches() -> None:
+    """One chunk at a time, plain forms for small files, no links: each as the page reads it."""
+    blocks, _ = render("--disable-parallel-chunks", "--parallel-chunks", "9", "--disable-force-chunking")
+    facts = {name: blocks.settings[name] for name in ("chunkSize", "parallelChunks", "forceChunking", "downloads")}
+    assert facts == {"chunkSize": None, "parallelChunks": 1, "forceChunking": False, "downloads": False}
+
+
+def test_settings_cannot_end_their_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting is able to break out of its script block."""
+    monkeypatch.setattr(pyfiledrop, "__version__", r"</script><script>alert(1)</script>\1")
+    assert render()[0].settings["version"] == r"</script><script>alert(1)</script>\1"
+
+
+@pytest.mark.parametrize("source", [OUR_PAGE, THEIR_PAGE], ids=["our page", "a page of the user's"])
+@pytest.mark.parametrize("options", [[], ["--dz-version", "5.9.3"], ["--dz-cdn", "https://cdn.example/x"]])
+def test_policy_allows_exactly_the_pages_own_blocks(options: list[str], source: str) -> None:
+    """The hashes in the policy are those of the inline blocks that stand in the page, and nothing inline is missing."""
+    blocks, policy = render(*options, source=source)
+    expected = {hash_source(text) for text in blocks.inline}
+    allowed = {s for name in ("script-src", "style-src") for s in policy[name] if s.startswith("'sha256-")}
+    nothing = {hash_source("")}  # a script without a word does no harm
+    assert allowed - nothing == expected - nothing and len(expected) >= 3
+    assert not {"'unsafe-inline'", "'unsafe-eval'", "*"} & {source for sources in policy.values() for source in sources}
+    assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == {"'none'"}
+    assert policy["connect-src"] == policy["form-action"] == {"'self'"}
+
+
+def test_page_takes_dropzone_from_here(copy: None) -> None:
+    """With a copy beside the script nothing is loaded from elsewhere."""
+    blocks, policy = render()
+    assert {"dropzone.js", "dropzone.css"} <= set(blocks.links)
+    assert not any(urlsplit(address).netloc for address in blocks.links)
+    assert not any("//" in source for sources in policy.values() for source in sources)
+
+
+CDN = pyfiledrop.DROPZONE_CDN
+
+
+@pytest.mark.parametrize(
+    ("options", "script", "style", "known"),
+    [
+        ([], f"{CDN}/6.3.5/dropzone-min.js", f"{CDN}/6.3.5/dropzone.css", True),
+        (["--dz-cdn", "https://cdn.example:8/dz/"], "https://cdn.example:8/dz/6.3.5/dropzone-min.js",
+         "https://cdn.example:8/dz/6.3.5/dropzone.css", True),
+        (["--dz-version", "6.0.0-b.2"], f"{CDN}/6.0.0-b.2/dropzone-min.js", f"{CDN}/6.0.0-b.2/dropzone.css", False),
+        (["--dz-version", "5.9.3"], f"{CDN}/5.9.3/min/dropzone.min.js", f"{CDN}/5.9.3/min/dropzone.min.css", False),
+        (["--dz-version", "5.9.3", "--dz-cdn", "http://10.0.0.1"], "http://10.0.0.1/5.9.3/min/dropzone.min.js",
+         "http://10.0.0.1/5.9.3/min/dropzone.min.css", False),
+    ],
+)  # fmt: skip
+def test_page_takes_dropzone_from_a_cdn(
+    no_copy: None, options: list[str], script: str, style: str, known: bool
+) -> None:
+    """The address follows the CDN's layout of 5.x and 6.x; the version whose hash is known is held to it."""
+    blocks, policy = render(*options)
+    assert {script, style} <= set(blocks.links) and "dropzone.js" not in blocks.links
+    for address, route, directive in ((script, "dropzone.js", "script-src"), (style, "dropzone.css", "style-src")):
+        link = blocks.links[address]
+        assert link.get("integrity") == (pyfiledrop.DROPZONE_FILES[route][1] if known else None)
+        assert link.get("crossorigin") == ("anonymous" if known else None)
+        parts = urlsplit(address)
+        assert {s for s in policy[directive] if "//" in s} == {f"{parts.scheme}://{parts.netloc}"}
+
+
+def test_a_cdn_that_was_asked_for_is_used(copy: None) -> None:
+    """A copy beside the script does not override what the command line says."""
+    assert not {"dropzone.js", "dropzone.css"} & set(render("--dz-cdn", "https://cdn.example")[0].links)
+    assert not {"dropzone.js", "dropzone.css"} & set(render("--dz-version", "5.9.3")[0].links)
+
+
+def test_settings_are_a_value() -> None:
+    """Nothing changes the settings behind the server's back."""
+    settings = Settings()
+    with pytest.raises(AttributeError):
+        settings.port = 1  # type: ignore[misc]
+    assert replace(settings, port=1) != settings == Settings.parse([])

@@ -1,0 +1,1123 @@
+"""The store by itself: what it promises to those who bring chunks, in whatever order and however many at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import build
+import pyfiledrop
+from pyfiledrop import Conflict, DiskFault, NoSpace, NotFound, StartError, Store, Unavailable
+from storing import ALICE, BOB, RECORD, File, Folders, check_promise, chunks_in, finish, is_done, new_uuid
+
+MIB = 1 << 20
+DAY = 24 * 3600.0
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def store(folders: Folders) -> Store:
+    return folders.open()
+
+
+def set_free(monkeypatch: pytest.MonkeyPatch, free: Callable[[Path], int]) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, free(Path(path))))
+
+
+# Taking a file in
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 8, 11])
+def test_every_size(folders: Folders, store: Store, size: int) -> None:
+    """A file of any size, the empty one too, is whole in storage after its last chunk and nowhere else."""
+    file = File(bytes(range(size)))
+    upload = file.send(store)
+    assert (upload.stored, upload.merged, store.received(upload)) == (file.stored, file.count, size)
+    assert folders.files() == {file.stored}
+    assert (folders.storage / file.stored).read_bytes() == file.content
+    assert folders.unfinished() == set()
+
+
+def test_unfinished_is_not_in_storage(folders: Folders, store: Store) -> None:
+    """Until its last chunk is merged a file has no name in storage."""
+    file = File(b"aaaabbbbcc")
+    for index in (2, 0):
+        assert file.send(store, index).stored is None
+        assert folders.files() == set()
+    assert file.send(store, 1).stored == file.stored
+
+
+def test_written_is_not_in(store: Store) -> None:
+    """Bytes that were written count for nothing before their merge."""
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    with file.begin_filled(store, 1):
+        assert chunks_in(store, file) == {0}
+    assert chunks_in(store, file) == {0}
+
+
+def test_received_counts_merged_bytes(store: Store) -> None:
+    """Received is the sum of the merged chunks' bytes, whether or not the short last one is among them."""
+    file = File(b"aaaabbbbc")
+    assert store.received(file.send(store, 2)) == 1
+    assert store.received(file.send(store, 0)) == 5
+    assert store.received(file.send(store, 1)) == 9
+
+
+@pytest.mark.parametrize(("written", "fits"), [(b"aaa", True), (b"aaaa", True), (b"aaaaa", False)])
+def test_too_long(store: Store, written: bytes, fits: bool) -> None:
+    """A writer takes as many bytes as its chunk has and not one more."""
+    with File(b"aaaabbbb").begin(store, 0) as writer:
+        if fits:
+            writer.write(written)
+        else:
+            with pytest.raises(pyfiledrop.BadRequest):
+                writer.write(written)
+
+
+@pytest.mark.parametrize("written", [b"", b"b", b"bbb"])
+def test_too_short(store: Store, written: bytes) -> None:
+    """A chunk of which bytes are missing is refused, and counts as never sent."""
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    with file.begin(store, 1) as writer:
+        writer.write(written)
+        with pytest.raises(pyfiledrop.BadRequest):
+            store.merge(writer)
+    assert chunks_in(store, file) == {0}
+    assert file.send(store, 1).stored
+
+
+def test_junk_of_a_broken_chunk_is_overwritten(folders: Folders, store: Store) -> None:
+    """What a chunk that broke off had written is not in the file."""
+    file = File(b"aaaabbbbcc")
+    file.send(store, 0)
+    with file.begin(store, 1) as writer:
+        writer.write(b"XXX")
+    finish(folders, store, [file])
+
+
+def test_abandoned_first_chunk(folders: Folders, store: Store) -> None:
+    """An upload of which nothing ever got in leaves no trace: no record, no folder, no space held."""
+    file = File(b"aaaabbbb")
+    with file.begin(store, 0) as writer:
+        writer.write(b"aa")
+    assert folders.unfinished() == set()
+    with pytest.raises(NotFound):
+        store.upload(ALICE, file.uuid)
+
+
+def test_abandoned_beside_another(folders: Folders, store: Store) -> None:
+    """An upload is not forgotten when its first chunk breaks off while another one is on its way."""
+    file = File(b"aaaabbbb")
+    other = file.begin_filled(store, 1)
+    with file.begin(store, 0):
+        pass
+    with other:
+        store.merge(other)
+    assert chunks_in(store, file) == {1}
+    finish(folders, store, [file])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"content": b"aaaabbbbc"},
+        {"content": b"aaaabbbbcccc"},
+        {"chunk_size": 5},
+        {"name": "other.bin"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_disagreement(store: Store, changed: dict[str, Any]) -> None:
+    """A chunk that tells another size, chunk size or name than the upload's first is refused; the upload goes on."""
+    file = File(b"aaaabbbbcc")
+    file.send(store, 0)
+    other = File(**{"content": file.content, "uuid": file.uuid, **changed})
+    with pytest.raises(Conflict):
+        other.begin(store, 1)
+    assert chunks_in(store, file) == {0}
+    assert file.send(store, 1, 2).stored
+
+
+def test_two_files_of_one_name(folders: Folders, store: Store) -> None:
+    """Two uploads of one name at once become two files."""
+    one, two = File(b"aaaabbbb"), File(b"ccccdddd")
+    for index in (0, 1):
+        one.send(store, index)
+        two.send(store, index)
+    assert folders.files() == {one.stored, two.stored}
+    check_promise(folders, store, {one: {0, 1}, two: {0, 1}}, [one, two])
+
+
+def test_name_is_made_harmless(folders: Folders, store: Store) -> None:
+    """The file in storage has the safe name; the record keeps the one to be shown."""
+    file = File(b"x", name="../../etc/отчёт?.pdf")
+    upload = file.send(store)
+    assert folders.files() == {f"{file.uuid}_отчёт_.pdf"}
+    assert upload.name == file.name
+
+
+# Whole files
+
+
+def test_whole_file(folders: Folders, store: Store) -> None:
+    """A whole file may turn out shorter than the room that was asked for."""
+    with store.begin_whole(ALICE, "a.txt", 1000) as writer:
+        writer.write(b"hello")
+        upload = store.merge(writer, whole=True)
+    assert (upload.size, store.received(upload)) == (5, 5)
+    assert (folders.storage / f"{upload.uuid}_a.txt").read_bytes() == b"hello"
+    assert store.upload(ALICE, upload.uuid) == upload
+
+
+def test_whole_file_cut_off(folders: Folders, store: Store) -> None:
+    """A whole file that broke off leaves nothing."""
+    with store.begin_whole(ALICE, "a.txt", 1000) as writer:
+        writer.write(b"hel")
+    assert (folders.files(), folders.unfinished(), store.uploads(ALICE)) == (set(), set(), [])
+
+
+def test_files_of_a_form_are_counted_once(folders: Folders) -> None:
+    """Several files of one form need the space of the form, not of the form for each of them."""
+    store = folders.open(max_total_bytes=MIB)
+    half = b"x" * (400 << 10)
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n' + half + b"\r\n"
+    form = part + part + b"--b--\r\n"
+    body = pyfiledrop.Body(None, len(form), form)  # type: ignore[arg-type] - all of it is there, no socket is read
+    uploads = pyfiledrop.receive_form(body, "multipart/form-data; boundary=b", store, ALICE, MIB)
+    assert [upload.size for upload in uploads] == [len(half), len(half)]
+
+
+# The same chunk again, and two at once
+
+
+def test_again_after_merge(folders: Folders, store: Store) -> None:
+    """A chunk sent again after its merge is taken and falls: even other bytes change nothing."""
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    with file.begin(store, 0) as writer:
+        writer.write(b"XXXX")
+        assert store.merge(writer).merged == 1
+    finish(folders, store, [file])
+
+
+def test_again_after_done(folders: Folders, store: Store) -> None:
+    """A chunk sent again after the file is done is answered as done, and the file stays what it is."""
+    file = File(b"aaaabbbb")
+    done = file.send(store)
+    with file.begin(store, 1) as writer:
+        writer.write(b"XXXX")
+        assert store.merge(writer) == done
+    finish(folders, store, [file])
+
+
+def test_takeover(folders: Folders, store: Store) -> None:
+    """Of two requests with the same chunk the later one writes; the earlier may not touch the file again."""
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    earlier = file.begin(store, 1)
+    earlier.write(b"X")
+    with file.begin_filled(store, 1) as later:
+        earlier.write(b"XXX")  # let fall
+        assert store.merge(later).stored
+    assert store.merge(earlier).stored, "the earlier is told what became of the chunk"
+    finish(folders, store, [file])
+
+
+def test_takeover_waits_for_a_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A takeover comes between two writes of the earlier request, never into one."""
+    writing, go_on = threading.Event(), threading.Event()
+    events: list[str] = []
+    real = pyfiledrop.pwrite
+
+    def slow(fd: int, data: bytes | memoryview, offset: int) -> int:
+        if bytes(data) == b"X":
+            writing.set()
+            assert go_on.wait(10)
+            events.append("written")
+        return real(fd, data, offset)
+
+    monkeypatch.setattr(pyfiledrop, "pwrite", slow)
+    file = File(b"aaaa")
+    earlier = file.begin(store, 0)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(earlier.write, b"X")
+        assert writing.wait(10)
+        later = pool.submit(lambda: (file.begin(store, 0), events.append("taken over")))
+        go_on.set()
+        later.result(10)
+    assert events == ["written", "taken over"]
+
+
+def test_earlier_waits_for_the_later(store: Store) -> None:
+    """Whoever lost a chunk to a later request answers when that one is through, and as it went."""
+    file = File(b"aaaabbbb")
+    earlier = file.begin_filled(store, 0)
+    later = file.begin_filled(store, 0)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(store.merge, earlier)
+        assert not answer.done()
+        store.merge(later)
+        assert answer.result(10).merged == 1
+
+
+@pytest.mark.parametrize("depth", [2, 5])
+def test_nobody_got_through(folders: Folders, store: Store, depth: int) -> None:
+    """When every later request breaks off, the earliest says 503 and the chunk is not in."""
+    file = File(b"aaaabbbb")
+    file.send(store, 1)
+    earliest, *others = [file.begin_filled(store, 0) for _ in range(depth)]
+    for writer in others:
+        store.abandon(writer)
+    with pytest.raises(Unavailable):
+        store.merge(earliest)
+    assert chunks_in(store, file) == {1}
+    finish(folders, store, [file])
+
+
+def test_the_last_of_many_gets_through(folders: Folders, store: Store) -> None:
+    """However many requests carry a chunk, all are told yes once the last of them is through."""
+    file = File(b"aaaa")
+    writers = [file.begin_filled(store, 0) for _ in range(5)]
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(store.merge, reversed(writers)))
+    assert {answer.stored for answer in answers} == {file.stored}
+    finish(folders, store, [file])
+
+
+def test_abandoned_after_takeover(store: Store) -> None:
+    """The end of a connection that was taken over does not end the later one."""
+    file = File(b"aaaa")
+    earlier = file.begin(store, 0)
+    later = file.begin_filled(store, 0)
+    store.abandon(earlier)
+    assert store.merge(later).stored
+
+
+def test_straggler_after_done(folders: Folders, store: Store) -> None:
+    """After publishing no writer of the upload can reach the file."""
+    file = File(b"aaaa")
+    stragglers = [file.begin(store, 0) for _ in range(3)]
+    file.send(store, 0)
+    for writer in stragglers:
+        writer.write(b"XXXX")
+    finish(folders, store, [file])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_order_from_many_threads(folders: Folders, store: Store, seed: int) -> None:
+    """All chunks in random order, each twice, from 32 threads: one file, equal to what was sent."""
+    random_ = random.Random(seed)
+    files = [File(random_.randbytes(random_.randint(1, 3000)), chunk_size=random_.randint(50, 200)) for _ in range(3)]
+    jobs = [(file, index) for file in files for index in range(file.count)] * 2
+    random_.shuffle(jobs)
+    with ThreadPoolExecutor(32) as pool:
+        for answer in [pool.submit(file.send, store, index) for file, index in jobs]:
+            answer.result(30)
+    assert folders.files() == {file.stored for file in files}
+    check_promise(folders, store, {file: set(range(file.count)) for file in files}, files)
+
+
+def test_exactly_one_request_is_told_done_first(store: Store) -> None:
+    """However the last chunks race, exactly one merge publishes."""
+    for _ in range(50):
+        file = File(b"abcdefgh", chunk_size=1)
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda index, file=file: file.send(store, index), range(8)))
+        assert sum(answer.stored is not None for answer in answers) == 1
+        assert is_done(store, file)
+
+
+# Removing, forgetting, owners
+
+
+def test_remove_while_receiving(folders: Folders, store: Store) -> None:
+    """Removing an upload while its chunks arrive removes all of it; those who were sending are told 404."""
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    writer = file.begin(store, 1)
+    writer.write(b"bb")
+    store.remove(ALICE, file.uuid)
+    writer.write(b"bb")
+    with pytest.raises(NotFound), writer:
+        store.merge(writer)
+    assert (folders.unfinished(), folders.files(), store.uploads(ALICE)) == (set(), set(), [])
+
+
+def test_removed_upload_begins_anew(folders: Folders, store: Store) -> None:
+    """A writer of before the removal cannot touch the upload that was begun anew under the same UUID."""
+    file = File(b"aaaabbbb")
+    old = file.begin(store, 0)
+    store.remove(ALICE, file.uuid)
+    file.send(store, 1)
+    with file.begin_filled(store, 0) as new:
+        old.write(b"XXXX")
+        store.abandon(old)
+        store.merge(new)
+    finish(folders, store, [file])
+
+
+def test_remove_finished(folders: Folders, store: Store) -> None:
+    """A drop may remove its finished file: from the disk and from its list."""
+    file = File(b"aaaa")
+    file.send(store)
+    store.remove(ALICE, file.uuid)
+    assert (folders.files(), store.uploads(ALICE)) == (set(), [])
+    with pytest.raises(NotFound):
+        store.open(file.uuid)
+    with pytest.raises(NotFound):
+        store.remove(ALICE, file.uuid)
+
+
+def test_forget(folders: Folders, store: Store) -> None:
+    """Forgetting takes the finished files off the list, for good; they stay in storage, links go on working."""
+    done, unfinished, of_bob = File(b"aaaa"), File(b"aaaabbbb"), File(b"cccc", owner=BOB)
+    done.send(store)
+    of_bob.send(store)
+    unfinished.send(store, 0)
+    assert store.forget(ALICE) == 1
+    assert store.forget(ALICE) == 0
+    assert [upload.uuid for upload in store.uploads(ALICE)] == [unfinished.uuid]
+    assert [upload.uuid for upload in store.uploads(BOB)] == [of_bob.uuid]
+    with pytest.raises(NotFound):
+        store.remove(ALICE, done.uuid)
+    _, opened = store.open(done.uuid)
+    with opened:
+        assert opened.read() == done.content
+
+
+@pytest.mark.parametrize("stranger", [BOB, None])
+def test_of_another_drop(store: Store, stranger: str | None) -> None:
+    """Another drop may neither look at an upload, nor add to it, nor remove it; it is as if it were not there."""
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    with pytest.raises(NotFound):
+        store.begin(stranger, file.chunk(1), file.name)
+    with pytest.raises(NotFound):
+        store.upload(stranger, file.uuid)
+    with pytest.raises(NotFound):
+        store.remove(stranger, file.uuid)
+    file.send(store, 1)
+    with pytest.raises(NotFound):
+        store.remove(stranger, file.uuid)
+    assert is_done(store, file)
+
+
+def test_without_owner(store: Store) -> None:
+    """An upload begun without a drop belongs to whoever knows its UUID, to remove only until it is finished."""
+    file, other = File(b"aaaabbbb", owner=None), File(b"aaaabbbb", owner=None)
+    file.send(store, 0)
+    with store.begin(BOB, file.chunk(1), file.name) as writer:
+        writer.write(file.piece(1))
+        store.merge(writer)
+    with pytest.raises(NotFound):
+        store.remove(None, file.uuid)
+    with pytest.raises(NotFound):
+        store.remove(BOB, file.uuid)
+    other.send(store, 0)
+    store.remove(BOB, other.uuid)
+    assert not chunks_in(store, other)
+
+
+def test_newest_first(store: Store) -> None:
+    """A drop's list has its uploads, finished and not, newest first."""
+    files = [File(b"aaaabbbb") for _ in range(5)]
+    for number, file in enumerate(files):
+        file.send(store, *range(1 + number % 2))
+    assert [upload.uuid for upload in store.uploads(ALICE)] == [file.uuid for file in reversed(files)]
+
+
+# Files that come and go by hand
+
+
+def test_vanished(folders: Folders, store: Store) -> None:
+    """A finished file that was taken away by hand is not listed and gives 404; removing it is no error."""
+    file = File(b"aaaa")
+    file.send(store)
+    (folders.storage / file.stored).unlink()
+    assert store.uploads(ALICE) == []
+    with pytest.raises(NotFound):
+        store.open(file.uuid)
+    store.remove(ALICE, file.uuid)
+
+
+def test_vanished_before_start(folders: Folders) -> None:
+    """What vanished while the server was off is said at start, in numbers, and taken off the record."""
+    files = [File(b"aaaa") for _ in range(3)]
+    for file in files:
+        file.send(folders.store or folders.open())
+    folders.close()
+    for file in files[:2]:
+        (folders.storage / file.stored).unlink()
+    store = folders.open()
+    assert store.findings == ["2 finished files are gone from storage and no longer listed."]
+    with pytest.raises(NotFound):
+        store.upload(ALICE, files[0].uuid)
+    assert is_done(store, files[2])
+    assert folders.open().findings == [], "said once"
+
+
+def test_adopted_at_start(folders: Folders) -> None:
+    """Files in storage named <uuid>_<name> without a record, as older versions left them, can be fetched after start."""
+    folders.storage.mkdir(parents=True)
+    lower, upper = new_uuid(), new_uuid().upper()
+    (folders.storage / f"{lower}_отчёт.pdf").write_bytes(b"aaaa")
+    (folders.storage / f"{upper}_").write_bytes(b"")
+    (folders.storage / "notes.txt").write_bytes(b"not ours")
+    store = folders.open()
+    assert store.findings == ["2 files in storage were not on record and can now be fetched."]
+    for uuid, name, content in ((lower, "отчёт.pdf", b"aaaa"), (upper.lower(), "", b"")):
+        upload, opened = store.open(uuid)
+        with opened:
+            assert (upload.name, upload.size, opened.read()) == (name, len(content), content)
+    with pytest.raises(NotFound):
+        store.remove(None, lower)
+    assert "notes.txt" in folders.files()
+    assert folders.open().findings == []
+
+
+def test_adopted_while_running(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file put into storage by hand can be fetched without a restart."""
+    monkeypatch.setattr(pyfiledrop, "RESCAN_SECONDS", 0.0)
+    file = File(b"aaaa")
+    with pytest.raises(NotFound):
+        store.open(file.uuid)
+    (folders.storage / file.stored).write_bytes(file.content)
+    upload, opened = store.open(file.uuid)
+    with opened:
+        assert (upload.name, opened.read()) == (file.name, file.content)
+
+
+def test_renamed_by_hand(folders: Folders) -> None:
+    """A finished file renamed behind its UUID can be fetched under its new name."""
+    file = File(b"aaaa")
+    file.send(folders.open())
+    folders.close()
+    (folders.storage / file.stored).rename(folders.storage / f"{file.uuid}_other.txt")
+    upload, opened = folders.open().open(file.uuid)
+    opened.close()
+    assert upload.name == "other.txt"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
+@pytest.mark.parametrize("kind", ["link to a file", "dead link", "folder", "pipe"])
+def test_not_a_file_in_storage(folders: Folders, kind: str) -> None:
+    """What has a UUID's name in storage but is no plain file is neither recorded nor given."""
+    folders.storage.mkdir(parents=True)
+    secret = folders.root / "secret"
+    secret.write_bytes(b"secret")
+    uuid = new_uuid()
+    path = folders.storage / f"{uuid}_a.bin"
+    match kind:
+        case "link to a file":
+            path.symlink_to(secret)
+        case "dead link":
+            path.symlink_to(folders.root / "nothing")
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+    store = folders.open()
+    assert store.findings == []
+    with pytest.raises(NotFound):
+        store.open(uuid)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
+def test_finished_file_replaced_by_a_link(folders: Folders, store: Store) -> None:
+    """A finished file in whose place a symbolic link was put is not given."""
+    file = File(b"aaaa")
+    file.send(store)
+    (folders.root / "secret").write_bytes(b"secret")
+    (folders.storage / file.stored).unlink()
+    (folders.storage / file.stored).symlink_to(folders.root / "secret")
+    with pytest.raises(NotFound):
+        store.open(file.uuid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+@pytest.mark.parametrize("where", ["storage", "chunks"])
+def test_name_that_is_not_utf8(folders: Folders, where: str) -> None:
+    """A name that is not UTF-8, put there by hand, does not keep the server from starting."""
+    folders.open().close()
+    folder = os.fsencode(getattr(folders, where))
+    name = new_uuid().encode() + b"_\xff.bin"
+    with open(os.path.join(folder, name), "wb") as file:
+        file.write(b"x")
+    file_ = File(b"aaaabbbb")
+    finish(folders, folders.open(), [file_])
+    assert name in os.listdir(folder)
+
+
+def test_unknown_in_chunks(folders: Folders) -> None:
+    """What is not ours in chunks is left alone and named at start; what is ours is not."""
+    folders.chunks.mkdir(parents=True)
+    (folders.chunks / "notes.txt").write_bytes(b"x")
+    (folders.chunks / "folder").mkdir()
+    stranger = new_uuid()
+    (folders.chunks / stranger).mkdir()
+    (folders.chunks / stranger / "data").write_bytes(b"x")
+    File(b"aaaabbbb").send(folders.open(), 0)
+    store = folders.open()
+    unknown = {finding for finding in store.findings if "unknown origin" in finding}
+    assert len(unknown) == 3
+    assert all(any(repr(name) in finding for finding in unknown) for name in ("notes.txt", "folder", stranger))
+    assert (folders.chunks / stranger / "data").read_bytes() == b"x"
+
+
+def test_something_put_beside_the_data(folders: Folders, store: Store) -> None:
+    """What somebody put into an upload's folder stays when the upload is finished."""
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    (folders.chunks / file.uuid / "notes.txt").write_bytes(b"x")
+    assert file.send(store, 1).stored
+    assert os.listdir(folders.chunks / file.uuid) == ["notes.txt"]
+
+
+@pytest.mark.parametrize("what", ["data", "folder"])
+def test_data_tidied_away(folders: Folders, store: Store, what: str) -> None:
+    """An unfinished upload whose data was removed by hand begins anew under the same UUID."""
+    file = File(b"aaaabbbbcccc")
+    file.send(store, 0, 1)
+    store.flush()
+    shutil.rmtree(folders.chunks / file.uuid) if what == "folder" else folders.data(file).unlink()
+    store = folders.after_crash().open() if what == "crash" else store
+    file.send(store, 1)
+    finish(folders, store, [file])
+
+
+def test_data_tidied_away_before_start(folders: Folders) -> None:
+    """An unfinished upload whose data is gone at start is dropped, with a word, and can begin anew."""
+    file = File(b"aaaabbbb")
+    file.send(folders.open(), 0)
+    folders.close()
+    shutil.rmtree(folders.chunks / file.uuid)
+    store = folders.open()
+    assert store.findings == ["1 unfinished upload of which nothing is in was removed."]
+    finish(folders, store, [file])
+
+
+@pytest.mark.parametrize("change", ["longer", "shorter"])
+def test_data_of_a_wrong_length(folders: Folders, store: Store, change: str) -> None:
+    """Data whose length was changed by hand is never published; all of it is asked for again."""
+    file = File(b"aaaabbbbcccc")
+    file.send(store, 0, 2)
+    os.truncate(folders.data(file), 15 if change == "longer" else 6)
+    if change == "shorter":
+        file = file  # chunk 1 fills 4..8 only, so the end is missing
+    with pytest.raises(DiskFault):
+        file.send(store, 1)
+    assert folders.files() == set()
+    finish(folders, store, [file])
+
+
+def test_name_is_taken(folders: Folders, store: Store) -> None:
+    """A foreign file under the very name in storage is not overwritten: 409."""
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    (folders.storage / file.stored).write_bytes(b"somebody's")
+    with pytest.raises(Conflict):
+        file.send(store, 1)
+    assert (folders.storage / file.stored).read_bytes() == b"somebody's"
+    (folders.storage / file.stored).unlink()
+    finish(folders, store, [file])
+
+
+# Starting
+
+
+def test_restart(folders: Folders) -> None:
+    """A restart keeps every finished file and every merged chunk, and says what can go on."""
+    file, done, empty = File(b"aaaabbbbcc"), File(b"dd"), File(b"eeeeffff")
+    file.send(folders.open(), 2, 0)
+    assert folders.store
+    done.send(folders.store)
+    with empty.begin(folders.store, 0):
+        store = folders.open()
+    assert "1 unfinished upload can go on." in store.findings
+    assert store.uploads(ALICE)[-1].uuid == file.uuid
+    check_promise(folders, store, {file: {0, 2}, done: {0}}, [done])
+    finish(folders, store, [file])
+
+
+def test_begun_and_killed(folders: Folders, store: Store) -> None:
+    """An upload of which nothing was acknowledged before a crash is removed at the next start."""
+    file = File(b"aaaabbbb")
+    with file.begin_filled(store, 0):
+        after = folders.after_crash()
+    store = after.open()
+    assert store.findings == ["1 unfinished upload of which nothing is in was removed."]
+    assert after.unfinished() == set()
+    after.close()
+
+
+def test_second_store_is_refused(folders: Folders, store: Store) -> None:
+    """Two stores on one storage: the second says so, and the first goes on undisturbed."""
+    with pytest.raises(StartError, match="Another pyfiledrop is running"):
+        Store(folders.storage, folders.chunks)
+    finish(folders, store, [File(b"aaaabbbb")])
+
+
+def test_second_process_is_refused(folders: Folders, store: Store) -> None:
+    """A second server on the same storage exits with status 2 and one sentence."""
+    command = [sys.executable, str(build.ROOT / "pyfiledrop.py"), "--port", "0", "--host", "127.0.0.1"]
+    command += ["-s", str(folders.storage), "-c", str(folders.chunks)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.count("\n") == 1
+    assert "Another pyfiledrop is running" in ended.stderr
+
+
+def test_crashed_process_stops_nobody(folders: Folders) -> None:
+    """A process that died with the storage open leaves no lock that keeps the next one out."""
+    code = (
+        "import os, signal, sys; from pathlib import Path; import pyfiledrop;"
+        "store = pyfiledrop.Store(Path(sys.argv[1]), Path(sys.argv[2]));"
+        "os.kill(os.getpid(), getattr(signal, 'SIGKILL', signal.SIGTERM))"
+    )
+    arguments = [str(folders.storage), str(folders.chunks)]
+    ended = subprocess.run([sys.executable, "-c", code, *arguments], cwd=build.ROOT, timeout=60, check=False)
+    assert ended.returncode != 0
+    finish(folders, folders.open(), [File(b"aaaabbbb")])
+
+
+def test_closed_store_lets_go(folders: Folders) -> None:
+    """A store that was closed can be opened again at once, with no descriptor left behind."""
+    folders.open()
+    folders.close()
+    before = open_descriptors()
+    for _ in range(3):
+        file = File(b"aaaabbbb")
+        file.send(folders.open(), 0)
+        folders.close()
+    assert open_descriptors() == before
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
+@pytest.mark.parametrize("which", ["storage", "chunks"])
+@pytest.mark.parametrize("state", ["is a file", "is below a file", "cannot be written"])
+def test_unusable_folder(folders: Folders, which: str, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that cannot be used is named in one sentence at start."""
+    folders.root.mkdir()
+    path: Path = getattr(folders, which)
+    match state:
+        case "is a file":
+            path.write_bytes(b"")
+        case "is below a file":
+            (folders.root / "file").write_bytes(b"")
+            path = folders.root / "file" / "below"
+            setattr(folders, which, path)
+        case "cannot be written":  # root may write anywhere, so the system's refusal is played
+            path.mkdir()
+            real = Path.touch
+
+            def touch(self: Path, *args: Any, **names: Any) -> None:
+                if self.parent == path:
+                    raise PermissionError(errno.EACCES, "Permission denied", str(self))
+                real(self, *args, **names)
+
+            monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(StartError) as caught:
+        folders.open()
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("state", ["text", "folder", "newer"])
+def test_unusable_record(folders: Folders, state: str) -> None:
+    """A record that is damaged, or of another version, or no file, is an error at start and is not touched."""
+    folders.storage.mkdir(parents=True)
+    path = folders.storage / RECORD
+    match state:
+        case "text":
+            path.write_bytes(b"this is no database, it only looks like a long enough file" * 100)
+        case "folder":
+            path.mkdir()
+        case "newer":
+            with sqlite3.connect(path) as db:
+                db.execute("PRAGMA user_version = 99")
+            db.close()
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(StartError) as caught:
+        folders.open()
+    assert "record" in str(caught.value)
+    if state != "newer":  # whose journal mode may have been changed
+        assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_damaged_record_can_be_moved_away(folders: Folders) -> None:
+    """After moving a damaged record away, as the sentence says, every finished file can be fetched."""
+    file = File(b"aaaa")
+    file.send(folders.open())
+    folders.close()
+    (folders.storage / RECORD).write_bytes(b"garbage" * 1000)
+    with pytest.raises(StartError):
+        folders.open()
+    (folders.storage / RECORD).rename(folders.root / "moved")
+    _, opened = folders.open().open(file.uuid)
+    with opened:
+        assert opened.read() == file.content
+
+
+# Space
+
+
+def test_space_is_reserved(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What unfinished uploads still need is not promised to another; refused at the first byte, with nothing made."""
+    set_free(monkeypatch, lambda path: 100)
+    first, second = File(b"a" * 60, chunk_size=10), File(b"b" * 50, chunk_size=10)
+    first.send(store, 0)
+    with pytest.raises(NoSpace):
+        second.begin(store, 0)
+    assert folders.unfinished() == {first.uuid}
+    assert File(b"c" * 50, chunk_size=10).send(store, 0).merged == 1, "60 - 10 and 50 are 100"
+
+
+def test_space_comes_back(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Space held by an upload is free again when it is removed, abandoned or finished."""
+    set_free(monkeypatch, lambda path: 100)
+    for end in ("removed", "abandoned", "finished"):
+        big = File(b"a" * 100, chunk_size=50)
+        with big.begin_filled(store, 0) as writer:
+            with pytest.raises(NoSpace):
+                File(b"b").begin(store, 0)
+            if end != "abandoned":
+                store.merge(writer)
+        if end == "removed":
+            store.remove(ALICE, big.uuid)
+        if end == "finished":
+            big.send(store, 1)
+    assert File(b"b" * 100).send(store).stored
+
+
+def test_reservation_survives_restart(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Space that an unfinished upload needs is held for it after a restart too."""
+    set_free(monkeypatch, lambda path: 100)
+    first = File(b"a" * 80, chunk_size=10)
+    first.send(folders.open(), 0)
+    store = folders.open()
+    with pytest.raises(NoSpace):
+        File(b"b" * 40).begin(store, 0)
+    finish(folders, store, [first])
+
+
+def test_space_on_two_disks(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of two disks must have room: a file that fits only one of them is refused."""
+    for tight in (folders.storage, folders.chunks):
+        set_free(monkeypatch, lambda path, tight=tight: 5 if path == tight else 1000)
+        with pytest.raises(NoSpace):
+            File(b"aaaabbbb").begin(store, 0)
+
+
+def test_storage_on_another_disk_needs_all_of_a_file(
+    folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch, other_disk: Path
+) -> None:
+    """Where storage is another disk, nothing of an unfinished upload lies there yet, so all of it is still needed."""
+    folders.close()
+    folders.chunks = other_disk / "chunks"
+    store = folders.open()
+    set_free(monkeypatch, lambda path: 100 if path == folders.storage else 1000)
+    first = File(b"a" * 80, chunk_size=10)
+    first.send(store, *range(7))
+    with pytest.raises(NoSpace):
+        File(b"b" * 60).begin(store, 0)
+    finish(folders, store, [first])
+
+
+def test_max_total(folders: Folders) -> None:
+    """All files together, finished and not, stay within max_total; removing one makes room."""
+    store = folders.open(max_total_bytes=100)
+    done, unfinished = File(b"a" * 40, chunk_size=20), File(b"b" * 40, chunk_size=20)
+    done.send(store)
+    unfinished.send(store, 0)
+    with pytest.raises(NoSpace):
+        File(b"c" * 21).begin(store, 0)
+    finish(folders, store, [File(b"c" * 20), unfinished])
+    with pytest.raises(NoSpace):
+        File(b"d").begin(store, 0)
+    store.remove(ALICE, done.uuid)
+    assert File(b"d" * 40).send(store).stored
+
+
+def test_a_known_upload_goes_on_when_space_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of an upload whose space was promised are not refused because others filled the disk meanwhile."""
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    set_free(monkeypatch, lambda path: 0)
+    assert file.send(store, 1).stored
+
+
+# The cleaner
+
+
+def test_cleaner(folders: Folders, store: Store) -> None:
+    """An unfinished upload in which nothing came for the stale time is removed; finished files never are."""
+    file, done = File(b"aaaabbbb"), File(b"cccc")
+    file.send(store, 0)
+    done.send(store)
+    assert store.clean(DAY - 1) == 0
+    assert store.clean(2) == 1
+    assert (folders.unfinished(), folders.files()) == (set(), {done.stored})
+    assert store.clean(100 * DAY) == 0
+    assert is_done(store, done)
+
+
+def test_a_chunk_begins_the_stale_time_anew(store: Store) -> None:
+    """Idle time counts from the last merged chunk."""
+    file = File(b"aaaabbbbcccc")
+    for index in (0, 1):
+        file.send(store, index)
+        assert store.clean(DAY - 1) == 0
+    assert store.clean(DAY) == 1
+
+
+def test_idle_time_is_running_time(folders: Folders) -> None:
+    """Idle time adds up over restarts, and the time in between does not count."""
+    file = File(b"aaaabbbb")
+    file.send(folders.open(stale_seconds=100), 0)
+    for _ in range(2):
+        assert folders.store and folders.store.clean(40) == 0
+        folders.open(stale_seconds=100)
+    assert folders.store.clean(40) == 1
+
+
+@pytest.mark.parametrize("jump", [-400 * DAY, 400 * DAY])
+def test_clock_jumps(folders: Folders, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+    """A clock that is put forward or back removes nothing, while running and over a restart."""
+    file = File(b"aaaabbbb")
+    store = folders.open()
+    file.send(store, 0)
+    real = pyfiledrop.time.time
+    monkeypatch.setattr(pyfiledrop.time, "time", lambda: real() + jump)
+    assert store.clean(60) == 0
+    store = folders.open()
+    assert store.clean(60) == 0
+    finish(folders, store, [file])
+
+
+def test_cleaner_spares_one_that_receives(folders: Folders, store: Store) -> None:
+    """An upload that is receiving is never removed, however long its chunk takes."""
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    with file.begin(store, 1) as writer:
+        writer.write(b"b")
+        assert store.clean(1000 * DAY) == 0
+        writer.write(b"bbb")
+        assert store.merge(writer).stored
+    finish(folders, store, [file])
+
+
+def test_cleaner_looks_again_under_the_lock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload that goes on between the cleaner's list and its turn stays."""
+    file = File(b"aaaabbbbcccc")
+    file.send(store, 0)
+    real = Store._select
+
+    def select(self: Store, where: str, *values: Any) -> Any:
+        rows = real(self, where, *values)
+        if where == "stored IS NULL AND idle > ?":
+            file.send(store, 1)
+        return rows
+
+    monkeypatch.setattr(Store, "_select", select)
+    assert store.clean(2 * DAY) == 0
+    assert chunks_in(store, file) == {0, 1}
+
+
+def test_the_housekeeper_cleans(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store ages and removes by itself."""
+    monkeypatch.setattr(pyfiledrop, "HOUSEKEEPING_SECONDS", 0.001)
+    monkeypatch.setattr(pyfiledrop, "AGEING_SECONDS", 0.0)
+    removed = threading.Event()
+    real = Store.clean
+
+    def clean(self: Store, elapsed_seconds: float) -> int:
+        count = real(self, elapsed_seconds)
+        if count:
+            removed.set()
+        return count
+
+    monkeypatch.setattr(Store, "clean", clean)
+    file = File(b"aaaabbbb")
+    file.send(folders.open(stale_seconds=0.0), 0)
+    assert removed.wait(20)
+    assert folders.unfinished() == set()
+
+
+# Other file systems and systems
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another device than tmp_path: a real one where there is /dev/shm, else one that plays it."""
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        shm = Path(tempfile.gettempdir())
+    folder = Path(tempfile.mkdtemp(prefix="pyfiledrop-test-", dir=shm))
+    if folder.stat().st_dev != tmp_path.stat().st_dev:
+        yield folder
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            play_two_disks(patch, folder)
+            yield folder
+    shutil.rmtree(folder)
+
+
+def play_two_disks(monkeypatch: pytest.MonkeyPatch, chunks: Path) -> None:
+    """Names below chunks cannot be linked or renamed to elsewhere, and it says it is another device."""
+    link, rename, stat = os.link, os.rename, os.stat
+
+    def below(path: Any) -> bool:
+        return Path(path).is_relative_to(chunks)
+
+    def refuse(real: Callable[..., Any]) -> Callable[..., Any]:
+        def moved(source: Any, target: Any, **names: Any) -> Any:
+            if below(source) != below(target):
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            return real(source, target, **names)
+
+        return moved
+
+    def other(path: Any, *args: Any, **names: Any) -> os.stat_result:
+        status = stat(path, *args, **names)
+        if isinstance(path, (str, os.PathLike)) and below(path):
+            return os.stat_result((*status[:2], status.st_dev + 1, *status[3:]))
+        return status
+
+    monkeypatch.setattr(os, "link", refuse(link))
+    monkeypatch.setattr(os, "rename", refuse(rename))
+    monkeypatch.setattr(os, "stat", other)
+
+
+@pytest.fixture(params=["plain", "no link", "link refused", "no splice", "no pwrite", "EXDEV", "another disk"])
+def system(request: pytest.FixtureRequest, folders: Folders, monkeypatch: pytest.MonkeyPatch) -> Folders:
+    """Folders on each kind of system."""
+
+    def refuse(number: int) -> Callable[..., None]:
+        def refused(*args: Any, **names: Any) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return refused
+
+    match request.param:
+        case "no link":
+            monkeypatch.delattr(os, "link")
+        case "link refused":
+            monkeypatch.setattr(os, "link", refuse(errno.EPERM))
+        case "no splice":
+            monkeypatch.setattr(os, "splice", refuse(errno.EINVAL), raising=False)
+        case "no pwrite":
+            monkeypatch.setattr(pyfiledrop, "pwrite", pyfiledrop._pwrite_by_seek)
+        case "EXDEV":
+            folders.chunks = folders.root / "other disk" / "chunks"
+            play_two_disks(monkeypatch, folders.chunks.parent)
+        case "another disk":
+            folders.chunks = request.getfixturevalue("other_disk") / "chunks"
+    return folders
+
+
+def test_every_system(system: Folders) -> None:
+    """On each kind of system files come in whole, in any order, from many threads, and no copy stays behind."""
+    store = system.open()
+    files = [File(random.Random(n).randbytes(n * 111), chunk_size=100) for n in range(6)]
+    jobs = [(file, index) for file in files for index in range(file.count)] * 2
+    random.Random(1).shuffle(jobs)
+    with ThreadPoolExecutor(8) as pool:
+        for answer in [pool.submit(file.send, store, index) for file, index in jobs]:
+            answer.result(30)
+    assert system.files() == {file.stored for file in files}
+    check_promise(system, store, {file: set(range(file.count)) for file in files}, files)
+
+
+def test_takeover_on_every_system(system: Folders) -> None:
+    """On each kind of system the earlier of two writers cannot touch the file again."""
+    store = system.open()
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    earlier = file.begin(store, 1)
+    earlier.write(b"X")
+    file.send(store, 1)
+    earlier.write(b"XXX")
+    assert store.merge(earlier).stored
+    finish(system, store, [file])
+
+
+def test_taken_name_on_every_system(system: Folders) -> None:
+    """On no kind of system is a foreign file in storage overwritten."""
+    store = system.open()
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    (system.storage / file.stored).write_bytes(b"somebody's")
+    with pytest.raises(Conflict):
+        file.send(store, 1)
+    assert (system.storage / file.stored).read_bytes() == b"somebody's"
+    assert system.files() == {file.stored}, "no half-made copy stays"
+    (system.storage / file.stored).unlink()
+    finish(system, store, [file])
+
+
+@pytest.mark.parametrize("moved", [[0], [1, 5, 94], [100]], ids=["refused", "short", "all at once"])
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux splices")
+def test_splice(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch, moved: list[int]) -> None:
+    """Bytes that wait in a pipe get to their place, in however many steps the system moves them, or by hand."""
+    steps = iter(moved)
+    real = os.splice
+
+    def stepwise(source: int, target: int, count: int, **names: Any) -> int:
+        step = next(steps, count)
+        if not step:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(source, target, min(step, count), **names)
+
+    monkeypatch.setattr(os, "splice", stepwise)
+    file = File(random.Random(0).randbytes(200), chunk_size=100)
+    file.send(store, 0)
+    read_end, write_end = os.pipe()
+    try:
+        os.write(write_end, file.piece(1))
+        with file.begin(store, 1) as writer:
+            writer.splice(read_end, 100)
+            store.merge(writer)
+        with file.begin(store, 1) as again:  # done: taken out of the pipe, and let fall
+            os.write(write_end, b"X" * 100)
+            again.splice(read_end, 100)
+            assert store.merge(again).stored
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    finish(folders, store, [file])
+
+
+def test_boot_mark_without_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On systems without a boot id the mark is the time of the start: the same while the machine runs."""
+    def missing(*args: Any, **names: Any) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    clock = [1_000_000.0, 500.0]
+    monkeypatch.setattr(pyfiledrop.time, "time", lambda: clock[0])
+    monkeypatch.setattr(pyfiledrop.time, "monotonic", lambda: clock[1])
+    first = pyfiledrop.boot_mark()
+    clock[:] = [1_009_000.0, 9_500.0]
+    assert pyfiledrop.boot_mark() == first
+    clock[:] = [1_010_000.0, 10.0]
+    assert pyfiledrop.boot_mark() != first
