@@ -52,7 +52,6 @@ import math
 import os
 import re
 import secrets
-import selectors
 import shutil
 import signal
 import socket
@@ -119,10 +118,12 @@ FORM_OVERHEAD_BYTES = 64 * KIB  # what a form may add to its file
 HEAD_SECONDS = 10
 KEEP_ALIVE_SECONDS = 15
 IDLE_SECONDS = 60
+TICK_SECONDS = 5  # how often a socket that waits looks at the clock: the deadlines hold to within it
 MIN_BYTES_PER_SECOND = 512  # over IDLE_SECONDS; a modem of 1990 sends ten times that
 LINGER_SECONDS = 5
 LINGER_BYTES = 64 * MIB
 STOP_SECONDS = 10
+SPARE_WORKERS = 8
 MAX_CONNECTIONS = 1024
 MAX_CONNECTIONS_PER_ADDRESS = 512
 
@@ -543,6 +544,8 @@ _MAX_SUFFIX_BYTES = 32
 
 def clean_name(name: str) -> str:
     """A file name as it is shown and given back: as sent, in NFC, without what could deceive or break a line."""
+    if name.isascii() and name.isprintable():
+        return name[:MAX_NAME_CHARS]
     kept = (c for c in name if c not in _DECEIVING and unicodedata.category(c) not in ("Cc", "Cs"))
     return unicodedata.normalize("NFC", "".join(kept))[:MAX_NAME_CHARS]
 
@@ -827,7 +830,9 @@ class Writer:
     the client may finish what it is saying, and is then told what became of the chunk.
     """
 
-    def __init__(self, store: Store, upload: Upload, index: int, fd: int | None, length: int) -> None:
+    def __init__(
+        self, store: Store, upload: Upload, index: int, fd: int | None, length: int, owns_fd: bool = True
+    ) -> None:
         self.upload = upload
         self.index = index
         self.length = length  # bytes expected; of a file of unknown length, the most that can come
@@ -836,7 +841,7 @@ class Writer:
         self.settled = threading.Event()
         self.merged = False
         self._store = store
-        self._fd = fd
+        self._fd, self._owns_fd = fd, owns_fd
         self._offset = index * upload.chunk_size
         self._lock = threading.Lock()  # held while bytes go to the disk, so that none go after the right is gone
 
@@ -895,7 +900,7 @@ class Writer:
         with self._lock:
             self.heir = heir
             fd, self._fd = self._fd, None
-            if fd is not None:
+            if fd is not None and self._owns_fd:
                 os.close(fd)  # closed even if it reports an error
 
     def settle(self, merged: bool) -> None:
@@ -956,6 +961,7 @@ class Store:
         self._db_lock = threading.RLock()
         self._stop = threading.Event()
         self._promised = 0  # bytes that pending uploads may still bring; guarded by the database's lock
+        self._durable = False
         self._scanned = (0, 0.0)
         for folder in (storage, chunks):
             self._check_folder(folder)
@@ -1052,7 +1058,7 @@ class Store:
             heir = heir.heir
         with disk_errors():
             upload = self._find(writer.upload.uuid)
-            if upload is None and writer.upload.chunk_count > 1:
+            if upload is None and writer.upload.chunk_count > 1 and writer.heir is None:
                 raise NotFound("This upload was removed.")
             if upload is None or (upload.stored is None and not self._is_in(upload, writer.index)):
                 raise Unavailable("The chunk was sent twice, or its disk failed. Send it again.")
@@ -1111,7 +1117,7 @@ class Store:
         # In place of a record that a rescan made when it met the file a moment before its upload was on record.
         db.execute(
             f"INSERT OR REPLACE INTO uploads ({_COLUMNS}) VALUES (NULL{', ?' * _COLUMNS.count(',')})",
-            dataclasses.astuple(upload)[1:],
+            list(vars(upload).values())[1:],
         )
 
     def _reserve(self, db: sqlite3.Connection, size: int) -> None:
@@ -1142,8 +1148,9 @@ class Store:
             return os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
 
     def _make_writer(self, live: _Live, upload: Upload, index: int, length: int) -> Writer:
-        fd = os.open(self.data_path(upload), os.O_WRONLY | _BINARY)
-        writer = Writer(self, upload, index, fd, length)
+        # One of its own, because parallel writers of a file may have to move its position; the only one needs none.
+        fd = live.fd if live.pending else os.open(self.data_path(upload), os.O_WRONLY | _BINARY)
+        writer = Writer(self, upload, index, fd, length, owns_fd=not live.pending)
         if index in live.writers:
             live.writers[index].release(heir=writer)
         live.writers[index] = writer
@@ -1191,10 +1198,12 @@ class Store:
         return done
 
     def _finish(self, done: Upload) -> None:
+        if not done.id:  # one statement is a transaction by itself
+            with self._db_lock:
+                self._set_durable(True)
+                self._insert(self._db, done)
+            return
         with self._transaction(durable=True) as db:
-            if not done.id:
-                self._insert(db, done)
-                return
             db.execute("DELETE FROM chunks WHERE upload = ?", (done.id,))
             db.execute(
                 "UPDATE uploads SET stored = ?, merged = ?, size = ?, chunk_size = ? WHERE id = ?",
@@ -1414,7 +1423,7 @@ class Store:
             # also spares the shared memory that a second reader would need.
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute("PRAGMA synchronous = NORMAL")  # see _set_durable
             db.execute("BEGIN EXCLUSIVE")
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version == 0:
@@ -1441,8 +1450,7 @@ class Store:
     def _transaction(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
         """All or nothing. A durable one is on the disk when it returns; others survive a crash, not a power cut."""
         with self._db_lock:
-            if durable and self._fsync:
-                self._db.execute("PRAGMA synchronous = FULL")
+            self._set_durable(durable)
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
@@ -1451,9 +1459,11 @@ class Store:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-            finally:
-                if durable and self._fsync:
-                    self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def _set_durable(self, durable: bool) -> None:
+        if self._fsync and self._durable != durable:
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
 
     @contextlib.contextmanager
     def _locked(self, uuid: str) -> Iterator[_Live]:
@@ -1693,6 +1703,24 @@ def borrow_pipe() -> Iterator[tuple[int, int]]:
                 os.close(end)
 
 
+def set_ticking(sock: socket.socket) -> None:
+    """Lets a socket's calls come back every TICK_SECONDS when nothing moves, see patiently()."""
+    if isinstance(sock, ssl.SSLSocket) or os.name == "nt":
+        sock.settimeout(TICK_SECONDS)
+    else:  # the system's own way: a blocking socket, which splice and sendfile can use, and no poll before each call
+        sock.settimeout(None)
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            sock.setsockopt(socket.SOL_SOCKET, direction, struct.pack("@ll", TICK_SECONDS, 0))
+
+
+def patiently(call: Callable[..., Any], *args: Any, seconds: float = IDLE_SECONDS) -> Any:
+    """call(*args) on a ticking socket, again and again until something moves. Raises TooSlow after so many seconds."""
+    for _ in range(max(1, round(seconds / TICK_SECONDS))):
+        with contextlib.suppress(BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return call(*args)
+    raise TooSlow
+
+
 def watch_pace() -> Callable[[int], None]:
     """A function to call with the bytes that just moved; it raises TooSlow when too few did in the last while."""
     since, moved = time.monotonic(), 0
@@ -1770,32 +1798,22 @@ class Body:
 
     def _splice(self, writer: Writer, count: int) -> None:
         self._start()
-        timeout = self._sock.gettimeout()
-        # Blocking, so that splice waits by itself; the socket carries the same timeout in SO_RCVTIMEO.
-        self._sock.setblocking(True)
-        try:
-            source = self._sock.fileno()
-            with borrow_pipe() as (read_end, write_end):
-                while count:
-                    try:
-                        moved = os.splice(source, write_end, min(count, PIPE_BYTES))
-                    except BlockingIOError:
-                        raise TooSlow from None
-                    except OSError:
-                        raise CutOff from None
-                    self._arrived(moved)
-                    self.remaining -= moved
-                    count -= moved
-                    writer.splice(read_end, moved)
-        finally:
-            self._sock.settimeout(timeout)
+        source = self._sock.fileno()
+        with borrow_pipe() as (read_end, write_end):
+            while count:
+                try:
+                    moved = patiently(os.splice, source, write_end, min(count, PIPE_BYTES))
+                except OSError:
+                    raise CutOff from None
+                self._arrived(moved)
+                self.remaining -= moved
+                count -= moved
+                writer.splice(read_end, moved)
 
     def _receive(self, limit: int) -> bytes:
         self._start()
         try:
-            data = self._sock.recv(limit)
-        except TimeoutError:
-            raise TooSlow from None
+            data: bytes = patiently(self._sock.recv, limit)
         except OSError:
             raise CutOff from None
         self._arrived(len(data))
@@ -2168,13 +2186,14 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         }
 
     def answer_received(status: int, uploads: list[Upload]) -> Any:
-        base = f"{bottle.request.urlparts.scheme}://{bottle.request.environ.get('HTTP_HOST', 'localhost')}/"
+        environ = bottle.request.environ
+        base = f"{environ['wsgi.url_scheme']}://{environ.get('HTTP_HOST', 'localhost')}/"
+        files = [describe(upload) for upload in uploads]
         lines = []
-        for upload in uploads:
-            line = f"Received {upload.name or 'file'} ({human_size(upload.size)})."
-            link = describe(upload)["link"]
-            lines.append(f"{line} Fetch it back: {base}{link}" if link else line)
-        return answer(status, {"files": [describe(upload) for upload in uploads]}, "\n".join(lines))
+        for file in files:
+            line = f"Received {file['name'] or 'file'} ({human_size(file['size'])})."
+            lines.append(f"{line} Fetch it back: {base}{file['link']}" if file["link"] else line)
+        return answer(status, {"files": files}, "\n".join(lines))
 
     @app.post("/upload")
     def post_upload() -> Any:
@@ -2243,7 +2262,9 @@ def _give(environ: dict[str, Any], upload: Upload, file: BinaryIO) -> Any:
     }.items():
         response.set_header(name, value)
     try:
-        if "HTTP_IF_MATCH" in environ and etag not in parse_etags(environ["HTTP_IF_MATCH"]):
+        environ = dict(environ)
+        wanted = environ.pop("HTTP_IF_MATCH", None)  # Werkzeug takes it for an If-None-Match turned round
+        if wanted is not None and etag not in parse_etags(wanted):
             raise PreconditionFailed
         if not is_resource_modified(environ, etag=etag, last_modified=modified):
             response.status = HTTPStatus.NOT_MODIFIED.value
@@ -3285,6 +3306,12 @@ _EVERY_ANSWER = {
 }
 
 
+@functools.lru_cache(maxsize=2)
+def http_date(seconds: int) -> str:
+    """The Date header (RFC 9110, 6.6.1), made once a second."""
+    return email.utils.formatdate(seconds, usegmt=True)
+
+
 class Handler(httpserver.WSGIHandler):
     """One connection. Paste's handler, with the reading of heads and the writing of answers made strict and thin."""
 
@@ -3297,14 +3324,11 @@ class Handler(httpserver.WSGIHandler):
     def setup(self) -> None:
         """Once for the connection, in its own thread. Raises OSError when the client cannot shake hands for TLS."""
         if self.server.tls:
-            self.request.settimeout(HEAD_SECONDS)
+            self.request.settimeout(HEAD_SECONDS)  # for the handshake
             self.request = self.server.tls.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
             self.request.do_handshake()
         super().setup()
-        self.connection.settimeout(IDLE_SECONDS)
-        if hasattr(os, "splice"):
-            timeout = struct.pack("@ll", IDLE_SECONDS, 0)
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+        set_ticking(self.connection)
         self.buffer = b""
         self.requests = 0
         self.busy = False
@@ -3341,7 +3365,7 @@ class Handler(httpserver.WSGIHandler):
         finally:
             if self.status:
                 self._log(time.perf_counter() - started)
-            if self.close_connection:
+            if self.body is None or self.body.remaining:
                 self._linger()
             self.busy = False
             self.requests += 1
@@ -3356,17 +3380,16 @@ class Handler(httpserver.WSGIHandler):
         while (end := data.find(b"\r\n\r\n")) < 0 and len(data) <= MAX_REQUEST_LINE_BYTES + MAX_HEADERS_BYTES:
             if self.server.stopping.is_set() and not data:
                 return None
-            self.connection.settimeout(max(0.001, deadline - time.monotonic()))
+            seconds = deadline - time.monotonic()
             try:
-                more = self.connection.recv(BLOCK_BYTES)
-            except OSError:
+                more = seconds > 0 and patiently(self.connection.recv, BLOCK_BYTES, seconds=seconds)
+            except (OSError, TooSlow):
                 return None
             if not more:
                 return None
             if not data:
                 deadline = time.monotonic() + HEAD_SECONDS
             data += more
-        self.connection.settimeout(IDLE_SECONDS)
         if end < 0:
             end = len(data)
         self.buffer = data[end + 4 :]
@@ -3434,7 +3457,7 @@ class Handler(httpserver.WSGIHandler):
     def _send_head(self, status: str, headers: Iterable[tuple[str, str]], chunk: bytes) -> None:
         self.status = int(status[:3])
         names = {name.lower() for name, _ in headers}
-        lines = [f"HTTP/1.1 {status}", f"Date: {self.date_time_string()}"]
+        lines = [f"HTTP/1.1 {status}", f"Date: {http_date(int(time.time()))}"]
         lines += [f"{name}: {value}" for name, value in headers]
         lines += [f"{name}: {value}" for name, value in _EVERY_ANSWER.items() if name.lower() not in names]
         if self.close_connection:
@@ -3444,7 +3467,7 @@ class Handler(httpserver.WSGIHandler):
     def _send(self, data: bytes) -> None:
         view, pace = memoryview(data), watch_pace()
         while view:  # not sendall, whose timeout is for all of it: a slow reader that moves is served
-            count = self.connection.send(view)
+            count = patiently(self.connection.send, view)
             pace(count)
             self.sent += count
             view = view[count:]
@@ -3453,26 +3476,16 @@ class Handler(httpserver.WSGIHandler):
         offset, end, pace = part.span.offset, part.span.offset + part.span.count, watch_pace()
         while offset < end:
             if self.server.can_sendfile:
-                try:
-                    count = os.sendfile(self.connection.fileno(), part.file.fileno(), offset, end - offset)
-                except BlockingIOError:
-                    self._wait_writable()
-                    continue
+                count = patiently(os.sendfile, self.connection.fileno(), part.file.fileno(), offset, end - offset)
             else:
                 part.file.seek(offset)
-                count = self.connection.send(part.file.read(min(BLOCK_BYTES, end - offset)))
+                count = patiently(self.connection.send, part.file.read(min(BLOCK_BYTES, end - offset)))
             if not count:  # the file shrank; only a closed connection can say so now
                 self.close_connection = True
                 return
             pace(count)
             self.sent += count
             offset += count
-
-    def _wait_writable(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.connection, selectors.EVENT_WRITE)
-            if not selector.select(IDLE_SECONDS):
-                raise TooSlow
 
     def _continue(self) -> None:
         self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -3489,12 +3502,11 @@ class Handler(httpserver.WSGIHandler):
 
         A socket closed with bytes unread resets the connection, and takes the answer with it.
         """
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, TooSlow):
             self.connection.shutdown(socket.SHUT_WR)
             deadline, left = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
             while left > 0 and (seconds := deadline - time.monotonic()) > 0:
-                self.connection.settimeout(seconds)
-                count = len(self.connection.recv(BLOCK_BYTES))
+                count = len(patiently(self.connection.recv, BLOCK_BYTES, seconds=seconds))
                 if not count:
                     break
                 left -= count
@@ -3509,9 +3521,12 @@ class Handler(httpserver.WSGIHandler):
 
 
 class Server(httpserver.WSGIServer):
-    """Paste's server with a thread for each connection, a limit to their number, and an orderly end."""
+    """Paste's server with workers that wait for connections themselves, a limit to their number, an orderly end.
 
-    daemon_threads = True
+    A connection has a worker for itself. There is always one more that waits for the next connection, so nobody
+    stands in the way of others, and no connection pays for starting a thread or for being handed from one to another.
+    """
+
     request_queue_size = 1024  # bursts wait here, not for a second TCP attempt
     allow_reuse_address = os.name != "nt"  # on Windows it would let two servers share a port
 
@@ -3521,9 +3536,10 @@ class Server(httpserver.WSGIServer):
         self.can_sendfile = tls is None and hasattr(os, "sendfile")
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.stopping = threading.Event()
+        self._changed = threading.Condition()  # guards what follows
+        self._idle_workers = 0
         self._handlers: set[Handler] = set()
-        self._connections: Counter[str] = Counter()
-        self._changed = threading.Condition()
+        self._connections: Counter[str] = Counter()  # by address
         super().__init__(app, (host, port), Handler)
 
     def server_bind(self) -> None:
@@ -3531,41 +3547,54 @@ class Server(httpserver.WSGIServer):
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Starts the connection's thread, or says that there are too many."""
-        address = client_address[0]
-        with self._changed:
-            busy = (
-                self._connections.total() >= MAX_CONNECTIONS
-                or self._connections[address] >= MAX_CONNECTIONS_PER_ADDRESS
-            )
-            if not busy:
-                self._connections[address] += 1
-        if busy:
-            with contextlib.suppress(OSError):
-                request.setblocking(False)
-                request.send(_TOO_MANY_CONNECTIONS)
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._leave(address)
-            raise
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Until stop(). This thread only waits, in pieces, because on Windows a signal reaches it only between them."""
+        self._add_worker()
+        while not self.stopping.wait(poll_interval):
+            pass
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """One connection from beginning to end."""
+    def _add_worker(self) -> None:
+        self._idle_workers += 1
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                connection, address = self.get_request()
+            except OSError:  # closed, or out of descriptors: then others must end first
+                self.stopping.wait(0.1)
+                continue
+            with self._changed:
+                self._idle_workers -= 1
+                if not self._idle_workers:
+                    self._add_worker()
+            self._serve(connection, address)
+            with self._changed:
+                if self._idle_workers >= SPARE_WORKERS:
+                    return
+                self._idle_workers += 1
+
+    def _serve(self, connection: Any, address: Any) -> None:
+        host = address[0]
+        with self._changed:
+            connections = self._connections
+            admitted = connections.total() < MAX_CONNECTIONS and connections[host] < MAX_CONNECTIONS_PER_ADDRESS
+            connections[host] += 1
         try:
-            super().process_request_thread(request, client_address)
+            if admitted:
+                self.finish_request(connection, address)
+            else:
+                connection.setblocking(False)
+                connection.send(_TOO_MANY_CONNECTIONS)
+        except Exception:
+            self.handle_error(connection, address)
         finally:
-            self._leave(client_address[0])
-
-    def _leave(self, address: str) -> None:
-        with self._changed:
-            self._connections[address] -= 1
-            if not self._connections[address]:
-                del self._connections[address]
-            self._changed.notify_all()
+            self.shutdown_request(connection)
+            with self._changed:
+                connections[host] -= 1
+                if not connections[host]:
+                    del connections[host]
+                self._changed.notify_all()
 
     def enter(self, handler: Handler) -> None:
         """Called by a handler when its connection begins."""
@@ -3586,6 +3615,8 @@ class Server(httpserver.WSGIServer):
     def stop(self, seconds: float) -> None:
         """No new connections; idle ones are closed, busy ones get so many seconds to end."""
         self.stopping.set()
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # wakes the workers that wait for a connection
         self.server_close()
         with self._changed:
             for handler in self._handlers:
@@ -3636,6 +3667,9 @@ def set_up_log(settings: Settings) -> None:
     except OSError as error:
         raise StartError(f"The log file {settings.log_file} cannot be written: {error.strerror}.") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    # What our lines do not show need not be found out for each of them (the logging module's page on optimization).
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     log.addHandler(handler)
     log.setLevel(logging.WARNING if settings.quiet else logging.INFO)
 

@@ -31,9 +31,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+from storing import Folders
 
 import build
-from storing import Folders
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
@@ -57,6 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("PYFILEDROP_COMMAND", ""),
         help="the command that starts the server (default: this Python with pyfiledrop.py)",
     )
+    parser.addoption("--kills", type=int, default=200, help="how often test_crash kills the server")
 
 
 # The server

@@ -1,0 +1,1004 @@
+"""The main job over real sockets: files come in whole, belong to whoever sent them, and are given back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import random
+import re
+import sys
+import threading
+import uuid as uuids
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+from math import ceil
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import pytest
+from conftest import (
+    BOUNDARY,
+    Connection,
+    Response,
+    Server,
+    StartServer,
+    chunk_request,
+    exchange,
+    multipart_body,
+    request,
+    upload,
+    wait_until,
+)
+
+import pyfiledrop
+
+CHUNK = 1000
+FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def new() -> str:
+    """A UUID for an upload or a drop."""
+    return str(uuids.uuid4())
+
+
+def stored(server: Server, uuid: str) -> bytes:
+    """The bytes of the one file in storage that has this UUID before its name."""
+    (path,) = server.storage.glob(f"{uuid}_*")
+    return path.read_bytes()
+
+
+def assert_tidy(server: Server) -> None:
+    """Nothing of an unfinished upload is left, in either folder."""
+    assert list(server.chunks.iterdir()) == []
+    assert [path.name for path in server.storage.iterdir() if path.name.endswith(".part")] == []
+
+
+def one_file(answer: Response, status: int) -> dict[str, Any]:
+    """What the answer says of its only file."""
+    assert answer.status == status, answer.text
+    (file,) = answer.json()["files"]
+    assert isinstance(file, dict)
+    return file
+
+
+def form_request(*files: tuple[str, bytes], cookie: str = "", accept: str = "application/json") -> bytes:
+    """What a browser sends for a plain form with these files (name, content)."""
+    body = multipart_body({}, [("file", name, content) for name, content in files])
+    return request("POST", "/upload", {**FORM, "Accept": accept}, body, cookie=cookie)
+
+
+def listed(server: Server, drop: str) -> list[dict[str, Any]]:
+    """What the drop holds, newest first."""
+    uploads: list[dict[str, Any]] = exchange(server, request("GET", "/uploads", cookie=drop)).json()["uploads"]
+    return uploads
+
+
+def fetch(server: Server, uuid: str, headers: dict[str, str] | None = None, method: str = "GET") -> Response:
+    """One download."""
+    return exchange(server, request(method, f"/download/{uuid}", headers))
+
+
+# Chunks
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 20 * CHUNK + 7])
+def test_sizes_around_a_chunk(shared_server: Server, size: int) -> None:
+    """A file of any size is whole once its last chunk is in, whichever that is, and equal to what was sent."""
+    uuid, content, count = new(), random.randbytes(size), max(1, ceil(size / CHUNK))
+    order = random.sample(range(count), count)
+    for sent, index in enumerate(order, 1):
+        file = one_file(exchange(shared_server, chunk_request(content, index, uuid=uuid, chunk_size=CHUNK)), 200)
+        received = sum(len(content[i * CHUNK : (i + 1) * CHUNK]) for i in order[:sent])
+        assert (file["uuid"], file["name"], file["size"], file["received"]) == (uuid, "file.bin", size, received)
+        assert file["done"] is (sent == count)
+        assert file["link"] == (f"download/{uuid}" if sent == count else None)
+    assert stored(shared_server, uuid) == content == fetch(shared_server, uuid).body
+    assert_tidy(shared_server)
+
+
+@pytest.mark.parametrize("chunk_size", [65_535, 65_536, 65_537, 1 << 20, 3_000_000])
+def test_large_chunks(shared_server: Server, chunk_size: int) -> None:
+    """Chunks that the system moves by itself arrive as small ones do."""
+    content = random.randbytes(2_500_001)
+    assert upload(shared_server, content, uuid=(uuid := new()), chunk_size=chunk_size)["received"] == len(content)
+    assert stored(shared_server, uuid) == content
+
+
+def test_chunk_that_arrives_byte_by_byte(shared_server: Server) -> None:
+    """How the network cuts a request does not matter."""
+    uuid = new()
+    with Connection(shared_server) as connection:
+        for byte in chunk_request(b"slow\r\n--but--\r\nsure", uuid=uuid):
+            connection.send(bytes([byte]))
+        assert one_file(connection.receive(), 200)["done"]
+    assert stored(shared_server, uuid) == b"slow\r\n--but--\r\nsure"
+
+
+@pytest.mark.parametrize("size", [100, 200_000])
+def test_content_that_looks_like_a_form(shared_server: Server, size: int) -> None:
+    """Line breaks, dashes and almost the boundary are bytes of the file like all others."""
+    near = f"\r\n--{BOUNDARY[:-1]}".encode()
+    content = (near + b"\r\n\r\n--" + near + b"--\r\n")[: size // 2] * 3
+    assert upload(shared_server, content, uuid=(uuid := new()), chunk_size=size)["done"]
+    assert stored(shared_server, uuid) == content
+
+
+class Crowd:
+    """Many connections that are kept open, and a thread for each."""
+
+    def __init__(self, server: Server, count: int) -> None:
+        self._idle: queue.Queue[Connection] = queue.Queue()
+        self._pool = ThreadPoolExecutor(count)
+        self._connections = [Connection(server) for _ in range(count)]
+        for connection in self._connections:
+            self._idle.put(connection)
+
+    def send(self, requests: list[bytes]) -> list[Response]:
+        """Send all of these, as many at a time as there are connections."""
+        return list(self._pool.map(self._exchange, requests))
+
+    def _exchange(self, data: bytes) -> Response:
+        connection = self._idle.get()
+        connection.send(data)
+        answer = connection.receive()
+        self._idle.put(connection)
+        return answer
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        for connection in self._connections:
+            connection.close()
+
+
+@pytest.fixture
+def crowd(shared_server: Server) -> Iterator[Crowd]:
+    with contextlib.closing(Crowd(shared_server, 32)) as crowd:
+        yield crowd
+
+
+def test_row_30_chunks_in_random_order_over_32_connections(shared_server: Server, crowd: Crowd) -> None:
+    """All chunks in random order over 32 connections, 200 times: whole, equal to what was sent, nothing left over."""
+    dice = random.Random(30)
+    for round_number in range(200):
+        chunk_size, count = dice.choice([1, 7, 512, 4096]), dice.randint(2, 40)
+        uuid, content = new(), dice.randbytes((count - 1) * chunk_size + dice.randint(1, chunk_size))
+        chunks = [chunk_request(content, index, uuid=uuid, chunk_size=chunk_size) for index in range(count)]
+        dice.shuffle(chunks)
+        answers = crowd.send(chunks)
+        assert {answer.status for answer in answers} == {200}, round_number
+        assert any(answer.json()["files"][0]["done"] for answer in answers), round_number
+        assert stored(shared_server, uuid) == content, round_number
+    assert_tidy(shared_server)
+
+
+def test_row_30_many_files_at_once(shared_server: Server, crowd: Crowd) -> None:
+    """The chunks of twenty files, all mixed, two drops: each file is whole and belongs to whoever sent it."""
+    drops = [new(), new()]
+    contents = {new(): random.randbytes(random.randint(0, 9000)) for _ in range(20)}
+    owner = {uuid: drops[i % 2] for i, uuid in enumerate(contents)}
+    chunks = [
+        chunk_request(content, index, uuid=uuid, chunk_size=CHUNK, cookie=owner[uuid])
+        for uuid, content in contents.items()
+        for index in range(max(1, ceil(len(content) / CHUNK)))
+    ]
+    random.shuffle(chunks)
+    assert {answer.status for answer in crowd.send(chunks)} == {200}
+    for uuid, content in contents.items():
+        assert stored(shared_server, uuid) == content
+    for drop in drops:
+        uploads = listed(shared_server, drop)
+        assert {file["uuid"] for file in uploads} == {uuid for uuid in contents if owner[uuid] == drop}
+        assert all(file["done"] for file in uploads)
+    assert_tidy(shared_server)
+
+
+def test_progress_can_be_asked_for(shared_server: Server) -> None:
+    """Which chunks are in is told as ranges, so that an upload can go on where it was, also in another browser tab."""
+    uuid, drop, content = new(), new(), bytes(range(250)) * 40
+    for index in (7, 0, 1, 3, 9, 8):
+        exchange(shared_server, chunk_request(content, index, uuid=uuid, chunk_size=CHUNK, cookie=drop))
+    answer = exchange(shared_server, request("GET", f"/uploads/{uuid.upper()}", cookie=drop)).json()["upload"]
+    assert answer["chunks"] == [[0, 1], [3, 3], [7, 9]]
+    assert (answer["chunk_size"], answer["chunk_count"]) == (CHUNK, 10)
+    assert (answer["received"], answer["size"], answer["done"], answer["link"]) == (6000, 10_000, False, None)
+    for index in (2, 4, 5, 6):
+        exchange(shared_server, chunk_request(content, index, uuid=uuid, chunk_size=CHUNK, cookie=drop))
+    answer = exchange(shared_server, request("GET", f"/uploads/{uuid}", cookie=drop)).json()["upload"]
+    assert (answer["chunks"], answer["done"]) == ([[0, 9]], True)
+    assert stored(shared_server, uuid) == content
+
+
+@pytest.mark.parametrize("modified", [None, 1700000000123, 0, -86_400_000])
+def test_the_files_own_time(shared_server: Server, modified: int | None) -> None:
+    """What the browser says of the file's time is kept, also of a file from before 1970."""
+    data = chunk_request(b"x", uuid=new(), changes={"modified": None if modified is None else str(modified)})
+    assert one_file(exchange(shared_server, data), 200)["modified"] == modified
+
+
+# The same chunk again
+
+
+@pytest.mark.parametrize("size", [2000, 200_000])
+def test_row_29_the_same_chunk_after_it_was_merged(shared_server: Server, size: int) -> None:
+    """A chunk that is in is not written again, whatever comes under its number, and answered 200."""
+    uuid, content = new(), random.randbytes(2 * size)
+    for data in (None, None, bytes(size)):
+        answer = exchange(shared_server, chunk_request(content, 1, uuid=uuid, chunk_size=size, data=data))
+        assert (file := one_file(answer, 200))["received"] == size and not file["done"]
+    assert one_file(exchange(shared_server, chunk_request(content, 0, uuid=uuid, chunk_size=size)), 200)["done"]
+    assert stored(shared_server, uuid) == content
+
+
+@pytest.mark.parametrize("size", [0, 500, 2500, 200_000])
+def test_row_29_the_same_chunk_after_the_file_is_done(shared_server: Server, size: int) -> None:
+    """A chunk of a finished file is answered 200, and the file stays as it is."""
+    uuid, content, chunk_size = new(), random.randbytes(size), max(CHUNK, size // 2)
+    first = upload(shared_server, content, uuid=uuid, chunk_size=chunk_size)
+    chunk = bytes(min(size, chunk_size))
+    answer = exchange(shared_server, chunk_request(content, 0, uuid=uuid, chunk_size=chunk_size, data=chunk))
+    assert one_file(answer, 200) == first
+    assert stored(shared_server, uuid) == content
+    assert_tidy(shared_server)
+
+
+def test_row_29_the_same_chunks_all_at_once(shared_server: Server, crowd: Crowd) -> None:
+    """Every chunk eight times at the same moment: 200 each, one file, unchanged."""
+    for count in (1, 1, 1, 4, 4, 4):
+        uuid, content = new(), random.randbytes(count * CHUNK)
+        chunks = [chunk_request(content, index, uuid=uuid, chunk_size=CHUNK) for index in range(count)] * 8
+        random.shuffle(chunks)
+        assert {answer.status for answer in crowd.send(chunks)} == {200}
+        assert stored(shared_server, uuid) == content
+    assert_tidy(shared_server)
+
+
+def bytes_on_disk(server: Server, uuid: str) -> int:
+    """The length of an unfinished upload's data."""
+    for path in (server.chunks / uuid / "data", server.storage / f".{uuid}.part"):
+        with contextlib.suppress(FileNotFoundError):
+            return path.stat().st_size
+    return 0
+
+
+def begin_and_stall(server: Server, connection: Connection, data: bytes, uuid: str, size: int) -> bytes:
+    """Send half of a request whose chunk has `size` bytes; return the rest once the half is on the disk."""
+    before, half = bytes_on_disk(server, uuid), len(data) - size // 2
+    connection.send(data[:half])
+    wait_until(lambda: bytes_on_disk(server, uuid) > before)
+    return data[half:]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("size", [2000, 300_000])
+def test_row_29_the_same_chunk_while_it_is_on_its_way(shared_server: Server, size: int, count: int) -> None:
+    """The later request takes over; the earlier, held open across publishing, cannot change a byte; 200 both."""
+    uuid, content = new(), random.randbytes(size * count)
+    last = chunk_request(content, count - 1, uuid=uuid, chunk_size=size)
+    junk = chunk_request(content, count - 1, uuid=uuid, chunk_size=size, data=b"\xff" * size)
+    with Connection(shared_server) as earlier:
+        rest = begin_and_stall(shared_server, earlier, junk, uuid, size)
+        assert one_file(exchange(shared_server, last), 200)["done"] is (count == 1)
+        for index in range(count - 1):
+            exchange(shared_server, chunk_request(content, index, uuid=uuid, chunk_size=size))
+        assert stored(shared_server, uuid) == content
+        earlier.send(rest)
+        assert one_file(earlier.receive(), 200)["done"]
+    assert stored(shared_server, uuid) == content
+    assert_tidy(shared_server)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("size", [2000, 300_000])
+def test_row_29_the_later_request_is_still_on_its_way(shared_server: Server, size: int, count: int) -> None:
+    """The earlier one waits for what becomes of the later one, to which the chunk belongs now; 200 both."""
+    uuid, content = new(), random.randbytes(size * count)
+    junk = chunk_request(content, 0, uuid=uuid, chunk_size=size, data=b"\xff" * size)
+    good = chunk_request(content, 0, uuid=uuid, chunk_size=size)
+    with Connection(shared_server) as earlier, Connection(shared_server) as later:
+        earlier_rest = begin_and_stall(shared_server, earlier, junk, uuid, size)
+        half = len(good) - size // 2
+        later.send(good[:half])
+        # A probe with a third request would take over itself, so the bytes on the disk must tell that it has begun.
+        wait_until(lambda: content[:100] in data_of(shared_server, uuid))
+        earlier.send(earlier_rest)
+        later.send(good[half:])
+        assert one_file(later.receive(), 200)["received"] == size
+        assert one_file(earlier.receive(), 200)["received"] == size
+    if count == 2:
+        exchange(shared_server, chunk_request(content, 1, uuid=uuid, chunk_size=size))
+    assert stored(shared_server, uuid) == content
+    assert_tidy(shared_server)
+
+
+def data_of(server: Server, uuid: str) -> bytes:
+    """What is on the disk of an unfinished upload."""
+    for path in (server.chunks / uuid / "data", server.storage / f".{uuid}.part"):
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_bytes()
+    return b""
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_row_29_the_later_request_breaks_off(shared_server: Server, count: int) -> None:
+    """When neither of two requests got through, the earlier is told to send again, and that works."""
+    uuid, size = new(), 2000
+    content = random.randbytes(size * count)
+    data = chunk_request(content, 0, uuid=uuid, chunk_size=size)
+    junk = chunk_request(content, 0, uuid=uuid, chunk_size=size, data=b"\xff" * size)
+    with Connection(shared_server) as earlier:
+        rest = begin_and_stall(shared_server, earlier, junk, uuid, size)
+        with Connection(shared_server) as later:
+            later.send(data[:-10])
+            wait_until(lambda: content[:100] in data_of(shared_server, uuid))
+        earlier.send(rest)
+        answer = earlier.receive()
+        assert answer.status == 503 and answer.headers["Retry-After"]
+    for index in range(count):
+        one_file(exchange(shared_server, chunk_request(content, index, uuid=uuid, chunk_size=size)), 200)
+    assert stored(shared_server, uuid) == content
+    assert_tidy(shared_server)
+
+
+def test_remove_while_a_chunk_is_on_its_way(shared_server: Server) -> None:
+    """An upload that is removed stays so: its straggler is told 404 and leaves nothing."""
+    uuid, drop, content = new(), new(), random.randbytes(2 * CHUNK)
+    with Connection(shared_server) as connection:
+        data = chunk_request(content, 0, uuid=uuid, chunk_size=CHUNK, cookie=drop)
+        rest = begin_and_stall(shared_server, connection, data, uuid, CHUNK)
+        assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=drop)).json() == {"removed": 1}
+        connection.send(rest)
+        assert connection.receive().status == 404
+    assert listed(shared_server, drop) == []
+    assert_tidy(shared_server)
+
+
+# Whole files
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"two\r\nlines", bytes(70_000), random.randbytes(300_000)], ids=len)
+def test_plain_form_with_one_file(shared_server: Server, content: bytes) -> None:
+    """A form without a script stores its file under a UUID that the server chose."""
+    file = one_file(exchange(shared_server, form_request(("a b.txt", content))), 201)
+    assert (file["name"], file["size"], file["received"], file["done"]) == ("a b.txt", len(content), len(content), True)
+    assert (file["link"], file["modified"]) == (f"download/{file['uuid']}", None)
+    assert stored(shared_server, file["uuid"]) == content
+    assert_tidy(shared_server)
+
+
+def test_row_31_plain_form_with_several_files(shared_server: Server) -> None:
+    """Each file of a form is one file, in the form's order, also those of the same name."""
+    drop, files = new(), [("a.txt", b"1"), ("b.txt", b""), ("a.txt", b"3" * 100_000)]
+    answer = exchange(shared_server, form_request(*files, cookie=drop))
+    assert answer.status == 201
+    told = answer.json()["files"]
+    assert [(file["name"], stored(shared_server, file["uuid"])) for file in told] == files
+    assert [file["uuid"] for file in listed(shared_server, drop)] == [file["uuid"] for file in reversed(told)]
+    assert_tidy(shared_server)
+
+
+@pytest.mark.parametrize("files", [[("", b"")], [], [("", b""), ("", b"")]])
+def test_plain_form_without_a_selection(shared_server: Server, files: list[tuple[str, bytes]]) -> None:
+    """A form sent with nothing chosen is told so, and leaves nothing."""
+    drop = new()
+    answer = exchange(shared_server, form_request(*files, cookie=drop))
+    assert answer.status == 400 and list(answer.json()) == ["error"]
+    assert listed(shared_server, drop) == []
+    assert_tidy(shared_server)
+
+
+def test_plain_form_with_an_empty_second_input(shared_server: Server) -> None:
+    """An input that was left empty does not spoil the others."""
+    file = one_file(exchange(shared_server, form_request(("a.txt", b"1"), ("", b""))), 201)
+    assert stored(shared_server, file["uuid"]) == b"1"
+
+
+def test_answer_for_people(shared_server: Server) -> None:
+    """Without a script one reads a sentence for each file, with an address that works."""
+    answer = exchange(shared_server, form_request(("a.txt", b"12345"), ("<b>.txt", b"6"), accept="text/html"))
+    assert answer.status == 201 and answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    first, second = answer.text.splitlines()
+    assert first.startswith("Received a.txt (5 bytes).") and "<b>.txt" in second
+    match = re.search(r"http://127\.0\.0\.1(/download/\S+)$", first)
+    assert match and exchange(shared_server, request("GET", match[1])).body == b"12345"
+
+
+def test_answer_for_people_without_downloads(server: Server) -> None:
+    """Where files are not given back no address is promised, in either form."""
+    answer = exchange(server, form_request(("a.txt", b"12345"), accept="*/*"))
+    assert "http" not in answer.text and "a.txt" in answer.text
+    file = one_file(exchange(server, form_request(("a.txt", b"12345"))), 201)
+    assert file["link"] is None
+    answer = fetch(server, file["uuid"])
+    assert answer.status == 403 and answer.json()["error"]
+
+
+@pytest.mark.parametrize("content", [b"", b"x", random.randbytes(300_000)], ids=len)
+def test_put(shared_server: Server, content: bytes) -> None:
+    """`curl -T` stores its body under the name in the address."""
+    drop = new()
+    target = f"/upload/{quote('отчёт 1.pdf')}"
+    file = one_file(exchange(shared_server, request("PUT", target, body=content, cookie=drop)), 201)
+    assert (file["name"], file["size"], file["done"]) == ("отчёт 1.pdf", len(content), True)
+    assert stored(shared_server, file["uuid"]) == content
+    assert listed(shared_server, drop) == [file]
+    assert_tidy(shared_server)
+
+
+def test_put_with_expect(shared_server: Server) -> None:
+    """A client that asks before it sends (curl, from a megabyte on) is told to go on."""
+    data = request("PUT", "/upload/x", {"Expect": "100-continue"}, body=b"12345")
+    with Connection(shared_server) as connection:
+        connection.send(data[:-5])
+        assert connection.sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.send(data[-5:])
+        assert one_file(connection.receive(), 201)["size"] == 5
+
+
+# Names
+
+NAMES = [
+    ("отчёт.pdf", "отчёт.pdf", "отчёт.pdf", "отчёт.pdf"),
+    ("測試 (1).txt", "測試 (1).txt", "測試 (1).txt", "測試 (1).txt"),
+    ("a/b\\c", "a/b\\c", "c", "c"),
+    ("CON", "CON", "_CON", "CON"),
+    ("nul.txt", "nul.txt", "_nul.txt", "nul.txt"),
+    ("x" * 300, "x" * 300, None, "x" * 300),
+    ("測" * 300 + ".txt", "測" * 300 + ".txt", None, "測" * 300 + ".txt"),
+    ("😀👩\u200d🚀.png", "😀👩\u200d🚀.png", "😀👩\u200d🚀.png", "😀👩\u200d🚀.png"),
+    ("", "", "file", "file"),
+    (".hidden", ".hidden", "_.hidden", ".hidden"),
+    ("a;b='c'%41.txt", "a;b='c'%41.txt", "a;b='c'%41.txt", "a;b='c'%41.txt"),
+    ("<img src=x onerror=alert(1)>", "<img src=x onerror=alert(1)>", "_img src=x onerror=alert(1)_", None),
+]
+NAME_IDS = [
+    "Cyrillic",
+    "Chinese",
+    "path",
+    "device",
+    "device.txt",
+    "300",
+    "300 wide",
+    "emoji",
+    "empty",
+    "dot",
+    "odd",
+    "tag",
+]
+
+
+def name_in(header: str) -> str:
+    """The file name that a browser reads from Content-Disposition: the extended one, if there is one."""
+    match = re.fullmatch(r"attachment; filename=\"([^\"\\]*)\"(?:; filename\*=UTF-8''(\S+))?", header)
+    assert match, header
+    return match[1] if match[2] is None else unquote(match[2], errors="strict")
+
+
+def send_as_chunks(server: Server, name: str, drop: str) -> Response:
+    exchange(server, chunk_request(b"content", 1, uuid=(uuid := new()), name=name, chunk_size=4, cookie=drop))
+    return exchange(server, chunk_request(b"content", 0, uuid=uuid, name=name, chunk_size=4, cookie=drop))
+
+
+def send_as_form(server: Server, name: str, drop: str) -> Response:
+    return exchange(server, form_request((name, b"content"), cookie=drop))
+
+
+def send_as_body(server: Server, name: str, drop: str) -> Response:
+    return exchange(server, request("PUT", f"/upload/{quote(name, safe='')}", body=b"content", cookie=drop))
+
+
+@pytest.mark.parametrize(("sent", "shown", "on_disk", "given_back"), NAMES, ids=NAME_IDS)
+@pytest.mark.parametrize("send", [send_as_chunks, send_as_form, send_as_body])
+def test_names(
+    shared_server: Server,
+    send: Callable[[Server, str, str], Response],
+    sent: str,
+    shown: str,
+    on_disk: str | None,
+    given_back: str | None,
+) -> None:
+    """A name is listed as it was sent, made harmless on the disk, and comes back with the file."""
+    if send is send_as_body and not sent:
+        return  # an address without a name is another address
+    drop = new()
+    assert (answer := send(shared_server, sent, drop)).status in (200, 201), answer.text
+    (file,) = listed(shared_server, drop)
+    assert file["name"] == shown and [file] == answer.json()["files"]
+    (path,) = shared_server.storage.glob(f"{file['uuid']}_*")
+    assert path.read_bytes() == b"content" and len(path.name.encode()) <= 255
+    assert path.name.endswith(os.path.splitext(sent)[1])
+    if on_disk is not None:
+        assert path.name == f"{file['uuid']}_{on_disk}"
+    header = fetch(shared_server, file["uuid"]).headers.get_all("Content-Disposition")
+    assert header is not None and len(header) == 1
+    assert name_in(header[0]) == (sent if given_back is None else given_back)
+
+
+# Who owns what
+
+
+def test_the_page_sets_the_drop(shared_server: Server) -> None:
+    """A browser gets a random key that scripts cannot read and other sites cannot send, and keeps it."""
+    cookies = [exchange(shared_server, request("GET", "/")).headers["Set-Cookie"] for _ in range(2)]
+    values = [re.match(r"drop=([0-9a-f-]{36});", cookie) for cookie in cookies]
+    assert values[0] and values[1] and values[0][1] != values[1][1]
+    attributes = {part.strip().lower() for part in cookies[0].split(";")[1:]}
+    assert {"httponly", "samesite=lax", "path=/", "max-age=31536000"} <= attributes
+    again = exchange(shared_server, request("GET", "/", cookie=values[0][1])).headers["Set-Cookie"]
+    assert again.startswith(values[0][0])
+
+
+@pytest.mark.parametrize("cookie", ["x", "../..", "1234", "a" * 36, new() + "0"])
+def test_a_cookie_that_is_none_of_ours(shared_server: Server, cookie: str) -> None:
+    """A drop that the server cannot have set is replaced, and owns nothing."""
+    assert f"drop={cookie};" not in exchange(shared_server, request("GET", "/", cookie=cookie)).headers["Set-Cookie"]
+    upload(shared_server, b"x", cookie=cookie)
+    assert listed(shared_server, cookie) == []
+
+
+def test_list_holds_what_the_drop_has_sent(shared_server: Server) -> None:
+    """Newest first, finished and unfinished, and nothing of anybody else."""
+    drop, other, begun = new(), new(), new()
+    first = upload(shared_server, b"1", name="1", cookie=drop)
+    exchange(shared_server, chunk_request(b"abcdef", 1, uuid=begun, chunk_size=4, name="2", cookie=drop))
+    third = one_file(exchange(shared_server, form_request(("3", b"3"), cookie=drop)), 201)
+    upload(shared_server, b"not mine", cookie=other)
+    upload(shared_server, b"nobody's")
+    uploads = listed(shared_server, drop)
+    assert [file["name"] for file in uploads] == ["3", "2", "1"]
+    assert [uploads[0], uploads[2]] == [third, first]
+    assert (uploads[1]["received"], uploads[1]["done"], uploads[1]["link"]) == (2, False, None)
+    assert first["created"] <= uploads[1]["created"] <= third["created"]
+    assert listed(shared_server, "") == listed(shared_server, new()) == []
+    sentences = exchange(shared_server, request("GET", "/uploads", {"Accept": ""}, cookie=drop)).text
+    assert len(sentences.splitlines()) == 3 and "unfinished" in sentences
+    exchange(shared_server, request("DELETE", f"/uploads/{begun}", cookie=drop))
+
+
+def test_row_14_another_drops_upload(shared_server: Server) -> None:
+    """Chunks for another drop's upload, reading and removing it: 404, and the upload goes on untouched."""
+    drop, uuid, content = new(), new(), random.randbytes(2 * CHUNK)
+    chunk = [chunk_request(content, i, uuid=uuid, chunk_size=CHUNK, cookie=drop) for i in (0, 1)]
+    exchange(shared_server, chunk[0])
+    for cookie in (new(), "", "x"):
+        for data in (
+            chunk_request(content, 0, uuid=uuid, chunk_size=CHUNK, cookie=cookie),
+            chunk_request(content, 1, uuid=uuid, chunk_size=CHUNK, cookie=cookie, data=bytes(CHUNK)),
+            request("GET", f"/uploads/{uuid}", cookie=cookie),
+            request("DELETE", f"/uploads/{uuid}", cookie=cookie),
+        ):
+            assert exchange(shared_server, data).status == 404
+    assert one_file(exchange(shared_server, chunk[1]), 200)["done"]
+    assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=new())).status == 404
+    assert stored(shared_server, uuid) == content
+
+
+def test_an_upload_without_a_cookie(shared_server: Server) -> None:
+    """It belongs to whoever knows its UUID while it is unfinished; later the UUID is only a link to read."""
+    uuid, content = new(), b"12345678"
+    exchange(shared_server, chunk_request(content, 0, uuid=uuid, chunk_size=4))
+    assert exchange(shared_server, request("GET", f"/uploads/{uuid}", cookie=new())).status == 200
+    assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}")).status == 200
+    assert exchange(shared_server, request("GET", f"/uploads/{uuid}")).status == 404
+    assert upload(shared_server, content, uuid=uuid, chunk_size=4)["done"]
+    for cookie in ("", new()):
+        assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=cookie)).status == 404
+    assert stored(shared_server, uuid) == content
+
+
+def test_remove(shared_server: Server) -> None:
+    """One's own file goes from list, link and disk, and so does one's own unfinished upload; others stay."""
+    drop, begun = new(), new()
+    gone, stays = (upload(shared_server, b"x", cookie=drop) for _ in range(2))
+    exchange(shared_server, chunk_request(b"abcdef", 1, uuid=begun, chunk_size=4, cookie=drop))
+    for uuid in (gone["uuid"], begun.upper()):
+        answer = exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=drop))
+        assert (answer.status, answer.json()) == (200, {"removed": 1})
+        assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=drop)).status == 404
+    assert listed(shared_server, drop) == [stays]
+    assert fetch(shared_server, gone["uuid"]).status == 404
+    assert not list(shared_server.storage.glob(f"{gone['uuid']}_*"))
+    assert_tidy(shared_server)
+
+
+def test_forget(shared_server: Server) -> None:
+    """The list is emptied of finished files; they stay, their links work, but nobody can remove them any more."""
+    drop, begun = new(), new()
+    done = upload(shared_server, b"done", cookie=drop)
+    exchange(shared_server, chunk_request(b"abcdef", 1, uuid=begun, chunk_size=4, cookie=drop))
+    mine = upload(shared_server, b"other", cookie=new())
+    for count in (1, 0):
+        answer = exchange(shared_server, request("DELETE", "/uploads", cookie=drop))
+        assert (answer.status, answer.json()) == (200, {"forgotten": count})
+    assert [file["uuid"] for file in listed(shared_server, drop)] == [begun]
+    assert exchange(shared_server, request("DELETE", f"/uploads/{done['uuid']}", cookie=drop)).status == 404
+    assert exchange(shared_server, request("DELETE", "/uploads")).json() == {"forgotten": 0}
+    assert fetch(shared_server, done["uuid"]).body == b"done"
+    assert fetch(shared_server, mine["uuid"]).body == b"other"
+    assert exchange(shared_server, chunk_request(b"abcdef", 0, uuid=begun, chunk_size=4, cookie=drop)).status == 200
+
+
+def test_everything_outlives_a_restart(server: Server) -> None:
+    """Files, lists and unfinished uploads are there again after the server was started anew."""
+    drop, begun = new(), new()
+    upload(server, b"done", cookie=drop)
+    exchange(server, chunk_request(b"abcdef", 1, uuid=begun, chunk_size=4, cookie=drop))
+    before = listed(server, drop)
+    server.restart()
+    assert listed(server, drop) == before
+    answer = exchange(server, chunk_request(b"abcdef", 0, uuid=begun, chunk_size=4, cookie=drop))
+    assert one_file(answer, 200)["done"] and stored(server, begun) == b"abcdef"
+
+
+# Downloads
+
+CONTENT = bytes(range(100))
+
+
+@pytest.fixture(scope="module")
+def link(shared_server: Server) -> str:
+    """The UUID of a file with CONTENT."""
+    return str(upload(shared_server, CONTENT, name="a.bin")["uuid"])
+
+
+def test_download(shared_server: Server, link: str) -> None:
+    """The whole file, as an attachment that a browser neither shows nor runs, with its length and its mark."""
+    answer = fetch(shared_server, link.upper())
+    assert (answer.status, answer.body) == (200, CONTENT)
+    headers = answer.headers
+    assert headers["Content-Type"] == "application/octet-stream"
+    assert headers["Content-Disposition"] == 'attachment; filename="a.bin"'
+    assert (headers["Accept-Ranges"], headers["X-Content-Type-Options"]) == ("bytes", "nosniff")
+    assert re.fullmatch(r'"[^"]+"', headers["ETag"]) and headers["Last-Modified"].endswith(" GMT")
+    assert "Content-Range" not in headers and "Set-Cookie" not in headers
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [
+        ("0-", 0, 99),
+        ("0-0", 0, 0),
+        ("10-19", 10, 19),
+        ("99-", 99, 99),
+        ("50-500", 50, 99),
+        ("-1", 99, 99),
+        ("-500", 0, 99),
+    ],
+)
+def test_row_32_one_range(shared_server: Server, link: str, asked: str, first: int, last: int) -> None:
+    """One range that lies in the file is given, and named."""
+    answer = fetch(shared_server, link, {"Range": f"bytes={asked}"})
+    assert (answer.status, answer.body) == (206, CONTENT[first : last + 1])
+    assert answer.headers["Content-Range"] == f"bytes {first}-{last}/100"
+    assert answer.headers["ETag"] == fetch(shared_server, link).headers["ETag"]
+
+
+@pytest.mark.parametrize(
+    "asked", ["bytes=0-1,5-6", "bytes=9-5", "bytes=x", "bytes=" + "0-," * 500 + "1-", "lines=1-2", "bytes="]
+)
+def test_row_32_ranges_that_get_the_whole(shared_server: Server, link: str, asked: str) -> None:
+    """Many ranges, reversed ones and nonsense get the whole file, as RFC 9110 allows."""
+    answer = fetch(shared_server, link, {"Range": asked})
+    assert (answer.status, answer.body) == (200, CONTENT)
+
+
+@pytest.mark.parametrize("asked", ["bytes=100-", "bytes=100-200"])
+def test_row_32_ranges_beyond_the_end(shared_server: Server, link: str, asked: str) -> None:
+    """A range without a byte of the file is 416 and says how long the file is."""
+    answer = fetch(shared_server, link, {"Range": asked})
+    assert (answer.status, answer.headers["Content-Range"]) == (416, "bytes */100")
+    assert list(answer.json()) == ["error"]
+
+
+@pytest.mark.parametrize("asked", [None, "bytes=0-", "bytes=-5"])
+def test_row_32_empty_file(shared_server: Server, asked: str | None) -> None:
+    """A file without a byte is given; it has no range."""
+    uuid = upload(shared_server, b"")["uuid"]
+    answer = fetch(shared_server, uuid, {"Range": asked} if asked else {})
+    assert (answer.status, answer.headers.get("Content-Range")) == ((416, "bytes */0") if asked else (200, None))
+    if not asked:
+        assert (answer.body, answer.headers["Content-Length"]) == (b"", "0")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=10-19"}, {"Range": "bytes=999-"}])
+def test_row_32_head(shared_server: Server, link: str, headers: dict[str, str]) -> None:
+    """HEAD says what GET would say, without the bytes, and the connection goes on."""
+    expected = fetch(shared_server, link, headers)
+    with Connection(shared_server) as connection:
+        connection.send(request("HEAD", f"/download/{link}", headers))
+        answer = connection.receive(head=True)
+        connection.send(request("GET", "/uploads"))
+        assert connection.receive().status == 200
+    assert answer.status == expected.status
+    for name in ("Content-Length", "Content-Range", "ETag", "Content-Disposition", "Content-Type"):
+        assert answer.headers[name] == expected.headers[name]
+
+
+@pytest.mark.parametrize(
+    ("make_headers", "status"),
+    [
+        (lambda etag, date: {"If-None-Match": etag}, 304),
+        (lambda etag, date: {"If-None-Match": f'"x", {etag}'}, 304),
+        (lambda etag, date: {"If-None-Match": f"W/{etag}"}, 304),
+        (lambda etag, date: {"If-None-Match": "*"}, 304),
+        (lambda etag, date: {"If-None-Match": '"x"'}, 200),
+        (lambda etag, date: {"If-Modified-Since": date}, 304),
+        (lambda etag, date: {"If-Modified-Since": formatdate(0, usegmt=True)}, 200),
+        (lambda etag, date: {"If-Modified-Since": date, "If-None-Match": '"x"'}, 200),
+        (lambda etag, date: {"If-Match": etag}, 200),
+        (lambda etag, date: {"If-Match": "*"}, 200),
+        (lambda etag, date: {"If-Match": '"x"'}, 412),
+        (lambda etag, date: {"If-Match": f"W/{etag}"}, 412),
+        (lambda etag, date: {"Range": "bytes=1-2", "If-Range": etag}, 206),
+        (lambda etag, date: {"Range": "bytes=1-2", "If-Range": date}, 206),
+        (lambda etag, date: {"Range": "bytes=1-2", "If-Range": '"x"'}, 200),
+        (lambda etag, date: {"Range": "bytes=1-2", "If-Range": f"W/{etag}"}, 200),
+        (lambda etag, date: {"Range": "bytes=1-2", "If-Range": formatdate(0, usegmt=True)}, 200),
+        (lambda etag, date: {"Range": "bytes=999-", "If-Range": '"x"'}, 200),
+        (lambda etag, date: {"Range": "bytes=1-2", "If-None-Match": etag}, 304),
+    ],
+)
+def test_row_32_conditions(
+    shared_server: Server, link: str, make_headers: Callable[[str, str], dict[str, str]], status: int
+) -> None:
+    """Conditional requests as in RFC 9110, 13: a stale range gets the whole, a fresh copy gets nothing."""
+    known = fetch(shared_server, link).headers
+    answer = fetch(shared_server, link, make_headers(known["ETag"], known["Last-Modified"]))
+    assert answer.status == status
+    expected = {200: CONTENT, 206: CONTENT[1:3], 304: b""}
+    assert status == 412 or answer.body == expected[status]
+    if status == 304:
+        assert answer.headers["ETag"] == known["ETag"]
+
+
+def test_download_goes_on_where_it_broke_off(shared_server: Server) -> None:
+    """A client that vanished in the middle gets the rest with a range, under the same mark."""
+    content = random.randbytes(5_000_000)
+    uuid = upload(shared_server, content, chunk_size=1 << 20)["uuid"]
+    with Connection(shared_server) as connection:
+        connection.send(request("GET", f"/download/{uuid}"))
+        begun = b""
+        while len(begun) < 100_000:
+            begun += connection.sock.recv(100_000)
+    head, _, body = begun.partition(b"\r\n\r\n")
+    etag = re.search(rb'(?i)ETag: ("[^"]+")', head)
+    assert etag
+    answer = fetch(shared_server, uuid, {"Range": f"bytes={len(body)}-", "If-Range": etag[1].decode()})
+    assert answer.status == 206 and body + answer.body == content
+
+
+def test_download_by_many_at_once(shared_server: Server, crowd: Crowd) -> None:
+    """Thirty-two downloads of one file do not disturb each other."""
+    content = random.randbytes(300_000)
+    uuid = upload(shared_server, content)["uuid"]
+    asked = [(n * 1000, n * 7001) for n in range(64)]
+    answers = crowd.send([request("GET", f"/download/{uuid}", {"Range": f"bytes={a}-{a + b}"}) for a, b in asked])
+    assert [answer.body for answer in answers] == [content[a : a + b + 1] for a, b in asked]
+
+
+# What lies in storage without us
+
+
+def test_an_older_storage(start_server: StartServer, tmp_path: Path) -> None:
+    """Files that were there before the record are given back under their names; they are nobody's."""
+    files = {f"{new()}_отчёт 1.pdf": b"1", f"{new().upper()}_a_b.txt": b"", f"{new()}__.x": b"3"}
+    (tmp_path / "storage").mkdir()
+    for name, content in {**files, "notes.txt": b"mine", f"{new()}": b"no name", ".hidden": b"x"}.items():
+        (tmp_path / "storage" / name).write_bytes(content)
+    server = start_server("-a", folder=tmp_path)
+    for name, content in files.items():
+        answer = fetch(server, name[:36])
+        assert (answer.status, answer.body) == (200, content)
+        assert name_in(answer.headers["Content-Disposition"]) == name[37:]
+        assert exchange(server, request("DELETE", f"/uploads/{name[:36]}")).status == 404
+    assert listed(server, new()) == []
+    server.restart()
+    assert (tmp_path / "storage" / "notes.txt").read_bytes() == b"mine"
+    assert all(fetch(server, name[:36]).body == content for name, content in files.items())
+
+
+def test_a_file_that_was_put_there_by_hand(start_server: StartServer) -> None:
+    """It is found while the server runs, a moment after somebody asks for it."""
+    server = start_server("-a")
+    uuid = new()
+    assert fetch(server, uuid).status == 404
+    (server.storage / f"{uuid}_by hand.txt").write_bytes(b"hello")
+    wait_until(lambda: fetch(server, uuid).status == 200)
+    assert fetch(server, uuid).body == b"hello"
+
+
+def test_a_file_that_was_removed_by_hand(start_server: StartServer) -> None:
+    """It is no longer listed or given back, its drop can still remove or forget it, and nothing else suffers."""
+    server = start_server("-a")
+    drop = new()
+    gone, stays = (upload(server, b"x", cookie=drop) for _ in range(2))
+    next(server.storage.glob(f"{gone['uuid']}_*")).unlink()
+    assert listed(server, drop) == [stays]
+    assert fetch(server, gone["uuid"]).status == 404
+    assert exchange(server, request("DELETE", f"/uploads/{gone['uuid']}", cookie=drop)).status in (200, 404)
+    server.restart()
+    assert listed(server, drop) == [stays]
+    assert fetch(server, gone["uuid"]).status == 404
+
+
+def chunks_in(server: Server, uuid: str) -> list[list[int]]:
+    """Which chunks of an upload the server has, as inclusive ranges."""
+    ranges: list[list[int]] = exchange(server, request("GET", f"/uploads/{uuid}")).json()["upload"]["chunks"]
+    return ranges
+
+
+def test_chunks_that_were_removed_by_hand(shared_server: Server) -> None:
+    """An unfinished upload whose data is gone begins anew, and ends whole."""
+    uuid, content = new(), random.randbytes(3 * CHUNK)
+    exchange(shared_server, chunk_request(content, 0, uuid=uuid, chunk_size=CHUNK))
+    with contextlib.suppress(FileNotFoundError):
+        (shared_server.chunks / uuid / "data").unlink()
+        (shared_server.chunks / uuid).rmdir()
+    for index in (1, 2, 0):  # the server may notice a moment later, and asks for the chunk again until then
+        data = chunk_request(content, index, uuid=uuid, chunk_size=CHUNK)
+        wait_until(lambda data=data: exchange(shared_server, data).status == 200)  # type: ignore[misc]
+    missing = [i for i in range(3) if not any(a <= i <= b for a, b in chunks_in(shared_server, uuid))]
+    for index in missing:
+        exchange(shared_server, chunk_request(content, index, uuid=uuid, chunk_size=CHUNK))
+    assert stored(shared_server, uuid) == content
+    assert_tidy(shared_server)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="on Windows making a link needs a privilege")
+def test_row_33_a_symlink_or_folder_under_a_uuids_name(start_server: StartServer, tmp_path: Path) -> None:
+    """A symbolic link, a folder or a pipe is 404, never followed and never waited for, whenever it got there."""
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    before = [new() for _ in range(4)]
+    (storage / f"{before[0]}_link").symlink_to(secret)
+    (storage / f"{before[1]}_folder").mkdir()
+    (storage / f"{before[2]}_dangling").symlink_to(tmp_path / "nothing")
+    os.mkfifo(storage / f"{before[3]}_pipe")
+    server = start_server("-a", folder=tmp_path)
+    drop = new()
+    after = [upload(server, b"mine", cookie=drop) for _ in range(3)]
+    for file, put in zip(after, (lambda p: p.symlink_to(secret), lambda p: p.mkdir(), os.mkfifo), strict=True):
+        (path,) = storage.glob(f"{file['uuid']}_*")
+        path.unlink()
+        put(path)
+    for uuid in [*before, *(file["uuid"] for file in after)]:
+        assert fetch(server, uuid).status == 404
+    assert exchange(server, request("GET", "/uploads", cookie=drop)).status == 200
+    assert exchange(server, request("DELETE", f"/uploads/{after[0]['uuid']}", cookie=drop)).status in (200, 404)
+    server.restart()
+    for uuid in [*before, *(file["uuid"] for file in after)]:
+        assert fetch(server, uuid).status == 404
+    assert secret.read_text() == "secret" and (storage / f"{before[1]}_folder").is_dir()
+    assert "Traceback" not in server.log()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are text")
+@pytest.mark.parametrize("folder", ["storage", "chunks"])
+def test_names_that_are_no_text(start_server: StartServer, tmp_path: Path, folder: str) -> None:
+    """A file whose name is not UTF-8 keeps the server neither from starting nor from finding the others."""
+    for name in ("storage", "chunks"):
+        (tmp_path / name).mkdir()
+    odd = os.path.join(os.fsencode(tmp_path / folder), new().encode() + b"_\xff.txt")
+    Path(os.fsdecode(odd)).write_bytes(b"odd")
+    found = new()
+    (tmp_path / "storage" / f"{found}_good.txt").write_bytes(b"good")
+    server = start_server("-a", folder=tmp_path)
+    assert fetch(server, found).body == b"good"
+    later = new()
+    (tmp_path / "storage" / f"{later}_good.txt").write_bytes(b"later")
+    wait_until(lambda: fetch(server, later).status == 200)
+    assert Path(os.fsdecode(odd)).read_bytes() == b"odd"
+    assert "Traceback" not in server.log()
+
+
+# The rest of HTTP
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "kind"),
+    [
+        (request("GET", "/"), 200, "text/html; charset=utf-8"),
+        (request("HEAD", "/"), 200, "text/html; charset=utf-8"),
+        (request("GET", "/?x=y"), 200, "text/html; charset=utf-8"),
+        (request("GET", "/favicon.ico"), 200, "image/svg+xml"),
+        (request("GET", "/uploads"), 200, "application/json"),
+        (request("GET", "/uploads", {"Accept": "text/html"}), 200, "text/plain; charset=utf-8"),
+        (request("GET", "http://127.0.0.1/uploads"), 200, "application/json"),
+        (request("GET", "/nothing"), 404, "application/json"),
+        (request("GET", "/nothing", {"Accept": "*/*"}), 404, "text/plain; charset=utf-8"),
+        (request("GET", "/pyfiledrop.py"), 404, "application/json"),
+        (request("GET", "/storage/"), 404, "application/json"),
+        (request("GET", f"/uploads/{new()}"), 404, "application/json"),
+        (request("GET", "/upload"), 405, "application/json"),
+        (request("PATCH", "/upload"), 405, "application/json"),
+        (request("PUT", "/upload/", body=b"x"), 404, "application/json"),
+        (request("OPTIONS", "/uploads"), 405, "application/json"),
+        (request("DELETE", "/"), 405, "application/json"),
+    ],
+    ids=lambda value: value.split(b"\r\n")[0].decode() if isinstance(value, bytes) else str(value),
+)
+def test_addresses(shared_server: Server, data: bytes, status: int, kind: str) -> None:
+    """Every address has its answer; an error is one sentence, in JSON for those who accept it."""
+    answer = exchange(shared_server, data)
+    assert (answer.status, answer.headers["Content-Type"]) == (status, kind)
+    if status >= 400:
+        sentence = answer.json()["error"] if kind == "application/json" else answer.text.rstrip("\n")
+        assert re.fullmatch(r"[A-Z][^<>/\n]+\.", sentence)
+    if status == 405:
+        assert answer.headers["Allow"]
+
+
+def test_every_answer_is_guarded(shared_server: Server, link: str) -> None:
+    """No answer of any kind can be framed, sniffed, or say where it was linked from."""
+    for target in ("/", "/favicon.ico", "/uploads", f"/download/{link}", "/nothing"):
+        headers = exchange(shared_server, request("GET", target)).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+        assert len(headers.get_all("Content-Security-Policy") or []) == 1
+
+
+def test_dropzone_is_served_from_here(shared_server: Server) -> None:
+    """The page finds the script beside the server, when there is one, as JavaScript."""
+    answer = exchange(shared_server, request("GET", "/dropzone.js"))
+    if answer.status == 200:
+        assert answer.headers["Content-Type"] == "text/javascript"
+    else:
+        assert (answer.status, "build.py dropzone" in answer.text) == (404, True)
+
+
+def test_a_connection_carries_many_requests(shared_server: Server) -> None:
+    """Requests that are sent without waiting for answers are answered in order, uploads too."""
+    uuid, content = new(), random.randbytes(3 * CHUNK)
+    chunks = [chunk_request(content, index, uuid=uuid, chunk_size=CHUNK) for index in range(3)]
+    with Connection(shared_server) as connection:
+        connection.send(b"".join([*chunks, request("HEAD", "/"), request("GET", f"/download/{uuid}")]))
+        assert [connection.receive().json()["files"][0]["received"] for _ in chunks] == [CHUNK, 2 * CHUNK, 3 * CHUNK]
+        assert connection.receive(head=True).status == 200
+        assert connection.receive().body == content
+        connection.send(request("GET", "/uploads", {"Connection": "close"}))
+        assert connection.receive().headers["Connection"] == "close"
+        assert connection.closed()
+
+
+def test_http_1_0(shared_server: Server) -> None:
+    """An old client needs no Host, and its connection ends with the answer."""
+    with Connection(shared_server) as connection:
+        connection.send(b"GET /uploads HTTP/1.0\r\n\r\n")
+        assert connection.receive().status == 200
+        assert connection.closed()
+
+
+def test_uploads_of_one_name_at_once(shared_server: Server) -> None:
+    """Row 31: two uploads of one name at the same moment are two files."""
+    uuid = [new() for _ in range(8)]
+    threads = [
+        threading.Thread(target=upload, args=(shared_server, name.encode()), kwargs={"uuid": name, "name": "same.txt"})
+        for name in uuid
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [stored(shared_server, name) for name in uuid] == [name.encode() for name in uuid]
+
+
+def test_the_log_has_a_line_for_each_request(server: Server) -> None:
+    """Method, address, status and bytes; the sizes of what came in and went out are true."""
+    data = request("PUT", "/upload/x", body=b"12345")
+    exchange(server, data)
+    exchange(server, request("GET", "/nothing"))
+    wait_until(lambda: len(server.log().splitlines()) == 2)
+    first, second = server.log().splitlines()
+    assert re.search(r"127\.0\.0\.1 PUT /upload/x 201 in=5 out=\d+ ", first)
+    assert re.search(r"127\.0\.0\.1 GET /nothing 404 in=0 out=\d+ ", second)
+
+
+def test_the_programs_version_is_in_the_page(shared_server: Server) -> None:
+    """The page that is served carries the settings of the server it came from."""
+    page = exchange(shared_server, request("GET", "/")).text
+    assert f'"version": "{pyfiledrop.__version__}"' in page and '"downloads": true' in page
