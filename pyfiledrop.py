@@ -468,6 +468,7 @@ class Chunk:
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _STORED_NAME = re.compile(_UUID.pattern + r"_[^\ud800-\udfff]+", re.IGNORECASE)  # names that are no text have those
+_PART_NAME = re.compile(r"\." + _UUID.pattern + r"\.part", re.IGNORECASE)
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,14}", re.ASCII)
 
 
@@ -717,7 +718,7 @@ def parse_head(data: bytes) -> Head:
         raise ExpectationFailed
     path, _, query = target.partition("?")
     if not path.startswith("/"):  # a proxy's form, RFC 9112, 3.2.2
-        absolute = re.fullmatch(r"https?://[^/]+(/.*)?", path, re.IGNORECASE)
+        absolute = re.fullmatch(r"https?://(?:\[[0-9a-f:.]+\]|[0-9a-z.\-]+)(?::[0-9]*)?(/.*)?", path, re.IGNORECASE)
         if not absolute:
             raise BadRequest("The request's address is malformed.")
         path = absolute[1] or "/"
@@ -1386,6 +1387,7 @@ class Store:
             writer.release()
         live.writers.clear()
         live.close()
+        live.failed = False
         self._drop_pending(live)
         self._remove_data(upload)
         if upload.id:
@@ -1525,10 +1527,7 @@ class Store:
 
     def _reconcile(self) -> None:
         """Makes record and disk agree after whatever ended the last run. Nothing acknowledged is given up."""
-        with os.scandir(self._storage) as entries:
-            for entry in entries:
-                if entry.name.endswith(".part") and _UUID.fullmatch(entry.name[1:-5]):
-                    os.unlink(entry.path)
+        self._remove_parts()
         found, lost = self._adopt()
         if lost:
             self._note(lost, "finished file is", "finished files are", "gone from storage and no longer listed.")
@@ -1561,6 +1560,20 @@ class Store:
             elif known.stored is not None:  # published, and then cut off
                 self._remove_data(known)
 
+    def _remove_parts(self) -> None:
+        """Removes what the last run was receiving in one piece when it ended. Nobody was told that it is in."""
+        with os.scandir(self._storage) as entries:
+            parts = [entry.name for entry in entries if _PART_NAME.fullmatch(entry.name)]
+        for part in parts:
+            path, known = os.path.join(self._storage, part), self._find(part[1:37].lower())
+            if known is None or known.stored is None:  # it may have its last name already, but not its record
+                status = os.lstat(path)
+                for name in os.listdir(self._storage):
+                    named = os.path.join(self._storage, name)
+                    if name.startswith(f"{part[1:37]}_") and os.path.samestat(os.lstat(named), status):
+                        os.unlink(named)
+            os.unlink(path)
+
     def _note(self, count: int, one: str, many: str, rest: str) -> None:
         self.findings.append(f"{count} {one if count == 1 else many} {rest}")
 
@@ -1588,6 +1601,7 @@ class Store:
                     if self._is_whole(data := self.data_path(upload), upload.size):
                         # Recorded as finished, though the record's disk had reported an error and the name was undone.
                         self._place(data, os.path.join(self._storage, upload.path_name), upload.uuid)
+                        self._sync_folder(self._storage)
                         continue
                     lost += 1
                     db.execute("DELETE FROM uploads WHERE id = ?", (upload.id,))
@@ -1640,7 +1654,9 @@ class Store:
         for uuid in waiting:
             with contextlib.suppress(DropError), disk_errors(), self._locked(uuid) as live:
                 upload = self._find(uuid)
-                if live.failed and upload is not None:
+                if upload is None:
+                    live.failed = False
+                elif live.failed:
                     self._distrust(live, upload)
                 if live.fd is None or upload is None:
                     continue
