@@ -1407,8 +1407,8 @@ class Store:
             if not folder.exists():
                 folder.mkdir(parents=True)
                 self._sync_folder(str(folder.parent))
-            probe = folder / f".{uuidlib.uuid4()}.probe"
-            probe.touch(exist_ok=False)
+            probe = folder / ".pyfiledrop.probe"
+            probe.touch()
             probe.unlink()
         except OSError as error:
             reason = error.strerror or str(error)
@@ -2218,7 +2218,7 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         uploads, is_chunk = receive_form(body, content_type, store, _drop(), settings.max_bytes)
         return answer_received(HTTPStatus.OK if is_chunk else HTTPStatus.CREATED, uploads)
 
-    @app.put("/upload/<name:path>")
+    @app.put(r"/upload/<name:re:[\s\S]+>")  # Bottle's `path` does not take a name with a line break
     def put_upload(name: str) -> Any:
         body: Body = bottle.request.environ["wsgi.input"]
         return answer_received(HTTPStatus.CREATED, [receive_file(body, store, _drop(), name, settings.max_bytes)])

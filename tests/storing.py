@@ -48,7 +48,7 @@ class File:
     @property
     def stored(self) -> str:
         """Its name in storage."""
-        return f"{self.uuid}_{self.name}"
+        return f"{self.uuid}_{pyfiledrop.safe_name(self.name)}"
 
     def chunk(self, index: int) -> Chunk:
         return Chunk(self.uuid, index, self.count, self.chunk_size, len(self.content))
@@ -203,6 +203,45 @@ class Watcher:
     def after(self, name: str, args: tuple[Any, ...], result: Any) -> None: ...
 
 
+class Cache(Watcher):
+    """Knows what is in files but not on the disk: which bytes, and which names in storage."""
+
+    def __init__(self, folders: Folders) -> None:
+        self.folders = folders
+        self.unsynced: dict[int, list[tuple[int, int]]] = {}  # inode -> offset and length of what was written
+        self.names: set[str] = set()  # in storage, on the disk
+
+    def after(self, name: str, args: tuple[Any, ...], result: Any) -> None:
+        if name == "pwrite":
+            fd, _, offset = args
+            self.unsynced.setdefault(os.fstat(fd).st_ino, []).append((offset, result))
+        elif name == "write":  # of a copy
+            self.unsynced[os.stat(self.opened).st_ino] = [(0, os.stat(self.opened).st_size)]
+        elif name == "open":
+            self.opened = args[0]
+            flags = args[1]
+            if (flags & os.O_TRUNC) if isinstance(flags, int) else "w" in flags:  # an inode may be a new file's
+                self.unsynced.pop(os.stat(self.opened).st_ino, None)
+        elif name == "fsync":
+            status = os.fstat(args[0])
+            self.unsynced.pop(status.st_ino, None)
+            if os.path.samestat(status, os.stat(self.folders.storage)):
+                self.names = self.folders.files()
+
+    def not_on_disk(self, folder: Path) -> dict[Path, list[tuple[int, int]]]:
+        """Where below this folder bytes are that the disk does not have."""
+        paths = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        return {path: self.unsynced[path.stat().st_ino] for path in paths if path.stat().st_ino in self.unsynced}
+
+
+def fill_with_zeros(path: Path, ranges: Iterable[tuple[int, int]]) -> None:
+    """What a file has where the disk never got the bytes."""
+    with path.open("r+b") as file:
+        for offset, length in ranges:
+            file.seek(offset)
+            file.write(bytes(length))
+
+
 class System:
     """Every call by which the store changes the disk or learns of it, and every statement it gives to SQLite.
 
@@ -219,7 +258,6 @@ class System:
         self.real |= {"pwrite": pyfiledrop.pwrite, "statvfs": shutil.disk_usage}
         self._watcher: Watcher | None = None
         self._thread = 0
-        self._system = self
         for name in self.CALLS:
             if name in self.real:
                 real = self.real[name] if name != "fsync" else lambda fd: None
@@ -323,6 +361,15 @@ class Day:
     def steps(self, store: Store) -> Iterator[Callable[[], object]]:
         """Each is what one request, or one round of the housekeeper, does."""
         _, one, two, three, four, five, six, seven, _ = self.files
+        # First, for the cleaner takes whatever a fault left unfinished.
+        yield lambda: self.send(store, six, 1)
+
+        def clean() -> None:
+            self.removing |= {six}
+            store.clean(1e9)
+
+        yield clean
+
         for index in (2, 0):
             yield lambda index=index: self.send(store, one, index)
         yield store.flush
@@ -355,13 +402,6 @@ class Day:
         for file in (four, five):
             yield lambda file=file: self.send(store, file, 1)
             yield lambda file=file: self.remove(store, file)
-        yield lambda: self.send(store, six, 1)
-
-        def clean() -> None:
-            self.removing |= {six}
-            store.clean(1e9)
-
-        yield clean
 
         def break_off() -> None:
             with seven.begin_filled(store, 0):
