@@ -2317,13 +2317,13 @@ PAGE = r'''<!doctype html>
 <link rel="icon" href="favicon.ico">
 <style>
 :root {
-  --ground: #f4f5f7; --surface: #fff; --tint: #f8faff; --text: #1a1e24; --quiet: #566070; --line: #dfe3e9; --edge: #7f8a9b;
+  --ground: #f4f5f7; --surface: #fff; --tint: #f8faff; --text: #1a1e24; --quiet: #566070; --line: #dfe3e9; --edge: #7f8a9b; --rim: #c3cad5;
   --accent: #2b57cf; --accent-deep: #2146aa; --on-accent: #fff; --good: #17693f; --warn: #8a5300; --bad: #b3261e;
   --shadow: 0 1px 2px rgb(20 30 50 / 6%), 0 6px 20px rgb(20 30 50 / 5%);
 }
 @media (prefers-color-scheme: dark) {
   :root {
-    --ground: #121519; --surface: #1b1f25; --tint: #1c222d; --text: #e8ebef; --quiet: #a4aebb; --line: #2e343d; --edge: #6f7b8b;
+    --ground: #121519; --surface: #1b1f25; --tint: #1c222d; --text: #e8ebef; --quiet: #a4aebb; --line: #2e343d; --edge: #6f7b8b; --rim: #47505d;
     --accent: #96b4ff; --accent-deep: #b3c9ff; --on-accent: #0e1a38; --good: #7fd6a4; --warn: #f0bd6a; --bad: #ffb0a6;
     --shadow: none;
   }
@@ -2340,15 +2340,15 @@ ul { list-style: none; }
 
 /* The drop area is the label of the file input, so a click anywhere in it opens the chooser. */
 #drop {
-  display: grid; justify-items: center; align-content: center; gap: .5rem; min-height: 17rem; padding: 1.5rem;
+  display: grid; justify-items: center; align-content: center; gap: .5rem; min-height: clamp(14rem, 40vh, 22rem); padding: 1.5rem;
   border: 2px dashed var(--edge); border-radius: 1rem; background: var(--surface); text-align: center; cursor: pointer;
 }
 #drop:hover { border-color: var(--accent); background: var(--tint); }
 #drop svg { width: 3rem; height: 3rem; color: var(--accent); }
 #drop strong { font-size: clamp(1.25rem, 4vw, 1.5rem); font-weight: 600; letter-spacing: -.015em; line-height: 1.25; }
-.hint, .status, .size, #plain, .count { color: var(--quiet); font-size: .875rem; }
+.hint, .status, .size, #plain { color: var(--quiet); font-size: .875rem; }
 .choose, button {
-  border: 1px solid var(--edge); border-radius: .5rem; background: var(--surface); color: var(--text);
+  border: 1px solid var(--rim); border-radius: .5rem; background: var(--surface); color: var(--text);
   font: inherit; font-size: .875rem; font-weight: 500; line-height: 1.25rem; padding: .375rem .75rem; cursor: pointer;
 }
 button:hover { border-color: var(--accent); color: var(--accent); }
@@ -2362,8 +2362,9 @@ button.delete { border-color: var(--bad); color: var(--bad); }
 /* Without the script this is a plain form: the input shows itself and the button sends it. */
 #file { max-width: 100%; font: inherit; color: inherit; }
 .scripted #file { position: absolute; width: 1px; height: 1px; opacity: 0; pointer-events: none; }
-.scripted :is(#send, #plain), html:not(.scripted) :is(.choose, .drop-here) { display: none; }
-#send { display: block; width: 100%; margin: .75rem 0 0; }
+.scripted :is(#send, #plain), html:not(.scripted) :is(.choose, .drop-here, svg) { display: none; }
+html:not(.scripted) #drop { justify-items: start; min-height: 0; }
+#send { margin: .75rem 0 0; }
 #plain { margin-top: .75rem; }
 @media (hover: none) { .scripted .drop-here { display: none; } button { min-height: 2.75rem; } }
 
@@ -2375,7 +2376,7 @@ button.delete { border-color: var(--bad); color: var(--bad); }
 .title { display: flex; gap: .25rem .75rem; align-items: baseline; justify-content: space-between; min-width: 0; }
 #files .title, progress { grid-column: 1 / -1; }
 .name {
-  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden;
+  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; overflow: hidden;
   font-weight: 550; overflow-wrap: anywhere;
 }
 .link { color: inherit; text-decoration: none; border-radius: .25rem; }
@@ -2405,7 +2406,7 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 @media (max-width: 30rem) {
   #drop { min-height: 14rem; }
   #list .actions { grid-area: auto / 1 / auto / -1; justify-content: start; }
-  #list .status, #list .title { grid-column: 1 / -1; }
+  #list :is(.status, .title), [data-state=failed] :is(.status, .actions) { grid-column: 1 / -1; }
   .ask { justify-content: start; }
 }
 #overlay {
@@ -2444,8 +2445,8 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
     <p id="forgotten" role="status"></p>
     <ul class="rows" id="list" role="list"></ul>
   </section>
+  <div id="overlay" hidden>Drop to upload</div>
 </main>
-<div id="overlay" hidden>Drop to upload</div>
 
 <template id="file-row">
   <li>
@@ -2593,7 +2594,7 @@ const dismiss = (li) => {
 // ---- Server: everything but the chunks themselves. ----
 
 const call = async (path, method = 'GET') => {
-  const response = await fetch(path, {method, headers: {Accept: 'application/json'}, cache: 'no-store', signal: AbortSignal.timeout(30000)});
+  const response = await fetch(path, {method, headers: {Accept: 'application/json'}, cache: 'no-store', signal: AbortSignal.timeout?.(30000)});
   const body = await response.json().catch(() => null);
   if (response.ok && body) return body;
   throw Object.assign(new Error(sentence(response.ok ? 502 : response.status, body)), {status: response.ok ? 502 : response.status});
@@ -2800,7 +2801,9 @@ const announce = (name) => {
 };
 
 addEventListener('beforeunload', (event) => {
-  if ([...views].some(isBusy)) event.returnValue = event.preventDefault() ?? true;   // older browsers look at the value
+  if (![...views].some(isBusy)) return;
+  event.preventDefault();
+  event.returnValue = true;   // what older browsers look at
 });
 addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
 refresh();
@@ -2808,7 +2811,7 @@ refresh();
 // Without Dropzone the form works as it stands, and so does the list.
 if (typeof Dropzone === 'undefined') return;
 document.documentElement.classList.add('scripted');
-$('hint').textContent = `Up to ${bytes(settings.maxSize)} each. What breaks off goes on where it stopped.`;
+$('hint').textContent = `Up to ${bytes(settings.maxSize)} each. An interrupted upload goes on where it stopped.`;
 
 // ---- Uploading: Dropzone cuts files into chunks and keeps the books; when and how often a request is sent is decided here. ----
 
@@ -2822,6 +2825,8 @@ Dropzone.uuidv4 = () => {
 };
 
 const showOverlay = (event) => { $('overlay').hidden = !event.dataTransfer.types.includes('Files'); };
+const hideOverlay = () => { $('overlay').hidden = true; };
+$('overlay').onpointermove = hideOverlay;   // no such event comes while something is dragged: the drag ended elsewhere
 
 const dropzone = new Dropzone(document.documentElement, {
   url: 'upload',
@@ -2836,8 +2841,8 @@ const dropzone = new Dropzone(document.documentElement, {
   maxFilesize: null,
   dragenter: showOverlay,
   dragover: showOverlay,
-  dragleave: (event) => { if (!event.relatedTarget) $('overlay').hidden = true; },
-  drop: () => { $('overlay').hidden = true; },
+  dragleave: (event) => { if (!event.relatedTarget) hideOverlay(); },
+  drop: hideOverlay,
   canceled: () => {},   // by default it counts as an error
 
   accept(file, done) {
@@ -2903,6 +2908,7 @@ dropzone.on('success', (file) => {
   const view = viewOf.get(file);
   view.done = true;
   view.sent = view.size;
+  $('forgotten').textContent = '';
   draw(view);
   announce(file.name);
   changed();
@@ -3001,7 +3007,7 @@ dropzone.submitRequest = (xhr, body, [file], [block]) => {
     }
   }
   waiting.push({xhr, body, file, upload, view, block, sent: 0});
-  pump();
+  queueMicrotask(pump);   // after the other files of the same drop have asked too
 };
 
 const pump = () => {
