@@ -5,6 +5,7 @@
 #     "bottle>=0.13.4",
 #     "multipart>=2.0.1",
 #     "paste>=3.10.1",
+#     "segno>=1.6.6",
 #     "werkzeug>=3.1.9",
 # ]
 # ///
@@ -64,6 +65,8 @@ import threading
 import time
 import unicodedata
 import uuid as uuidlib
+import webbrowser
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
@@ -73,6 +76,7 @@ from typing import Any, BinaryIO
 from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
 
 import bottle
+import segno
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 from paste import httpserver
 from werkzeug.http import is_resource_modified, parse_etags, parse_range_header
@@ -139,8 +143,18 @@ AGEING_SECONDS = 60.0
 RESCAN_SECONDS = 5.0
 TAKEOVER_SECONDS = 60.0
 
-#: Where things lie that the user may put beside the program: the folder of the script, or of the exe.
-HOME = Path(sys.executable if getattr(sys, "frozen", False) else __file__).resolve().parent
+FROZEN = getattr(sys, "frozen", False)  # made into an exe by PyInstaller
+
+
+def home_folder() -> Path:
+    """Where the user finds and puts things: beside the script or the exe; for an installed module where they are."""
+    place = Path(sys.executable if FROZEN else __file__).resolve()
+    while not place.is_dir():  # of a zipapp, the folders inside are none
+        place = place.parent
+    return Path.cwd() if place.name in ("site-packages", "dist-packages") else place
+
+
+HOME = home_folder()
 
 
 def option(*flags: str, default: Any, help: str, **how: Any) -> Any:
@@ -252,6 +266,9 @@ class Settings:
     )
     tls_key: Path | None = option(
         "--tls-key", default=None, type=_path, metavar="FILE", help="the certificate's key (default: in the same file)"
+    )
+    no_open: bool = option(
+        "--no-open", default=False, action="store_true", help="do not open the page when the exe is double-clicked"
     )
     quiet: bool = option("--quiet", default=False, action="store_true", help="log only what went wrong")
     log_file: Path | None = option(
@@ -3203,9 +3220,19 @@ _SETTINGS_BLOCK = re.compile(r'(<script type="application/json" id="settings">).
 _INLINE_BLOCK = re.compile(r"<(script|style)(?: [^>]*)?>(.*?)</\1>", re.DOTALL)
 
 
-def bundled(name: str) -> Path:
-    """A file that comes with the program: beside the script, or inside the exe."""
-    return Path(getattr(sys, "_MEIPASS", HOME)) / name
+# dropzone: begin (filled by "python build.py script")
+EMBEDDED: dict[str, str] = {}
+# dropzone: end
+
+
+@functools.lru_cache
+def dropzone_file(name: str) -> bytes | None:
+    """A file of Dropzone: inside this module, beside the script, or inside the exe. None if it is nowhere."""
+    if name in EMBEDDED:
+        return zlib.decompress(base64.b85decode(EMBEDDED[name]))
+    with contextlib.suppress(OSError):
+        return (Path(getattr(sys, "_MEIPASS", Path(__file__).parent)) / name).read_bytes()
+    return None
 
 
 def dropzone_address(settings: Settings, route: str) -> tuple[str, str]:
@@ -3215,7 +3242,7 @@ def dropzone_address(settings: Settings, route: str) -> tuple[str, str]:
     """
     file, integrity = DROPZONE_FILES[route]
     ours = settings.dz_cdn is None and settings.dz_version == DROPZONE_VERSION
-    if ours and bundled(file).is_file():
+    if ours and dropzone_file(file) is not None:
         return route, ""
     if settings.dz_version.startswith("5."):
         file = f"min/{Path(route).stem}.min{Path(route).suffix}"
@@ -3309,10 +3336,9 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
 
     @app.get("/<route:re:dropzone[.](js|css)>", public=True)
     def dropzone(route: str) -> Any:
-        try:
-            data = bundled(DROPZONE_FILES[route][0]).read_bytes()
-        except OSError:
-            raise NotFound("Dropzone is not here; run: python build.py dropzone") from None
+        data = dropzone_file(DROPZONE_FILES[route][0])
+        if data is None:
+            raise NotFound("Dropzone is not here; run: python build.py dropzone")
         return send("text/javascript" if route.endswith(".js") else "text/css", data)
 
 
@@ -3726,15 +3752,19 @@ def make_server(settings: Settings, store: Store) -> Server:
         raise StartError(f"Cannot listen on {ascii(settings.host)}, port {settings.port}: {reason}.") from error
 
 
+def page_addresses(settings: Settings, server: Server) -> list[str]:
+    """The page's addresses, the one for others on the network first, the one for this machine last."""
+    every = settings.host in ("0.0.0.0", "::")
+    here = f"[{settings.host}]" if ":" in settings.host else settings.host
+    hosts = [host for host in (lan_address(), "127.0.0.1") if host] if every else [here]
+    return [f"{server.scheme}://{host}:{server.server_port}/" for host in hosts]
+
+
 def describe_start(settings: Settings, store: Store, server: Server) -> Iterator[str]:
     """What is in force, line by line."""
     yield f"pyfiledrop {__version__}"
-    every = settings.host in ("0.0.0.0", "::")
-    here = f"[{settings.host}]" if ":" in settings.host else settings.host
-    addresses = [address for address in (lan_address(), "127.0.0.1") if address] if every else [here]
-    for address in addresses:
-        note = "  (on this machine)" if address == "127.0.0.1" else ""
-        yield f"  open       {server.scheme}://{address}:{server.server_port}/{note}"
+    for address in page_addresses(settings, server):
+        yield f"  open       {address}{'  (on this machine)' if '//127.0.0.1:' in address else ''}"
     yield f"  storage    {settings.storage}"
     yield f"  unfinished {settings.chunks}  ({human_size(store.free())} free)"
     total = f", {human_size(settings.max_total_bytes)} in all" if settings.max_total_bytes else ""
@@ -3754,6 +3784,20 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
     yield "Ctrl-C ends it."
 
 
+def show_code(address: str) -> None:
+    """Prints the address as a QR code for phones, where a person sees it."""
+    if sys.stdout.isatty():
+        with contextlib.suppress(UnicodeEncodeError):  # a terminal without block characters
+            segno.make(address, error="l").terminal(compact=True, border=2)
+
+
+def is_double_clicked(argv: list[str] | None) -> bool:
+    """Whether this is the exe, started as people without a terminal do: with no arguments, on a screen."""
+    arguments = sys.argv[1:] if argv is None else argv
+    screen = sys.platform in ("win32", "darwin") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    return FROZEN and screen and not arguments
+
+
 class _Stop(BaseException):
     """Raised in the main thread by a signal; not an Exception, which socketserver would take for a request's."""
 
@@ -3763,22 +3807,32 @@ def _on_signal(number: int, frame: object) -> None:
 
 
 def _handle_signals(handler: Any) -> None:
-    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # the last one is Windows's Ctrl-Break
-        if hasattr(signal, name):
+    for name in (
+        "SIGINT",
+        "SIGTERM",
+        "SIGHUP",
+        "SIGBREAK",
+    ):  # the last two are a closed window and Windows's Ctrl-Break
+        if hasattr(signal, name) and not (name == "SIGHUP" and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN):
             signal.signal(getattr(signal, name), handler)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the server until Ctrl-C or SIGTERM. Returns the exit status: 0, or 2 when it cannot start."""
     settings = Settings.parse(argv)
+    clicked = is_double_clicked(argv)
     try:
         set_up_log(settings)
         with contextlib.closing(open_store(settings)) as store:
             server = make_server(settings, store)
             try:
                 _handle_signals(_on_signal)
+                addresses = page_addresses(settings, server)
                 for line in describe_start(settings, store, server):
                     print(line, flush=True)
+                show_code(addresses[0])
+                if clicked and not settings.no_open:
+                    webbrowser.open(addresses[-1])
                 server.serve_forever()
             except _Stop:
                 _handle_signals(signal.SIG_IGN)
@@ -3787,6 +3841,9 @@ def main(argv: list[str] | None = None) -> int:
             server.stop(STOP_SECONDS)
     except StartError as error:
         print(f"pyfiledrop: {error}", file=sys.stderr)
+        if clicked:  # or the window is gone before the sentence is read
+            with contextlib.suppress(EOFError):
+                input("Press Enter to close this window.")
         return 2
     return 0
 

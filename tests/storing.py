@@ -95,7 +95,7 @@ class Folders:
 
     def after_crash(self) -> Folders:
         """Other folders that hold what would be left if the process were killed now."""
-        return self.copy_to(self.root.with_name(f"{self.root.name}-{new_uuid()}"))
+        return self.copy_to(self.root.with_name(new_uuid()))
 
     def copy_to(self, root: Path) -> Folders:
         """The same, elsewhere."""
@@ -182,12 +182,20 @@ def check_promise(folders: Folders, store: Store, acknowledged: Mapping[File, se
     assert folders.unfinished() <= unfinished, "something was left in chunks"
 
 
+def send_missing(store: Store, file: File) -> None:
+    """As the page does: ask what is in, send the rest, and once more if a disk that failed took some of it."""
+    for _ in range(3):
+        missing = set(range(file.count)) - chunks_in(store, file)
+        if missing:
+            file.send(store, *sorted(missing))
+    assert not missing
+    assert is_done(store, file), f"all of {file.stored} was sent, and it is not done"
+
+
 def finish(folders: Folders, store: Store, files: Iterable[File]) -> None:
     """Send what is missing of these files; then they must be whole in storage and nowhere else."""
     for file in files:
-        missing = set(range(file.count)) - chunks_in(store, file)
-        if missing:
-            assert file.send(store, *sorted(missing)).stored == file.stored
+        send_missing(store, file)
         assert (folders.storage / file.stored).read_bytes() == file.content
         assert file.uuid not in folders.unfinished(), f"data of {file.stored} was left in chunks"
 

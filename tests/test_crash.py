@@ -18,8 +18,6 @@ import pytest
 from conftest import Connection, Server, StartServer, chunk_request, exchange, request
 from storing import Day, File, Folders, System, Watcher, indexes, new_uuid
 
-import build
-
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there a process cannot kill itself as SIGKILL does")
 
 ANSWERS_BEFORE_A_KILL = 40  # at most; about as many as a start takes time, so that neither outweighs the other

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,12 @@ from storing import (
     fill_with_zeros,
     finish,
     indexes,
-    is_done,
     new_uuid,
+    send_missing,
 )
 
 import pyfiledrop
-from pyfiledrop import DiskFault, DropError, NoSpace, StartError, Store, Unavailable
+from pyfiledrop import DiskFault, DropError, NoSpace, StartError, Store
 
 # Every call fails
 
@@ -144,14 +144,9 @@ def test_every_call_fails(
 def finish_here(day: Day, place: Folders, store: Store) -> None:
     """Without a restart every upload goes on too; what a failed removal left is the next start's business."""
     for file in day.files[1:]:
-        if file in day.removing:
-            continue
-        missing = set(range(file.count)) - chunks_in(store, file)
-        for index in sorted(missing):
-            upload = file.send(store, index)
-        if missing:
-            assert upload.stored == file.stored
-        assert (place.storage / file.stored).read_bytes() == file.content
+        if file not in day.removing:
+            send_missing(store, file)
+            assert (place.storage / file.stored).read_bytes() == file.content
 
 
 def descriptors() -> int:
@@ -309,7 +304,7 @@ def failing_sync(monkeypatch: pytest.MonkeyPatch) -> contextlib.AbstractContextM
 
 
 def test_failed_flush(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a failed sync only chunks that an earlier one had brought to the disk count; the rest is asked for again."""
+    """After a failed sync only chunks that an earlier one had brought to the disk count."""
     store = folders.open()
     file = File(b"aaaabbbbccccdddd")
     file.send(store, 0)

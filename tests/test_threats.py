@@ -17,6 +17,7 @@ import json
 import os
 import random
 import re
+import shutil
 import socket
 import sys
 import uuid as uuids
@@ -584,6 +585,24 @@ def test_row_35_quota(small_server: Server) -> None:
         exchange(small_server, request("DELETE", f"/uploads/{uuid}", cookie=drop))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="makes a sparse file")
+def test_row_35_free_space_counts_what_is_still_to_come(start_server: StartServer) -> None:
+    """Two unfinished uploads that do not fit beside each other are not both taken in, though the disk is empty yet."""
+    server = start_server("--max-size", "1000000000")
+    chunk_size = shutil.disk_usage(server.chunks).free // 10
+    # Only the last of seven chunks is sent, the two bytes behind 60 % of the free space.
+    described = chunk_fields(6 * chunk_size + 2, 6, uuid=(uuid := new()), chunk_size=chunk_size)
+    data = form(*[field(name, value) for name, value in described.items()], file(b"xy"))
+    assert exchange(server, data).status == 200
+    other = data.replace(uuid.encode(), new().encode())
+    answer = exchange(server, other)
+    assert answer.status == 507 and answer.headers["Retry-After"]
+    assert_fixed_sentence(server, answer)
+    assert [path.name for path in server.chunks.iterdir()] == [uuid]
+    assert exchange(server, request("DELETE", f"/uploads/{uuid}")).status == 200
+    assert exchange(server, other).status == 200, "there is space again"
+
+
 @pytest.mark.parametrize(
     "parts",
     [
@@ -599,6 +618,8 @@ def test_row_35_quota(small_server: Server) -> None:
         [*fields(), field("x", "y" * (1 << 20)), file(CONTENT[4:8])],
         [field("dzuuid", "y" * (1 << 20)), file(CONTENT[4:8])],
         [field("x" * (1 << 20), "y"), file(CONTENT)],
+        [field("x", "y" * 1025), file(CONTENT)],
+        [*[field(f"f{n}", "1") for n in range(17)], file(CONTENT)],
         [*[field(f"f{n}", "1") for n in range(10_000)], file(CONTENT)],
         [file(b"") for _ in range(10_000)],
         [*fields(), file(CONTENT[4:8], more=b"X: " + b"y" * (1 << 20) + b"\r\n")],
@@ -613,7 +634,8 @@ def test_row_35_quota(small_server: Server) -> None:
     ids=[
         "field twice", "uuid twice", "field twice in a plain form", "file twice", "file twice, then a field",
         "two files first", "no file", "file without a name", "only a field", "field of 1 MB", "uuid of 1 MB",
-        "name of 1 MB", "10,000 fields", "10,000 files", "header of 1 MB in a part", "10,000 headers in a part",
+        "name of 1 MB", "field of 1,025 bytes", "17 fields",
+        "10,000 fields", "10,000 files", "header of 1 MB in a part", "10,000 headers in a part",
         "header without colon", "folded header",
         "part without head", "part without disposition", "part that is no form-data", "field that is not UTF-8",
     ],
@@ -621,6 +643,12 @@ def test_row_35_quota(small_server: Server) -> None:
 def test_row_19_forms_that_are_too_much_or_too_little(shared_server: Server, parts: list[bytes]) -> None:
     """A field or file twice, none, a megabyte of field, ten thousand of anything: 400 or 413, and nothing is kept."""
     refused(shared_server, form(*parts), 400, 413)
+
+
+def test_row_19_form_at_the_limits(shared_server: Server) -> None:
+    """Sixteen fields of a kilobyte and several files are not too much."""
+    parts = [field(f"f{n}", "y" * 1024) for n in range(16)]
+    assert exchange(shared_server, form(*parts, *[file(CONTENT) for _ in range(16)])).status == 201
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -949,6 +977,22 @@ def test_row_28_early_refusal_of_a_large_body(small_server: Server, data: bytes,
         assert answer.status == status
         assert_fixed_sentence(small_server, answer)
     assert tree(small_server.chunks) == {}
+
+
+@pytest.mark.parametrize(
+    "first", ["POST /nothing HTTP/1.1", "PUT /upload HTTP/1.1", "DELETE /nothing HTTP/1.1", "GET /uploads HTTP/1.1"]
+)
+def test_row_28_body_is_never_the_next_request(shared_server: Server, first: str) -> None:
+    """What is left of a body that nobody read is not taken for a request, whenever it comes."""
+    hidden = raw("GET /uploads HTTP/1.1", "Host: a")
+    for at_once in (True, False):
+        with Connection(shared_server) as connection:
+            head = raw(first, "Host: a", f"Content-Length: {len(hidden)}")
+            connection.send(head + hidden if at_once else head)
+            assert connection.receive().status in (200, 404, 405)
+            with contextlib.suppress(ConnectionError):
+                connection.send(b"" if at_once else hidden)
+            assert connection.closed()
 
 
 def test_row_28_client_that_waits_to_be_asked(small_server: Server) -> None:
