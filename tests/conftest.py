@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import CHROMIUM_ARGUMENTS, Visits
 from playwright.sync_api import Browser, sync_playwright
 from storing import Folders
 
@@ -38,14 +39,6 @@ import build
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
 ANSWER_SECONDS = 15.0
-# A container's root has no sandbox, and nothing but the server under test is to be spoken to.
-CHROMIUM_ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-)
 BOUNDARY = "----pyfiledrop-test-boundary"
 
 Fields = Mapping[str, "str | bytes"] | Iterable[tuple[str, "str | bytes"]]
@@ -142,10 +135,11 @@ class Server:
                 os.killpg(self.proc.pid, signal.SIGKILL)
         self.proc.wait(STOP_SECONDS)
 
-    def restart(self) -> None:
-        """Stop it, unless it has ended already, and start it again on the same port."""
+    def restart(self, *options: str) -> None:
+        """Stop it, unless it has ended already, and start it again on the same port, with these options besides."""
         if self.proc.poll() is None:
             self.stop()
+        self._command += options
         self.start()
 
     def log(self) -> str:
@@ -216,6 +210,14 @@ def browser() -> Iterator[Browser]:
         )
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visits]:
+    """A function that opens a server's page in a new tab; the test fails when the browser complains of anything."""
+    visits = Visits(browser)
+    yield visits
+    visits.end()
 
 
 # A client that sends exactly the bytes it is given

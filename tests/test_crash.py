@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import subprocess
@@ -287,14 +288,12 @@ class Snapshots(Watcher):
 
 
 @pytest.mark.parametrize("kind", ["one disk", "two disks", "no links"])
-def test_killed_at_every_call(
-    folders: Folders, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, kind: str
-) -> None:
+def test_killed_at_every_call(folders: Folders, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Killed before or after any call to the system or the record: the promise holds, and every upload goes on."""
     if kind == "two disks":
-        kill_at_refuse(monkeypatch, "EXDEV")
+        refuse_links(monkeypatch, errno.EXDEV)
     if kind == "no links":
-        kill_at_refuse(monkeypatch, "EPERM")
+        refuse_links(monkeypatch, errno.EPERM)
     system, day = System(monkeypatch), Day()
     store = folders.open()
     watcher = Snapshots(folders, day)
@@ -313,15 +312,13 @@ def test_killed_at_every_call(
             raise AssertionError(f"killed at {moment}") from error
 
 
-def kill_at_refuse(monkeypatch: pytest.MonkeyPatch, error: str) -> None:
+def refuse_links(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     """Let os.link fail as between two disks, or as where there are no links."""
-    import errno
-
     link = os.link
 
     def refused(source: Any, target: Any) -> None:
-        if error == "EPERM" or kill_at.is_data(source):
-            raise OSError(getattr(errno, error), error)
+        if error == errno.EPERM or kill_at.is_data(source):
+            raise OSError(error, os.strerror(error))
         link(source, target)
 
     monkeypatch.setattr(os, "link", refused)

@@ -81,8 +81,9 @@ def test_documented_calls_exist(tmp_path: Path) -> None:
     folders = ["-s", str(tmp_path / "storage"), "-c", str(tmp_path / "chunks")]
     no_store: Any = None  # nothing is called, only looked up
     settings = pyfiledrop.Settings.parse(folders)
-    app = pyfiledrop.make_app(settings, no_store)
-    pyfiledrop.add_pages(app, settings)
+    door = pyfiledrop.Door(None, b"")
+    app = pyfiledrop.make_app(settings, no_store, door)
+    pyfiledrop.add_pages(app, settings, door)
     for call, _ in table("call"):
         method, path = code(call)[0].split(" ")
         path = path.replace("<uuid>", "8c5a3f0e-6f0b-4a57-9b0f-3b1f6f3f2d11").replace("<name>", "a.txt")

@@ -1002,8 +1002,8 @@ def test_uploads_of_one_name_at_once(shared_server: Server) -> None:
 
 def test_the_log_has_a_line_for_each_request(server: Server) -> None:
     """Method, address, status and bytes; the sizes of what came in and went out are true."""
-    data = request("PUT", "/upload/x", body=b"12345")
-    exchange(server, data)
+    exchange(server, request("PUT", "/upload/x", body=b"12345"))
+    wait_until(lambda: len(server.log().splitlines()) == 1)
     exchange(server, request("GET", "/nothing"))
     wait_until(lambda: len(server.log().splitlines()) == 2)
     first, second = server.log().splitlines()

@@ -239,6 +239,7 @@ class StoreMachine(RuleBasedStateMachine):
             expected.writers.clear()
             self.note_end(expected.file)
 
+    @precondition(lambda self: os.name != "nt")  # where an open record cannot be copied
     @rule(power=st.booleans())
     def crash(self, power: bool) -> None:
         """The process dies, with or without the power; who was sending has to send again."""
@@ -320,7 +321,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 StoreMachine.TestCase.settings = settings(
-    max_examples=600,
+    max_examples=400,
     stateful_step_count=40,
     derandomize=True,  # what fails in CI fails here
     deadline=None,

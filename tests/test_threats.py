@@ -520,9 +520,8 @@ def test_row_17_empty_file(shared_server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def small_server(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that takes files up to a megabyte, and two of them."""
-    options = ("-a", "--max-size", "1", "--max-total", "2")
-    server = Server(program, tmp_path_factory.mktemp("small"), options, {})
+    """A server that takes files up to a megabyte."""
+    server = Server(program, tmp_path_factory.mktemp("small"), ("-a", "--max-size", "1"), {})
     yield server
     server.stop()
 
@@ -559,30 +558,43 @@ def test_row_18_too_many_chunks(shared_server: Server) -> None:
     refused(shared_server, chunk_request(b"x", 0, uuid=new(), changes=changes, name=MARK), 413)
 
 
-def test_row_35_quota(small_server: Server) -> None:
+def test_row_35_quota(start_server: StartServer) -> None:
     """Over the quota, unfinished uploads counted, it is 507 with Retry-After; it goes on when there is space."""
+    server = start_server("-a", "--max-size", "1", "--max-total", "2")
     drop, begun, more = new(), new(), new()
     half = bytes(MIB // 2)
-    upload(small_server, bytes(MIB), cookie=drop)
-    kept = listed_uuid(small_server, drop)
-    assert (
-        exchange(small_server, chunk_request(bytes(MIB), 0, uuid=begun, chunk_size=MIB // 2, cookie=drop)).status == 200
-    )
+    upload(server, bytes(MIB), cookie=drop)
+    kept = listed_uuid(server, drop)
+    assert exchange(server, chunk_request(bytes(MIB), 0, uuid=begun, chunk_size=MIB // 2, cookie=drop)).status == 200
     for data in (
         chunk_request(half, 0, uuid=more, chunk_size=1000, cookie=drop, name=MARK),
         chunk_request(b"x", 0, uuid=more, cookie=drop, name=MARK),
         form(file(b"x")),
         request("PUT", f"/upload/{MARK}", body=b"x"),
     ):
-        answer = refused(small_server, data, 507)
+        answer = refused(server, data, 507)
         assert answer.headers["Retry-After"]
-    assert (
-        exchange(small_server, chunk_request(bytes(MIB), 1, uuid=begun, chunk_size=MIB // 2, cookie=drop)).status == 200
-    )
-    assert exchange(small_server, request("DELETE", f"/uploads/{kept}", cookie=drop)).status == 200
-    assert upload(small_server, half, uuid=more, chunk_size=1000 * 100, cookie=drop)["done"]
+    assert exchange(server, chunk_request(bytes(MIB), 1, uuid=begun, chunk_size=MIB // 2, cookie=drop)).status == 200
+    assert exchange(server, request("DELETE", f"/uploads/{kept}", cookie=drop)).status == 200
+    assert upload(server, half, uuid=more, chunk_size=1000 * 100, cookie=drop)["done"]
     for uuid in (begun, more):
-        exchange(small_server, request("DELETE", f"/uploads/{uuid}", cookie=drop))
+        exchange(server, request("DELETE", f"/uploads/{uuid}", cookie=drop))
+
+
+def test_row_35_quota_counts_what_is_on_its_way(start_server: StartServer) -> None:
+    """Whole files that are still coming in count as what they said they would be."""
+    server = start_server("-a", "--max-size", "1", "--max-total", "2")
+    sent = request("PUT", f"/upload/{MARK}", body=bytes(MIB))
+    with Connection(server) as one, Connection(server) as other:
+        for connection in (one, other):
+            connection.send(sent[: MIB // 2])
+        wait_until(lambda: len([name for name in tree(server.storage) if name.endswith(".part")]) == 2)
+        for data in (request("PUT", "/upload/x", body=b"x"), chunk_request(CONTENT, uuid=new(), chunk_size=4)):
+            answer = exchange(server, data)
+            assert answer.status == 507
+            assert_fixed_sentence(server, answer)
+    wait_until(lambda: tree(server.storage) == {})
+    assert exchange(server, sent).status == 201
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="makes a sparse file")

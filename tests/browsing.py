@@ -1,0 +1,287 @@
+"""What the tests of the page share: the page in a tab, what it sends, and a hold on that.
+
+A `Tab` is one page of a server. Its spy notes each request the page makes, from within, so that what is under way at a
+time is known exactly. A `Gate` holds chunks back, so that a test may look at an upload in its middle for as long as it
+wants. `Visits` opens tabs, and sees to it that nothing a browser complains about goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
+
+import build
+
+if TYPE_CHECKING:
+    from conftest import Server
+
+WAIT_SECONDS = 20.0
+# A container's root has no sandbox, and nothing but the server under test is to be spoken to.
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+)
+JSON = {"Accept": "application/json"}
+MIB = 1 << 20
+
+expect.set_options(timeout=WAIT_SECONDS * 1000)
+
+# `posts` are the requests that carry files, with the status each was answered with (0 before, or without an answer);
+# `most` is how many of them were under way at the same time, `mostOfAll` counts questions to the server too;
+# `reads` are attempts of the page to read a file; `pauses` are the longer pauses it has made, in ms.
+# A request ends when its state changes for the last time: before the page hears of it, and may send the next.
+SPY = """
+(() => {
+  const spy = window.spy = {posts: [], underWay: 0, most: 0, questions: 0, mostOfAll: 0, reads: [], pauses: []};
+  const changed = () => {
+    spy.most = Math.max(spy.most, spy.underWay);
+    spy.mostOfAll = Math.max(spy.mostOfAll, spy.underWay + spy.questions);
+    spy.onchange?.();
+  };
+  const {send} = XMLHttpRequest.prototype;
+  XMLHttpRequest.prototype.send = function (body) {
+    const field = (name) => body.has(name) ? Number(body.get(name)) : null;
+    const post = {
+      uuid: body.get('dzuuid'), index: field('dzchunkindex'), fields: [...body.keys()], size: body.get('file').size,
+      modified: field('modified'), timeout: this.timeout, status: 0, over: false,
+    };
+    this.addEventListener('readystatechange', () => {
+      if (this.readyState !== 4 || post.over) return;
+      Object.assign(post, {over: true, status: this.status});
+      spy.underWay--;
+      changed();
+    });
+    spy.posts.push(post);
+    spy.underWay++;
+    changed();
+    return send.call(this, body);
+  };
+  const {fetch, setTimeout} = window;
+  window.fetch = (...what) => {
+    spy.questions++;
+    changed();
+    return fetch(...what).finally(() => { spy.questions--; changed(); });
+  };
+  for (const [kind, names] of [[Blob, ['arrayBuffer', 'bytes', 'stream', 'text']],
+      [FileReader, ['readAsArrayBuffer', 'readAsBinaryString', 'readAsDataURL', 'readAsText']]])
+    for (const name of names) {
+      const real = kind.prototype[name];
+      kind.prototype[name] = function (...what) {
+        spy.reads.push(`${kind.name}.${name}`);
+        return real?.apply(this, what);
+      };
+    }
+  window.setTimeout = (then, pause, ...what) => {
+    if (pause >= 1000) spy.pauses.push(pause);
+    return setTimeout(then, pause >= 1000 && spy.hurry ? pause / spy.hurry : pause, ...what);
+  };
+  spy.until = (condition) => new Promise((resolve, reject) => {
+    const look = () => { if (condition()) resolve(); };
+    spy.onchange = look;
+    setTimeout(() => reject(new Error(`never came true: ${condition}; ${JSON.stringify(spy)}`)), %d);
+    look();
+  });
+})()
+""" % (WAIT_SECONDS * 1000)
+# The page waits up to half a minute before it tries again; the tests need not.
+HURRY = "spy.hurry = 100"
+
+
+def make_file(path: Path, size: int) -> Path:
+    """A file of this many random bytes, no two parts of which are the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for start in range(0, size, MIB):
+            file.write(os.urandom(min(MIB, size - start)))
+    return path
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(MIB):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class Gate:
+    """Lets this many of a tab's chunks through and holds all others, until it is opened."""
+
+    def __init__(self, page: Page, passes: int) -> None:
+        self._passes = passes
+        self._is_open = False
+        self._held: list[Route] = []
+        page.route("**/upload", self._handle)
+
+    def _handle(self, route: Route) -> None:
+        if self._passes or self._is_open:
+            self._passes -= not self._is_open
+            route.continue_()
+        else:
+            self._held.append(route)
+
+    def open(self) -> None:
+        """Let through what is held and all that comes."""
+        self._is_open = True
+        held, self._held = self._held, []
+        for route in held:
+            route.continue_()
+
+    def close(self) -> None:
+        """Hold all that comes from now on."""
+        self._is_open = False
+        self._passes = 0
+
+
+class Tab:
+    """The page of a server in one tab. `files` are the rows of this page's uploads, `list` those of the list."""
+
+    def __init__(self, page: Page, server: Server) -> None:
+        self.page = page
+        self.server = server
+        self.files = page.locator("#files li")
+        self.list = page.locator("#list li")
+        self.notice = page.locator("#notice")
+
+    def choose(self, *paths: Path) -> None:
+        self.page.set_input_files("#file", paths)
+
+    def choose_content(self, name: str, content: bytes) -> None:
+        """Choose a file that need not be on the disk."""
+        self.page.set_input_files("#file", {"name": name, "mimeType": "text/plain", "buffer": content})
+
+    def row(self, name: str) -> Locator:
+        """This page's upload of a file of this name."""
+        return self.files.filter(has=self.page.get_by_text(name, exact=True))
+
+    def listed(self, name: str) -> Locator:
+        """The list's row for a file of this name."""
+        return self.list.filter(has=self.page.get_by_text(name, exact=True))
+
+    def expect_state(self, name: str, state: str) -> None:
+        """Wait until the upload of this name is in this state."""
+        expect(self.row(name)).to_have_attribute("data-state", state)
+
+    def expect_done(self, *names: str) -> None:
+        for name in names:
+            self.expect_state(name, "done")
+
+    def expect_percent(self, name: str, percent: int) -> None:
+        """Wait until so much of a file has been sent; behind a gate that is what has arrived."""
+        expect(self.row(name).locator(".status")).to_have_text(re.compile(rf"^{percent} %"))
+
+    def expect_listed(self, *names: str) -> None:
+        """Wait until the list has these names, the newest first, and no others."""
+        expect(self.list.locator(".name")).to_have_text(list(names))
+
+    # What the spy has seen since the page was loaded
+
+    def spy(self, what: str) -> Any:
+        return self.page.evaluate(f"spy.{what}")
+
+    def until(self, condition: str) -> None:
+        """Wait until this is true of the spy."""
+        self.page.evaluate(f"spy.until(() => {condition})")
+
+    def hurry(self) -> None:
+        """Make the page's long pauses a hundredth as long, from now on and after a reload."""
+        self.page.add_init_script(HURRY)
+        self.page.evaluate(HURRY)
+
+    def indexes(self) -> list[int]:
+        """The chunks that were sent, in their order, a chunk sent twice twice."""
+        return [post["index"] for post in self.spy("posts")]
+
+    def acknowledged(self) -> list[int]:
+        """The chunks whose request was answered with success, in order of their place."""
+        return sorted(post["index"] for post in self.spy("posts") if post["status"] == 200)
+
+    # What the server has
+
+    def uploads(self) -> list[dict[str, Any]]:
+        """What the server lists for this browser, newest first."""
+        uploads: list[dict[str, Any]] = self._ask("uploads")["uploads"]
+        return uploads
+
+    def present(self, uuid: str) -> set[int]:
+        """The chunks of an upload that the server has."""
+        ranges = self._ask(f"uploads/{uuid}")["upload"]["chunks"]
+        return {index for first, last in ranges for index in range(first, last + 1)}
+
+    def _ask(self, path: str) -> Any:
+        return self.page.context.request.get(self.server.url + path, headers=JSON).json()
+
+
+class Visits:
+    """Opens tabs, each in a browser profile of its own unless given one, and ends with a look at what went wrong."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._contexts: list[BrowserContext] = []
+        self._complaints: list[str] = []
+        self._expected: list[str] = []
+
+    def context(self, profile: Path | None = None, **options: Any) -> BrowserContext:
+        """A browser profile; one that is kept in a folder outlives its being closed."""
+        options = {"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", **options}
+        if profile:
+            context = self._browser.browser_type.launch_persistent_context(
+                profile, executable_path=build.find_chromium(), args=list(CHROMIUM_ARGUMENTS), **options
+            )
+        else:
+            context = self._browser.new_context(**options)
+        self._contexts.append(context)
+        context.set_default_timeout(WAIT_SECONDS * 1000)
+        context.add_init_script(SPY)
+        context.on("console", lambda message: self._note(message.type, message.text))
+        context.on("weberror", lambda error: self._note("error", str(error.error)))
+        context.on("dialog", lambda dialog: dialog.accept())
+        return context
+
+    def __call__(self, server: Server, context: BrowserContext | None = None, **options: Any) -> Tab:
+        """Open the page in a new tab; `options` are for its new profile."""
+        page = (context or self.context(**options)).new_page()
+        page.goto(server.url)
+        return Tab(page, server)
+
+    def expect_complaints(self, *patterns: str) -> None:
+        """Complaints that match one of these are what the test is about: the network failed, or the server refused."""
+        self._expected += patterns
+
+    def _note(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self._complaints.append(f"{kind}: {text}")
+
+    def end(self) -> None:
+        """Close all; AssertionError if a script failed, the policy forbade something, or a request went wrong."""
+        unexpected = [text for text in self._complaints if not any(re.search(one, text) for one in self._expected)]
+        for context in self._contexts:
+            with contextlib.suppress(Exception):  # the test may have closed it
+                context.close()
+        assert not unexpected, "\n".join(unexpected)
+
+
+def stored(server: Server, name: str) -> list[Path]:
+    """The files in storage that were dropped under this name."""
+    return [path for path in server.storage.iterdir() if path.name[36:] == f"_{name}"]
+
+
+def assert_stored(server: Server, *files: Path) -> None:
+    """Each of these is in storage once, byte for byte."""
+    for file in files:
+        (path,) = stored(server, file.name)
+        assert sha256(path) == sha256(file), file.name
+
+
+def names(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return [row["name"] for row in rows]
