@@ -3,10 +3,16 @@
 
     python build.py page        put index.html into pyfiledrop.py (--check: only compare)
     python build.py dropzone    get Dropzone and put it beside pyfiledrop.py
+    python build.py script      write dist/pyfiledrop.py, with Dropzone inside, and dist/pyfiledrop.pyz, with packages too
+    python build.py exe         write dist/pyfiledrop (.exe on Windows), a program that needs no Python
+    python build.py wheel       write dist/*.whl and dist/*.tar.gz, for pip
     python build.py test        set up .venv with everything in it, then run all checks and tests
 
-Needs Python 3.10 and its standard library. It never imports pyfiledrop.py, because the packages that file
-imports may not be installed yet: constants are read out of its source.
+Needs Python 3.10 and its standard library; what else a job needs, it installs under build/ or .venv/. It never
+imports pyfiledrop.py, because the packages that file imports may not be installed yet: constants are read out of
+its source.
+
+For pip, this file is the project's build backend as well (PEP 517): setuptools, given a module with Dropzone inside.
 """
 
 from __future__ import annotations
@@ -14,26 +20,72 @@ from __future__ import annotations
 import argparse
 import ast
 import base64
+import contextlib
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
+import textwrap
 import urllib.request
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent
+WORK = ROOT / "build"  # what the jobs leave for the next time; may be removed at any moment
+DIST = ROOT / "dist"
 
 PAGE_BEGIN = '# page: begin (made from index.html by "python build.py page")\n'
 PAGE_END = "# page: end\n"
 
+DROPZONE_BEGIN = '# dropzone: begin (filled by "python build.py script")\n'
+DROPZONE_END = "# dropzone: end\n"
+
 # The npm registry's own figure for dropzone-6.3.5.tgz. It changes together with DROPZONE_VERSION and DROPZONE_FILES.
 DROPZONE_TARBALL = "sha512-voAoyVj3ZyFwoUVkKMmtfCrp7gbjqKJv3gNCsz0lW1lApcmKILBCbCgBU64hJF4LC4+cs6+peXhsn122fPQqsw=="
+
+DROPZONE_LICENCE = """\
+LICENSE
+
+(The MIT License)
+
+Copyright (c) 2026 Matias Simon <m@tias.me>
+Logo (c) 2015 "1910" www.weare1910.com
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of
+this software and associated documentation files (the "Software"), to deal in
+the Software without restriction, including without limitation the rights to
+use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of
+the Software, and to permit persons to whom the Software is furnished to do so,
+subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS
+FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
+COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER
+IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
+CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+
+
+---
+
+Dropzone bundles one piece of third-party code:
+
+src/extend.js is taken from just-extend (https://github.com/angus-c/just),
+Copyright (c) 2016 angus croll, and is used under the MIT License. The full
+notice is reproduced at the top of that file.
+"""  # as it stands in that package: the CDNs do not give it out
 
 # Asked in this order when npm is missing or fails. Any will do: every file is checked against its hash.
 CDNS = (
@@ -43,6 +95,24 @@ CDNS = (
 
 DOWNLOAD_SECONDS = 30  # without a byte, before a CDN is given up
 DOWNLOAD_BYTES = 4 * 1024 * 1024  # far more than any file of Dropzone has
+
+BUILD_TOOLS = ("build>=1.2", "pyinstaller>=6.16")  # 6.16 is the first for Python 3.14
+
+# Of the installed packages' files these are no use in an archive: compiled code cannot be imported from one (whoever
+# ships some has the same in Python), and the rest serves pip. Licences are kept.
+NOT_IN_ARCHIVES = re.compile(
+    r"^(setuptools[^/]*|_distutils_hack|bin|share)/|\.(pth|so|pyd|pyi|py[co])$"
+    r"|\.dist-info/(?!METADATA$|licenses/|LICEN[CS]E|COPYING)"
+)
+
+# Imported by what is imported, and never run: about half of the exe.
+NOT_IN_EXE = ("tkinter", "unittest", "setuptools", "pkg_resources")
+
+# What an sdist consists of.
+SOURCES = (
+    *("pyfiledrop.py", "index.html", "build.py", "pyproject.toml", "requirements.txt"),
+    *("README.md", "CHANGELOG.md", "LICENSE", "tests", ".ci", ".github", ".gitignore", ".pre-commit-config.yaml"),
+)
 
 CHROMIUM_COMMANDS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CHROMIUM_PLACES = (
@@ -106,6 +176,31 @@ def sri(algorithm: str, content: bytes) -> str:
     return f"{algorithm}-{base64.b64encode(hashlib.new(algorithm, content).digest()).decode()}"
 
 
+def run(step: str, *command: str) -> int:
+    """Say the step, run the command in the project's folder and return its exit status."""
+    say(f"== {step}")
+    return subprocess.run(command, cwd=ROOT).returncode
+
+
+def must(step: str, *command: str) -> None:
+    """A step without which the next ones make no sense."""
+    if status := run(step, *command):
+        raise BuildError(f"This step failed with exit status {status}: {step}.")
+
+
+def make_venv(folder: Path) -> str:
+    """The path of the Python in this virtual environment, which is made when it is missing or was left half made."""
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if python.exists():
+        tried = subprocess.run([str(python), "-m", "pip", "--version"], capture_output=True)
+        if tried.returncode == 0:
+            return str(python)
+    if importlib.util.find_spec("ensurepip") is None:  # Debian and Ubuntu keep it in a package of its own
+        raise BuildError("This Python cannot make virtual environments; on Debian: sudo apt install python3-venv")
+    must(f"making {folder.relative_to(ROOT)}", sys.executable, "-m", "venv", "--clear", str(folder))
+    return str(python)
+
+
 # python build.py page
 
 
@@ -142,7 +237,7 @@ def make_page(check: bool) -> None:
 
 
 def from_npm(version: str, names: Sequence[str]) -> dict[str, bytes]:
-    """Dropzone's files and its licence out of the npm package, which must have the hash kept here."""
+    """Dropzone's files out of the npm package, which must have the hash kept here."""
     npm = shutil.which("npm")
     if npm is None:
         raise BuildError("npm is not installed")
@@ -164,10 +259,9 @@ def from_npm(version: str, names: Sequence[str]) -> dict[str, bytes]:
         if found != DROPZONE_TARBALL:
             raise BuildError(f"npm's package has the hash {found} and not the {DROPZONE_TARBALL} kept in build.py")
         # Members are read by their exact names and nothing is unpacked: a package's paths and links reach no disk.
-        members = {**{name: f"package/dist/{name}" for name in names}, "dropzone-LICENSE": "package/LICENSE"}
         try:
             with tarfile.open(tarballs[0]) as tarball:
-                opened = {name: tarball.extractfile(member) for name, member in members.items()}
+                opened = {name: tarball.extractfile(f"package/dist/{name}") for name in names}
                 return {name: file.read() for name, file in opened.items() if file is not None}
         except (KeyError, tarfile.TarError) as error:
             raise BuildError(f"npm's package is not as expected: {error}") from error
@@ -186,33 +280,239 @@ def from_cdn(version: str, names: Sequence[str], cdn: str) -> dict[str, bytes]:
     return files
 
 
-def get_dropzone() -> None:
-    """Put Dropzone's files beside pyfiledrop.py, exactly those whose hashes stand in it."""
-    source = read_text(ROOT / "pyfiledrop.py")
-    version: str = constant(source, "DROPZONE_VERSION")
+def differing(source: str, files: Mapping[str, bytes]) -> list[str]:
+    """Which of the files that this module wants are missing or are not those whose hashes stand in it."""
     hashes: dict[str, str] = dict(constant(source, "DROPZONE_FILES").values())
+    return [name for name, hash_ in hashes.items() if sri("sha384", files.get(name, b"")) != hash_]
 
-    def wrong(files: dict[str, bytes]) -> list[str]:
-        return [name for name, hash_ in hashes.items() if sri("sha384", files.get(name, b"")) != hash_]
 
-    if not wrong({name: (ROOT / name).read_bytes() for name in hashes if (ROOT / name).is_file()}):
-        say(f"Dropzone {version} is already there.")
-        return
+def local_dropzone(source: str) -> dict[str, bytes]:
+    """Those of Dropzone's files that lie beside the script."""
+    names = dict(constant(source, "DROPZONE_FILES").values())
+    return {name: (ROOT / name).read_bytes() for name in names if (ROOT / name).is_file()}
+
+
+def find_dropzone(source: str) -> dict[str, bytes]:
+    """Dropzone's files, exactly those that this module wants: those beside the script, or fetched."""
+    files = local_dropzone(source)
+    if not differing(source, files):
+        return files
+    version: str = constant(source, "DROPZONE_VERSION")
+    names = list(dict(constant(source, "DROPZONE_FILES").values()))
     failures = []
     for cdn in (None, *CDNS):
         try:
-            files = from_cdn(version, list(hashes), cdn) if cdn else from_npm(version, list(hashes))
-            if bad := wrong(files):
+            files = from_cdn(version, names, cdn) if cdn else from_npm(version, names)
+            if bad := differing(source, files):
                 place = cdn.format(version=version, file=bad[0]) if cdn else f"npm's {bad[0]}"
                 raise BuildError(f"{place} has not the hash that stands in pyfiledrop.py")
+            return files
         except BuildError as error:
             failures.append(str(error))
-            continue
-        for name, content in files.items():
-            write(ROOT / name, content)
-        say(f"Dropzone {version} is beside pyfiledrop.py now: {', '.join(files)}.")
-        return
     raise BuildError(f"Dropzone {version} could not be had: {'; '.join(failures)}.")
+
+
+def get_dropzone() -> None:
+    """Put Dropzone's files and licence beside pyfiledrop.py."""
+    source = read_text(ROOT / "pyfiledrop.py")
+    version = constant(source, "DROPZONE_VERSION")
+    if not differing(source, local_dropzone(source)):
+        say(f"Dropzone {version} is already there.")
+        return
+    files = {**find_dropzone(source), "dropzone-LICENSE": DROPZONE_LICENCE.encode()}
+    for name, content in files.items():
+        write(ROOT / name, content)
+    say(f"Dropzone {version} is beside pyfiledrop.py now: {', '.join(files)}.")
+
+
+# python build.py script
+
+
+def embedded(source: str) -> dict[str, bytes]:
+    """Dropzone's files that are inside the module with this source text."""
+    texts: dict[str, str] = constant(source, "EMBEDDED")
+    return {name: zlib.decompress(base64.b85decode(text)) for name, text in texts.items()}
+
+
+def with_dropzone(source: str, files: Mapping[str, bytes]) -> str:
+    """The module's source with these files in it, and Dropzone's licence beside them."""
+    head, begin, rest = source.partition(DROPZONE_BEGIN)
+    _, end, tail = rest.partition(DROPZONE_END)
+    if not (begin and end):
+        raise BuildError(f"pyfiledrop.py has lost the lines {DROPZONE_BEGIN.strip()!r} and {DROPZONE_END.strip()!r}.")
+    licence = textwrap.indent(DROPZONE_LICENCE, "# ", lambda line: True).replace("# \n", "#\n")
+    lines = []
+    for name, content in files.items():
+        # Its alphabet has no quote and no backslash, so the text can stand between quotes as it is.
+        text = base64.b85encode(zlib.compress(content, 9)).decode()
+        pieces = "".join(f'        "{text[at : at + 108]}"\n' for at in range(0, len(text), 108))
+        lines.append(f'    "{name}": (\n{pieces}    ),\n')
+    version = constant(source, "DROPZONE_VERSION")
+    intro = f"# Dropzone {version}, each file packed by zlib and written in base85. Its licence:\n#\n"
+    return f"{head}{begin}{intro}{licence}EMBEDDED: dict[str, str] = {{\n{''.join(lines)}}}\n{end}{tail}"
+
+
+def whole_module() -> str:
+    """The source of pyfiledrop.py with the page and Dropzone inside: all that a browser will ask it for."""
+    source = read_text(ROOT / "pyfiledrop.py")
+    if not differing(source, embedded(source)):  # unpacked from an sdist
+        return source
+    return with_dropzone(source, find_dropzone(source))
+
+
+def install_packages() -> Path:
+    """The folder into which the packages that pyfiledrop.py imports were just installed."""
+    folder = WORK / "packages"
+    shutil.rmtree(folder, ignore_errors=True)
+    must(
+        "getting the packages",
+        *(make_venv(WORK / "venv"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+        *("--target", str(folder), "-r", str(ROOT / "requirements.txt")),
+    )
+    return folder
+
+
+def make_archive(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a zip archive that Python runs. The same files give the same bytes, whenever and wherever it is made."""
+    fresh = WORK / path.name
+    with fresh.open("wb") as file:
+        file.write(b"#!/usr/bin/env python3\n")
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            for name, content in sorted(files.items()):
+                info = zipfile.ZipInfo(name)  # of 1980, the year in which zip's time begins
+                info.compress_type = zipfile.ZIP_DEFLATED
+                info.external_attr = 0o644 << 16
+                archive.writestr(info, content)
+    fresh.chmod(0o755)
+    fresh.replace(path)
+
+
+def make_script() -> None:
+    """Write the single file and the archive."""
+    source = whole_module()
+    DIST.mkdir(exist_ok=True)
+    write(DIST / "pyfiledrop.py", source.encode())
+    (DIST / "pyfiledrop.py").chmod(0o755)
+    packages = install_packages()
+    files = {path.relative_to(packages).as_posix(): path.read_bytes() for path in packages.rglob("*") if path.is_file()}
+    files = {name: content for name, content in files.items() if not NOT_IN_ARCHIVES.search(name)}
+    # A folder without this file is a package too, but not for every Python that looks into an archive.
+    files.setdefault("paste/__init__.py", b"")
+    files["pyfiledrop.py"] = source.encode()
+    files["LICENSE"] = (ROOT / "LICENSE").read_bytes()
+    files["__main__.py"] = b"import sys\n\nfrom pyfiledrop import main\n\nsys.exit(main())\n"
+    make_archive(DIST / "pyfiledrop.pyz", files)
+    report("pyfiledrop.py", "pyfiledrop.pyz")
+
+
+def report(*names: str) -> None:
+    """Say what has been made."""
+    for name in names:
+        say(f"dist/{name} is there now: {(DIST / name).stat().st_size / 1e6:.1f} MB.")
+
+
+# python build.py exe
+
+
+def licences(packages: Path) -> str:
+    """The licence of everything that goes into the exe, Python's own first."""
+    places = [
+        *Path(sysconfig.get_path("stdlib")).glob("LICENSE*"),
+        *(
+            path
+            for path in sorted(packages.rglob("*"))
+            if re.search(r"\.dist-info/(licenses/)?(LICEN[CS]E|COPYING)[^/]*$", path.as_posix())
+        ),
+    ]
+    parts = [f"{path.parent.name}\n\n{path.read_text(encoding='utf-8', errors='replace')}" for path in places]
+    return f"\n\n{'=' * 80}\n".join([(ROOT / "LICENSE").read_text(encoding="utf-8"), DROPZONE_LICENCE, *parts])
+
+
+def make_exe() -> None:
+    """Let PyInstaller write one program with Python, the packages and Dropzone inside."""
+    source = whole_module()
+    packages = install_packages()
+    python = make_venv(WORK / "venv")
+    must(
+        "getting the build tools",
+        *(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *BUILD_TOOLS),
+    )
+    place = WORK / "exe"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    (place / "pyfiledrop.py").write_text(source, encoding="utf-8", newline="\n")
+    (place / "licences.txt").write_text(licences(packages), encoding="utf-8", newline="\n")
+    must(
+        "making the exe",
+        *(python, "-m", "PyInstaller", "--onefile", "--console", "--noconfirm", "--log-level", "WARN"),
+        *("--name", "pyfiledrop", "--paths", str(packages), "--add-data", f"{place / 'licences.txt'}:."),
+        *(word for name in NOT_IN_EXE for word in ("--exclude-module", name)),
+        *("--distpath", str(DIST), "--workpath", str(place), "--specpath", str(place), str(place / "pyfiledrop.py")),
+    )
+    report("pyfiledrop.exe" if os.name == "nt" else "pyfiledrop")
+
+
+# python build.py wheel
+
+
+def make_wheel() -> None:
+    """Write an sdist, and the wheel that comes out of it."""
+    python = make_venv(WORK / "venv")
+    must(
+        "getting the build tools",
+        *(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *BUILD_TOOLS),
+    )
+    for pattern in ("*.whl", "*.tar.gz"):
+        for path in DIST.glob(pattern):
+            path.unlink()
+    # -I keeps the project's folder off the path: this file has the same name as the tool.
+    must("making wheel and sdist", python, "-I", "-m", "build", "--outdir", str(DIST), str(ROOT))
+    report(*(path.name for pattern in ("*.whl", "*.tar.gz") for path in DIST.glob(pattern)))
+
+
+@contextlib.contextmanager
+def whole_tree() -> Iterator[None]:
+    """Be in a copy of the project whose module has Dropzone inside; the project's own folder stays as it is."""
+    try:
+        source = whole_module()
+    except BuildError as error:  # a wheel without it works where there is internet, so this is no reason to give up
+        say(f"build.py: {error} The page will load it from a CDN.")
+        source = read_text(ROOT / "pyfiledrop.py")
+    with tempfile.TemporaryDirectory(prefix="pyfiledrop-") as folder, contextlib.ExitStack() as stack:
+        copy = Path(folder)
+        for name in SOURCES:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif (ROOT / name).exists():
+                shutil.copy(ROOT / name, copy)
+        (copy / "pyfiledrop.py").write_text(source, encoding="utf-8", newline="\n")
+        (copy / "MANIFEST.in").write_text("global-include *\nglobal-include .*\nprune *.egg-info\n", encoding="utf-8")
+        stack.callback(os.chdir, Path.cwd())  # before the folder is removed: Windows keeps one that somebody is in
+        os.chdir(copy)
+        yield
+
+
+def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:
+    """Called by pip and others (PEP 517)."""
+    from setuptools import build_meta
+
+    with whole_tree():
+        return str(build_meta.build_wheel(wheel_directory, config_settings, metadata_directory))
+
+
+def build_sdist(sdist_directory: str, config_settings: Any = None) -> str:
+    """Called by build and others (PEP 517)."""
+    from setuptools import build_meta
+
+    with whole_tree():
+        return str(build_meta.build_sdist(sdist_directory, config_settings))
+
+
+def build_editable(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:
+    """Called by pip install -e (PEP 660): the module is used where it is, so nothing is put into it."""
+    from setuptools import build_meta
+
+    return str(build_meta.build_editable(wheel_directory, config_settings, metadata_directory))
 
 
 # python build.py test
@@ -228,34 +528,9 @@ def find_chromium() -> str | None:
     return next((path for candidate in candidates if (path := shutil.which(candidate))), None)
 
 
-def run(step: str, *command: str) -> int:
-    """Say the step, run the command in the project's folder and return its exit status."""
-    say(f"== {step}")
-    return subprocess.run(command, cwd=ROOT).returncode
-
-
-def must(step: str, *command: str) -> None:
-    """A step without which the next ones make no sense."""
-    if status := run(step, *command):
-        raise BuildError(f"This step failed with exit status {status}: {step}.")
-
-
-def make_venv() -> str:
-    """The path of the Python in .venv, which is made when it is missing or was left half made."""
-    python = ROOT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if python.exists():
-        tried = subprocess.run([str(python), "-m", "pip", "--version"], capture_output=True)
-        if tried.returncode == 0:
-            return str(python)
-    if importlib.util.find_spec("ensurepip") is None:  # Debian and Ubuntu keep it in a package of its own
-        raise BuildError("This Python cannot make virtual environments; on Debian: sudo apt install python3-venv")
-    must("making .venv", sys.executable, "-m", "venv", "--clear", str(ROOT / ".venv"))
-    return str(python)
-
-
 def run_tests(pytest_arguments: Sequence[str]) -> int:
     """Set up everything on a machine that may have nothing but Python, then run every check and test."""
-    python = make_venv()
+    python = make_venv(ROOT / ".venv")
     must(
         "installing the packages",
         *(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
@@ -285,6 +560,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     page = jobs.add_parser("page", help="put index.html into pyfiledrop.py")
     page.add_argument("--check", action="store_true", help="only compare; exit status 1 when they differ")
     jobs.add_parser("dropzone", help="get Dropzone and put it beside pyfiledrop.py")
+    jobs.add_parser("script", help="write the single file and the archive that need no other file")
+    jobs.add_parser("exe", help="write a program that needs no Python")
+    jobs.add_parser("wheel", help="write wheel and sdist for pip")
     jobs.add_parser("test", help="set up .venv and run all checks and tests; further arguments go to pytest")
     options, rest = parser.parse_known_args(argv)
     if rest and options.job != "test":
@@ -292,10 +570,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.job == "page":
             make_page(options.check)
-        elif options.job == "dropzone":
-            get_dropzone()
-        else:
+        elif options.job == "test":
             return run_tests(rest)
+        else:
+            {"dropzone": get_dropzone, "script": make_script, "exe": make_exe, "wheel": make_wheel}[options.job]()
     except BuildError as error:
         print(f"build.py: {error}", file=sys.stderr)
         return 1
@@ -305,4 +583,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # "python -m build" in this folder finds this file before the tool of that name, and means the same.
+    sys.exit(main(["wheel"] if __spec__ and len(sys.argv) == 1 else None))

@@ -545,10 +545,14 @@ def check_size(size: int, max_bytes: int) -> None:
 
 def human_size(size: int) -> str:
     """Bytes for people: `1.5 GB`, a unit being 1,024 of the one below, as --max-size and Dropzone count."""
-    value, units = float(max(size, 0)), ["bytes", "KB", "MB", "GB", "TB", "PB"]
-    while value >= 1024 and len(units) > 1:
-        value, units = value / 1024, units[1:]
-    return f"{value:.0f} {units[0]}" if units[0] == "bytes" else f"{value:.1f} {units[0]}"
+    if abs(size) < 1024:
+        return f"{size} byte{'' if size == 1 else 's'}"
+    value, units = float(size), iter(("KB", "MB", "GB", "TB", "PB"))
+    unit = next(units)
+    value /= 1024
+    while abs(value) >= 1023.95 and unit != "PB":  # what would be shown as 1024.0
+        value, unit = value / 1024, next(units)
+    return f"{value:.1f} {unit}"
 
 
 #: Characters that let a name lie about itself: overrides and isolates of the writing direction (UAX #9), and marks
@@ -594,7 +598,8 @@ def content_disposition(name: str) -> str:
 
     Only the last component of a path: whoever saves the file must not be led into another folder.
     """
-    name = last_component(clean_name(name)) or "file"
+    name = last_component(clean_name(name))
+    name = name if name.strip(". ") else "file"
     if re.fullmatch(r"[ !#$&\'()+,\-.0-9;=@A-Z\[\]^_`a-z{}~]+", name):
         return f'attachment; filename="{name}"'
     fallback = secure_filename(name) or "file"
@@ -1153,7 +1158,7 @@ class Store:
             (held,) = db.execute("SELECT coalesce(sum(size), 0) FROM uploads").fetchone()
             free = min(free, self._max_total_bytes - held - self._promised)
         if size > free:
-            raise NoSpace(f"This file needs {human_size(size)}, but the server has only {human_size(free)} free.")
+            raise NoSpace(f"This file needs {human_size(size)}, but the server has only {human_size(max(0, free))} free.")
 
     def _open_data(self, upload: Upload) -> int:
         path = self.data_path(upload)

@@ -256,7 +256,8 @@ class Line:
         lines = self._buffer[:end].decode("latin-1").lower()
         match = re.match(r"http/1\.([01]) (\d{3})", lines)
         if not match or int(match[2]) not in request.statuses:
-            raise Problem(f"{what} was answered with {lines.partition(chr(13))[0]!r}.")
+            text = self._buffer[end + 4 : got].decode("utf-8", "replace").strip()[-1500:]
+            raise Problem(f"{what} was answered with {lines.partition(chr(13))[0]!r}: {text}")
         length = re.search(r"\r\ncontent-length: *(\d+)", lines)
         if not length and "\r\ntransfer-encoding:" in lines:
             raise Problem(f"{what} was answered in chunks, which this client does not read.")
@@ -1082,7 +1083,7 @@ def measure(wishes: argparse.Namespace, stack: contextlib.ExitStack) -> None:
                 results.run(LARGE_TASKS, servers)
             results.run(LARGE_ONCE_TASKS, servers)
 
-    print(f"{machine['CPU']}, {machine['cores']} cores, {machine['system']}, {machine['Python']}; files {machine['files']}")
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print(", ".join(f"{peer.name} {versions[peer.name]}" for peer in peers) + f"; {rounds} rounds")
     for peer in missing:
         print(f"Not measured: {peer.name} ({peer.install})")

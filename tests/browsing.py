@@ -74,11 +74,11 @@ SPY = """
   };
   for (const [kind, names] of [[Blob, ['arrayBuffer', 'bytes', 'stream', 'text']],
       [FileReader, ['readAsArrayBuffer', 'readAsBinaryString', 'readAsDataURL', 'readAsText']]])
-    for (const name of names) {
+    for (const name of names.filter((name) => kind.prototype[name])) {
       const real = kind.prototype[name];
       kind.prototype[name] = function (...what) {
         spy.reads.push(`${kind.name}.${name}`);
-        return real?.apply(this, what);
+        return real.apply(this, what);
       };
     }
   window.setTimeout = (then, pause, ...what) => {

@@ -9,7 +9,6 @@ import re
 import unicodedata
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -632,17 +631,15 @@ def render(*options: str, source: str = THEIR_PAGE) -> tuple[Blocks, dict[str, s
 
 
 @pytest.fixture
-def no_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As if Dropzone did not lie beside the script."""
-    monkeypatch.setattr(pyfiledrop, "bundled", lambda name: tmp_path / name)
+def no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if Dropzone did not come with the program."""
+    monkeypatch.setattr(pyfiledrop, "dropzone_file", lambda name: None)
 
 
 @pytest.fixture
-def copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def copy(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if it did."""
-    monkeypatch.setattr(pyfiledrop, "bundled", lambda name: tmp_path / name)
-    for name, _ in pyfiledrop.DROPZONE_FILES.values():
-        (tmp_path / name).touch()
+    monkeypatch.setattr(pyfiledrop, "dropzone_file", lambda name: b"")
 
 
 def test_page_carries_the_settings() -> None:
@@ -682,7 +679,7 @@ def test_policy_allows_exactly_the_pages_own_blocks(options: list[str], source: 
 
 
 def test_page_takes_dropzone_from_here(copy: None) -> None:
-    """With a copy beside the script nothing is loaded from elsewhere."""
+    """With a copy of its own nothing is loaded from elsewhere."""
     blocks, policy = render()
     assert {"dropzone.js", "dropzone.css"} <= set(blocks.links)
     assert not any(urlsplit(address).netloc for address in blocks.links)
@@ -719,7 +716,7 @@ def test_page_takes_dropzone_from_a_cdn(
 
 
 def test_a_cdn_that_was_asked_for_is_used(copy: None) -> None:
-    """A copy beside the script does not override what the command line says."""
+    """A copy of its own does not override what the command line says."""
     assert not {"dropzone.js", "dropzone.css"} & set(render("--dz-cdn", "https://cdn.example")[0].links)
     assert not {"dropzone.js", "dropzone.css"} & set(render("--dz-version", "5.9.3")[0].links)
 

@@ -878,10 +878,12 @@ def test_row_33_a_symlink_or_folder_under_a_uuids_name(start_server: StartServer
     server = start_server("-a", folder=tmp_path)
     drop = new()
     after = [upload(server, b"mine", cookie=drop) for _ in range(3)]
-    for file, put in zip(after, (lambda p: p.symlink_to(secret), lambda p: p.mkdir(), os.mkfifo), strict=True):
-        (path,) = storage.glob(f"{file['uuid']}_*")
+    paths = [next(storage.glob(f"{file['uuid']}_*")) for file in after]
+    for path in paths:
         path.unlink()
-        put(path)
+    paths[0].symlink_to(secret)
+    paths[1].mkdir()
+    os.mkfifo(paths[2])
     for uuid in [*before, *(file["uuid"] for file in after)]:
         assert fetch(server, uuid).status == 404
     assert exchange(server, request("GET", "/uploads", cookie=drop)).status == 200

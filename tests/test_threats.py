@@ -5,7 +5,8 @@ left over, the log has one line, and the server goes on; `refused` looks at all 
 tests' names. Rows that are tested elsewhere:
 
 - 14, 29, 30, 31, 32 and 33 are the main job and stand in test_http.py; 34 and 43 are in test_cli.py;
-- 36 to 41 (descriptors, disk, kill -9, power cut, clock, cleaner) need faults to be made: test_store.py, test_crash.py;
+- 36 to 41 (descriptors, disk, kill -9, power cut, clock, cleaner) need faults to be made: test_faults.py, test_crash.py
+  and test_store.py;
 - 3, 5, 6, 8 and 23 to 26 are also tested without a socket, far more widely, in test_decisions.py.
 """
 

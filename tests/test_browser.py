@@ -1,0 +1,815 @@
+"""The page in a real browser: files go in, are listed, come back, and whatever goes wrong is said and mended.
+
+What breaks off and goes on is in test_browser_resume.py. Each test fails, too, when the browser complains: of a script, of
+the content security policy, or of a request that the test does not expect to fail.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browsing import MIB, Gate, Tab, Visits, assert_stored, make_file, names, sha256, stored
+from conftest import Server, StartServer, wait_until
+from playwright.sync_api import Page, Route, expect
+
+import build
+import pyfiledrop
+
+CHUNK = 100_000
+SMALL_CHUNKS = ("--chunk-size", str(CHUNK))
+PARALLEL = pyfiledrop.Settings().parallel_chunks
+BROWSER_CONNECTIONS = 6  # that browsers open to one server at a time
+REFUSED = r"the server responded with a status of \d{3}"
+SCREENSHOT = build.ROOT / "tests" / "page.png"
+SCREENSHOT_BYTES = 80_000
+FORM_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+@pytest.fixture
+def tab(start_server: StartServer, visit: Visits) -> Tab:
+    """The page of a server that takes small chunks and gives files back."""
+    return visit(start_server("-a", *SMALL_CHUNKS))
+
+
+def drag(page: Page, *steps: str, files: tuple[Path, ...] = (), text: str = "") -> None:
+    """Drag over the page as a hand does, outside of the drop area; the browser makes the DataTransfer."""
+    items = [{"mimeType": "text/plain", "data": text}] if text else []
+    data = {"items": items, "files": [str(path) for path in files], "dragOperationsMask": 1}
+    session = page.context.new_cdp_session(page)
+    for step in steps:
+        session.send("Input.dispatchDragEvent", {"type": step, "x": 30, "y": 700, "data": data})
+
+
+def answer(status: int, error: str, **headers: str) -> Callable[[Route], None]:
+    """A route that answers as the server does when it refuses."""
+    return lambda route: route.fulfill(status=status, json={"error": error}, headers=headers)
+
+
+# Dropping
+
+
+def test_chosen_files_arrive(tab: Tab, tmp_path: Path) -> None:
+    """Files of one chunk and of several are in storage, byte for byte, when the page says so."""
+    files = [make_file(tmp_path / "one.bin", 1000), make_file(tmp_path / "several.bin", 5 * CHUNK + 1)]
+    tab.choose(*files)
+    tab.expect_done("one.bin", "several.bin")
+    assert_stored(tab.server, *files)
+    assert sorted(tab.indexes()) == [0, 0, 1, 2, 3, 4, 5]
+    expect(tab.notice).to_have_text("2 files have arrived.")
+    expect(tab.page).to_have_title("pyfiledrop")
+
+
+def test_dropped_files_and_folders_arrive(tab: Tab, tmp_path: Path) -> None:
+    """They may be dropped anywhere on the page, which says so while they hang over it; a folder is its files."""
+    file = make_file(tmp_path / "file.bin", 3 * CHUNK)
+    inner = [make_file(tmp_path / "folder" / "one.txt", 10), make_file(tmp_path / "folder" / "deeper" / "two.txt", 20)]
+    overlay = tab.page.locator("#overlay")
+    drag(tab.page, "dragEnter", "dragOver", files=(file, tmp_path / "folder"))
+    expect(overlay).to_be_visible()
+    drag(tab.page, "drop", files=(file, tmp_path / "folder"))
+    expect(overlay).to_be_hidden()
+    tab.expect_done("file.bin", "one.txt", "two.txt")
+    assert_stored(tab.server, file, *inner)
+
+
+def test_a_drag_that_ends_elsewhere_is_forgotten(tab: Tab, tmp_path: Path) -> None:
+    """When the pointer comes back without files, nothing covers the page any more."""
+    file = make_file(tmp_path / "file.bin", 10)
+    drag(tab.page, "dragEnter", "dragOver", files=(file,))
+    expect(tab.page.locator("#overlay")).to_be_visible()
+    tab.page.mouse.move(40, 600)
+    expect(tab.page.locator("#overlay")).to_be_hidden()
+
+
+def test_dragged_text_is_ignored(tab: Tab) -> None:
+    """Text is no file: the page neither offers to take it nor goes to it as an address."""
+    drag(tab.page, "dragEnter", "dragOver", text="https://example.org/")
+    expect(tab.page.locator("#overlay")).to_be_hidden()
+    drag(tab.page, "drop", text="https://example.org/")
+    tab.choose_content("after.txt", b"something to wait for")
+    tab.expect_done("after.txt")
+    expect(tab.files).to_have_count(1)
+    assert tab.page.url == tab.server.url
+
+
+def test_large_file_arrives_in_parallel(server: Server, visit: Visits, tmp_path: Path) -> None:
+    """A file of 300 MB has the same SHA-256 in storage, and its chunks really travel at the same time, four at most."""
+    file = make_file(tmp_path / "large.bin", 300 * MIB + 7)
+    tab = visit(server)
+    tab.choose(file)
+    tab.expect_done("large.bin")
+    assert_stored(server, file)
+    assert tab.acknowledged() == list(range(38))
+    assert 2 <= tab.spy("most") <= PARALLEL
+
+
+def test_empty_file_arrives(tab: Tab) -> None:
+    """A file without a byte is a file."""
+    tab.choose_content("empty.txt", b"")
+    tab.expect_done("empty.txt")
+    (path,) = stored(tab.server, "empty.txt")
+    assert path.read_bytes() == b""
+
+
+def test_name_of_any_language_is_kept(tab: Tab) -> None:
+    """It is shown, listed, stored and given back as it was, with its accents composed."""
+    name = "Übergrößen – отчёт 報告 🎉 שלום.txt"
+    tab.choose_content(unicodedata.normalize("NFD", name), b"content")
+    expect(tab.files).to_have_attribute("data-state", "done")
+    tab.expect_listed(name)
+    assert stored(tab.server, name)
+    with tab.page.expect_download() as download:
+        tab.list.locator(".link").click()
+    assert download.value.suggested_filename == name
+
+
+def test_name_with_html_is_text(tab: Tab) -> None:
+    """A name that is markup is shown letter for letter, everywhere, and runs nothing."""
+    name = "<img src=x onerror=alert(1)><script>alert(2)<\u2215script>&amp;.txt"
+    tab.choose_content(name, b"content")
+    expect(tab.files).to_have_attribute("data-state", "done")
+    expect(tab.files.locator(".name")).to_have_text(name)
+    expect(tab.list.locator(".name")).to_have_text(name)
+    expect(tab.notice).to_have_text(f"{name} has arrived.")
+    expect(tab.page.locator("img")).to_have_count(0)
+    expect(tab.page.locator("main script")).to_have_count(0)
+
+
+def test_file_is_not_read_before_it_is_sent(tab: Tab, tmp_path: Path) -> None:
+    """No script looks into a file: the browser sends it from the disk, so that a huge one starts like a small one."""
+    file = make_file(tmp_path / "file.bin", 5 * CHUNK)
+    tab.choose(file)
+    tab.expect_done("file.bin")
+    assert tab.spy("reads") == []
+
+
+def test_many_files_never_use_all_connections(tab: Tab) -> None:
+    """A hundred files are all sent, four requests at a time, and one sentence says that they have arrived."""
+    contents = {f"{n}.txt": os.urandom(n) for n in range(100)}
+    tab.page.set_input_files(
+        "#file", [{"name": name, "mimeType": "", "buffer": content} for name, content in contents.items()]
+    )
+    expect(tab.page.locator("#files [data-state=done]")).to_have_count(100)
+    expect(tab.list).to_have_count(100)
+    expect(tab.notice).to_have_text(re.compile("have arrived"))
+    assert tab.spy("most") == PARALLEL
+    assert tab.spy("mostOfAll") <= BROWSER_CONNECTIONS
+    for name, content in contents.items():
+        (path,) = stored(tab.server, name)
+        assert path.read_bytes() == content
+
+
+def test_small_file_does_not_wait_for_large_ones(tab: Tab, tmp_path: Path) -> None:
+    """Files dropped together begin together: the first requests are one of each."""
+    large = [make_file(tmp_path / f"large{n}.bin", 10 * CHUNK) for n in range(3)]
+    tab.choose(*large, make_file(tmp_path / "small.bin", 10))
+    tab.expect_done("small.bin", *(file.name for file in large))
+    assert len({post["uuid"] for post in tab.spy("posts")[:4]}) == 4
+    assert_stored(tab.server, *large)
+
+
+def test_two_tabs_send_at_once(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """Each shows its own upload, and both list both files."""
+    other = visit(tab.server, tab.page.context)
+    files = [make_file(tmp_path / f"{name}.bin", 20 * CHUNK) for name in ("one", "two")]
+    gates = [Gate(each.page, 5) for each in (tab, other)]
+    tab.choose(files[0])
+    other.choose(files[1])
+    tab.expect_percent("one.bin", 25)
+    other.expect_percent("two.bin", 25)
+    for gate in gates:
+        gate.open()
+    tab.expect_done("one.bin")
+    other.expect_done("two.bin")
+    assert_stored(tab.server, *files)
+    for each in (tab, other):
+        expect(each.list).to_have_count(2)
+        expect(each.files).to_have_count(1)
+
+
+def test_two_tabs_send_the_same_file(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """The second tab says that the first is sending it, and does not interfere: there are two files then."""
+    file = make_file(tmp_path / "same.bin", 10 * CHUNK)
+    gate = Gate(tab.page, 5)
+    tab.choose(file)
+    tab.expect_percent("same.bin", 50)
+    other = visit(tab.server, tab.page.context)
+    expect(other.listed("same.bin").locator(".status")).to_have_text("50 % in – being sent in another tab")
+    other.choose(file)
+    other.expect_done("same.bin")
+    gate.open()
+    tab.expect_done("same.bin")
+    assert [sha256(path) for path in stored(tab.server, "same.bin")] == [sha256(file)] * 2
+    assert tab.acknowledged() == other.acknowledged() == list(range(10))
+
+
+def test_same_file_twice_in_one_tab(tab: Tab, tmp_path: Path) -> None:
+    """A file chosen again while it is being sent is a second upload, not a second hand in the first."""
+    file = make_file(tmp_path / "same.bin", 10 * CHUNK)
+    gate = Gate(tab.page, 3)
+    tab.choose(file)
+    tab.expect_percent("same.bin", 30)
+    tab.choose(file)
+    expect(tab.files).to_have_count(2)
+    gate.open()
+    expect(tab.page.locator("#files [data-state=done]")).to_have_count(2)
+    assert [sha256(path) for path in stored(tab.server, "same.bin")] == [sha256(file)] * 2
+
+
+def test_uuids_need_no_secure_origin(tab: Tab) -> None:
+    """crypto.randomUUID is missing on plain http in a local network; the UUIDs are random and well formed without it."""
+    tab.page.add_init_script("Object.defineProperty(crypto, 'randomUUID', {value: undefined})")
+    tab.page.add_init_script("Math.random = () => { throw new Error('not for keys'); }")
+    tab.page.reload()
+    tab.choose_content("file.txt", b"content")
+    tab.expect_done("file.txt")
+    assert FORM_UUID.fullmatch(tab.spy("posts")[0]["uuid"])
+
+
+# The list
+
+
+def test_list_outlives_a_reload(tab: Tab) -> None:
+    """What was dropped from this browser is listed again, the newest first."""
+    for name in ("first.txt", "second.txt"):
+        tab.choose_content(name, b"content")
+        tab.expect_done(name)
+    tab.page.reload()
+    tab.expect_listed("second.txt", "first.txt")
+    expect(tab.files).to_have_count(0)
+
+
+def test_list_outlives_the_browser(server: Server, visit: Visits, tmp_path: Path) -> None:
+    """A browser that was closed and opened again still knows its files; another browser does not."""
+    context = visit.context(tmp_path / "profile")
+    tab = visit(server, context)
+    tab.choose_content("file.txt", b"content")
+    tab.expect_done("file.txt")
+    context.close()
+    visit(server, visit.context(tmp_path / "profile")).expect_listed("file.txt")
+    stranger = visit(server)
+    expect(stranger.page.locator("#history")).to_be_hidden()
+    assert stranger.uploads() == []
+
+
+def test_link_gives_the_file_back(tab: Tab, tmp_path: Path) -> None:
+    """The link beside an upload and the one in the list both give the same bytes under the same name."""
+    file = make_file(tmp_path / "back again.bin", 3 * CHUNK)
+    tab.choose(file)
+    tab.expect_done(file.name)
+    tab.expect_listed(file.name)
+    for row in (tab.row(file.name), tab.listed(file.name)):
+        with tab.page.expect_download() as download:
+            row.locator(".link").click()
+        assert download.value.suggested_filename == file.name
+        assert sha256(download.value.path()) == sha256(file)
+
+
+@pytest.mark.parametrize("clipboard", [True, False], ids=["clipboard", "no clipboard"])
+def test_copy_link(start_server: StartServer, visit: Visits, clipboard: bool) -> None:
+    """The button copies a complete address and says so, on plain http too, where there is no clipboard API."""
+    context = visit.context(permissions=["clipboard-read", "clipboard-write"])
+    tab = visit(start_server("-a"), context)
+    if not clipboard:
+        tab.page.evaluate("Object.defineProperty(navigator.clipboard, 'writeText', {value: undefined})")
+    tab.hurry()
+    tab.choose_content("file.txt", b"content")
+    tab.expect_done("file.txt")
+    for row in (tab.row("file.txt"), tab.listed("file.txt")):
+        tab.page.evaluate("navigator.clipboard.readText().then(() => { spy.hurry = 0; })")
+        button = row.locator(".copy")
+        button.click()
+        expect(button).to_have_text("Copied")
+        expect(button).to_be_focused()
+        expect(tab.notice).to_have_text("Link copied.")
+        copied = tab.page.evaluate("navigator.clipboard.readText()")
+        assert copied == f"{tab.server.url}download/{tab.uploads()[0]['uuid']}"
+        assert tab.page.request.get(copied).body() == b"content"
+        expect(button).to_have_text("Copy link")
+
+
+def test_downloads_off(server: Server, visit: Visits) -> None:
+    """Without -a the page shows names and no links."""
+    tab = visit(server)
+    tab.choose_content("file.txt", b"content")
+    tab.expect_done("file.txt")
+    tab.expect_listed("file.txt")
+    for row in (tab.row("file.txt"), tab.listed("file.txt")):
+        expect(row.locator(".copy")).to_be_hidden()
+        expect(row.get_by_role("link")).to_have_count(0)
+
+
+def test_remove_asks_first(tab: Tab, visit: Visits) -> None:
+    """A file is removed from the disk after a second click, not before it, and vanishes from every tab."""
+    for name in ("keep.txt", "remove.txt"):
+        tab.choose_content(name, b"content")
+        tab.expect_done(name)
+    other = visit(tab.server, tab.page.context)
+    row = tab.listed("remove.txt")
+    row.locator(".remove").click()
+    expect(row.locator(".ask")).to_contain_text("Delete from the server?")
+    expect(row.locator(".keep")).to_be_focused()
+    assert len(tab.uploads()) == 2
+    row.locator(".delete").click()
+    for each in (tab, other):
+        each.expect_listed("keep.txt")
+    expect(tab.row("remove.txt")).to_have_count(0)
+    expect(tab.notice).to_have_text("remove.txt is removed.")
+    assert stored(tab.server, "remove.txt") == []
+    assert stored(tab.server, "keep.txt")
+
+
+@pytest.mark.parametrize("key", ["Escape", "Enter"])
+def test_remove_can_be_thought_better_of(tab: Tab, key: str) -> None:
+    """Escape, or Enter on the button that has the focus then, keeps the file; the focus goes back."""
+    tab.choose_content("file.txt", b"content")
+    remove = tab.listed("file.txt").locator(".remove")
+    remove.press("Enter")
+    tab.page.keyboard.press(key)
+    expect(remove).to_be_focused()
+    expect(tab.list.locator(".ask")).to_be_hidden()
+    assert stored(tab.server, "file.txt")
+
+
+def test_clear_forgets_and_keeps(tab: Tab, visit: Visits) -> None:
+    """A cleared list is empty in every tab, says what that means, and the files and their links stay."""
+    tab.choose_content("file.txt", b"content")
+    tab.expect_done("file.txt")
+    other = visit(tab.server, tab.page.context)
+    link = tab.listed("file.txt").locator(".link").get_attribute("href") or ""
+    tab.page.click("#clear")
+    for each in (tab, other):
+        expect(each.list).to_have_count(0)
+    expect(tab.page.locator("#forgotten")).to_have_text(re.compile("files stay on the server"))
+    expect(tab.page.locator("#history-title")).to_be_focused()
+    assert tab.uploads() == []
+    assert stored(tab.server, "file.txt")
+    assert tab.page.request.get(link).body() == b"content"
+
+
+# What goes wrong
+
+
+def test_cancel_stops_and_removes(tab: Tab, tmp_path: Path) -> None:
+    """A cancelled upload sends no more, and nothing of it stays on the server."""
+    file = make_file(tmp_path / "cancelled.bin", 20 * CHUNK)
+    gate = Gate(tab.page, 5)
+    tab.choose(file)
+    tab.expect_percent("cancelled.bin", 25)
+    expect(tab.page).to_have_title("25 % – pyfiledrop")
+    tab.row("cancelled.bin").locator(".cancel").click()
+    expect(tab.files).to_have_count(0)
+    expect(tab.notice).to_have_text("cancelled.bin is cancelled.")
+    tab.until("spy.underWay === 0")
+    gate.open()
+    sent = len(tab.indexes())
+    tab.choose_content("after.txt", b"content")
+    tab.expect_done("after.txt")
+    tab.expect_listed("after.txt")
+    assert len(tab.indexes()) == sent + 1
+    assert names(tab.uploads()) == ["after.txt"]
+    assert list(tab.server.chunks.iterdir()) == []
+    expect(tab.page).to_have_title("pyfiledrop")
+
+
+def test_too_large_for_the_page(start_server: StartServer, visit: Visits) -> None:
+    """A file over the limit is refused before a byte is sent; there is nothing to retry, and smaller ones go on."""
+    tab = visit(start_server("--max-size", "1"))
+    expect(tab.page.locator("#hint")).to_contain_text("Up to 1 MB each")
+    tab.choose_content("large.bin", bytes(MIB + 1))
+    tab.expect_state("large.bin", "failed")
+    expect(tab.row("large.bin").locator(".status")).to_have_text(
+        "This file is larger than the server takes: 1 MB at most."
+    )
+    expect(tab.row("large.bin").locator(".retry")).to_be_hidden()
+    assert tab.indexes() == []
+    tab.choose_content("small.bin", bytes(MIB))
+    tab.expect_done("small.bin")
+    tab.expect_listed("small.bin")
+    tab.row("large.bin").locator(".cancel").click()
+    expect(tab.row("large.bin")).to_have_count(0)
+
+
+def test_too_large_for_the_server(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
+    """What the server refuses is shown in its words and never as uploaded; Retry works once it takes such files."""
+    visit.expect_complaints(REFUSED)
+    server = start_server(*SMALL_CHUNKS)
+    tab = visit(server)  # it knows the old limit
+    server.restart("--max-size", "1")
+    file = make_file(tmp_path / "large.bin", MIB + 1)
+    with tab.page.expect_response("**/upload") as response:
+        tab.choose(file)
+    assert response.value.status == 413
+    tab.expect_state("large.bin", "failed")
+    expect(tab.row("large.bin").locator(".status")).to_have_text(response.value.json()["error"])
+    expect(tab.notice).to_have_text(f"large.bin was not uploaded. {response.value.json()['error']}")
+    expect(tab.page.locator("#history")).to_be_hidden()
+    assert tab.uploads() == []
+    server.restart("--max-size", "2")
+    tab.row("large.bin").locator(".retry").click()
+    tab.expect_done("large.bin")
+    assert_stored(server, file)
+
+
+def test_no_space_left(start_server: StartServer, visit: Visits) -> None:
+    """An upload for which there is no space says so and waits, and goes on by itself when there is some."""
+    visit.expect_complaints(REFUSED)
+    tab = visit(start_server("--max-total", "1"))
+    tab.hurry()
+    tab.choose_content("old.bin", bytes(700_000))
+    tab.expect_done("old.bin")
+    with tab.page.expect_response("**/upload") as response:
+        tab.choose_content("new.bin", bytes(700_000))
+    assert response.value.status == 507
+    tab.expect_state("new.bin", "paused")
+    expect(tab.row("new.bin").locator(".status")).to_have_text(response.value.json()["error"])
+    tab.until("spy.posts.length > 12")  # more often than a chunk may fail
+    tab.expect_state("new.bin", "paused")
+    assert names([upload for upload in tab.uploads() if upload["done"]]) == ["old.bin"]
+    tab.listed("old.bin").locator(".remove").click()
+    tab.listed("old.bin").locator(".delete").click()
+    tab.expect_done("new.bin")
+    tab.expect_listed("new.bin")
+    assert min(tab.spy("pauses")) >= 1000 * int(response.value.headers["retry-after"])
+
+
+def test_removed_while_it_is_sent(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """An upload that another tab removes fails with the server's sentence and sends no more; Retry begins anew."""
+    visit.expect_complaints(REFUSED)
+    file = make_file(tmp_path / "file.bin", 10 * CHUNK)
+    gate = Gate(tab.page, 5)
+    tab.choose(file)
+    tab.expect_percent("file.bin", 50)
+    first_uuid = tab.uploads()[0]["uuid"]
+    other = visit(tab.server, tab.page.context)
+    other.listed("file.bin").locator(".remove").click()
+    other.listed("file.bin").locator(".delete").click()
+    expect(other.list).to_have_count(0)
+    with tab.page.expect_response(lambda response: response.status >= 400) as response:
+        gate.open()
+    tab.expect_state("file.bin", "failed")
+    expect(tab.row("file.bin").locator(".status")).to_have_text(response.value.json()["error"])
+    tab.until("spy.underWay === 0")
+    assert len(tab.indexes()) < 10
+    tab.row("file.bin").locator(".retry").click()
+    tab.expect_done("file.bin")
+    assert_stored(tab.server, file)
+    assert tab.uploads()[0]["uuid"] != first_uuid
+
+
+def test_retry_sends_only_what_is_missing(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """After a refusal in the middle nothing more is sent, the reason is shown as text, and Retry sends the rest."""
+    visit.expect_complaints(REFUSED)
+    file = make_file(tmp_path / "file.bin", 13 * CHUNK)
+    seen: list[Route] = []
+
+    def refuse_the_fourth(route: Route) -> None:
+        seen.append(route)
+        if len(seen) == 4:
+            route.fulfill(status=409, json={"error": "The <b>fourth</b> is refused."})
+        else:
+            route.continue_()
+
+    tab.page.route("**/upload", refuse_the_fourth)
+    tab.choose(file)
+    tab.expect_state("file.bin", "failed")
+    expect(tab.row("file.bin").locator(".status")).to_have_text("The <b>fourth</b> is refused.")
+    tab.until("spy.underWay === 0")
+    tab.page.unroute("**/upload")
+    assert stored(tab.server, "file.bin") == []
+    (upload,) = tab.uploads()
+    assert not upload["done"]
+    present, sent = tab.present(upload["uuid"]), len(tab.indexes())
+    expect(tab.listed("file.bin")).to_have_count(0)  # it is above, as long as this page is open
+    tab.row("file.bin").locator(".retry").click()
+    tab.expect_done("file.bin")
+    assert sorted(tab.indexes()[sent:]) == sorted(set(range(13)) - present)
+    assert_stored(tab.server, file)
+
+
+def test_discard_removes_what_has_arrived(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """A failed upload that is discarded leaves nothing, on the page or on the server."""
+    visit.expect_complaints(REFUSED)
+    gate = Gate(tab.page, 3)
+    tab.choose(make_file(tmp_path / "file.bin", 10 * CHUNK))
+    tab.expect_percent("file.bin", 30)
+    tab.page.route("**/upload", answer(400, "Refused."))
+    gate.open()
+    tab.expect_state("file.bin", "failed")
+    tab.row("file.bin").get_by_role("button", name="Discard").click()
+    expect(tab.notice).to_have_text("file.bin is discarded.")
+    expect(tab.files).to_have_count(0)
+    wait_until(lambda: not list(tab.server.chunks.iterdir()))
+    expect(tab.page.locator("#history")).to_be_hidden()
+
+
+def test_busy_server_is_asked_again(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """503 is not a failure: the chunk is sent again after the pause that the server asked for."""
+    visit.expect_complaints(REFUSED)
+    tab.hurry()
+    file = make_file(tmp_path / "file.bin", 13 * CHUNK)
+    seen: list[Route] = []
+
+    def be_busy(route: Route) -> None:
+        seen.append(route)
+        if 2 <= len(seen) <= 5:
+            route.fulfill(status=503, json={"error": "Busy."}, headers={"Retry-After": "7"})
+        else:
+            route.continue_()
+
+    tab.page.route("**/upload", be_busy)
+    tab.choose(file)
+    tab.expect_done("file.bin")
+    assert_stored(tab.server, file)
+    assert tab.spy("pauses").count(7000) == 4
+    assert len(tab.indexes()) == 13 + 4
+
+
+def test_proxy_errors_are_translated(tab: Tab, visit: Visits) -> None:
+    """A proxy's error page is not shown; after eight tries the upload fails with a sentence, and Retry works."""
+    visit.expect_complaints(REFUSED)
+    tab.hurry()
+    tab.page.route("**/upload", lambda route: route.fulfill(status=502, content_type="text/html", body="<h1>Bad"))
+    tab.choose_content("file.txt", b"content")
+    tab.expect_state("file.txt", "failed")
+    expect(tab.row("file.txt").locator(".status")).to_have_text(
+        "The proxy cannot reach the server. Retry a little later."
+    )
+    assert len(tab.indexes()) == 8
+    tab.page.unroute("**/upload")
+    tab.row("file.txt").locator(".retry").click()
+    tab.expect_done("file.txt")
+    assert stored(tab.server, "file.txt")
+
+
+def test_success_of_a_stranger_is_no_success(tab: Tab) -> None:
+    """A login page that answers 200 in the server's place is not taken for an acknowledgement."""
+    tab.page.route("**/upload", lambda route: route.fulfill(status=200, content_type="text/html", body="<h1>Log in"))
+    tab.choose_content("file.txt", b"content")
+    tab.expect_state("file.txt", "failed")
+    expect(tab.row("file.txt").locator(".status")).to_contain_text("answered in its place")
+    assert stored(tab.server, "file.txt") == []
+
+
+def test_file_that_vanished(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """A file that is gone from the disk in the middle fails with a sentence that says so, not as a lost connection."""
+    visit.expect_complaints(r"net::ERR_FILE_NOT_FOUND|net::ERR_UPLOAD_FILE_CHANGED")
+    file = make_file(tmp_path / "gone.bin", 20 * CHUNK)
+    gate = Gate(tab.page, 5)
+    tab.choose(file)
+    tab.expect_percent("gone.bin", 25)
+    file.unlink()
+    gate.open()
+    tab.expect_state("gone.bin", "failed")
+    expect(tab.row("gone.bin").locator(".status")).to_contain_text("can no longer be read")
+    expect(tab.notice).to_contain_text("gone.bin was not uploaded.")
+    assert stored(tab.server, "gone.bin") == []
+
+
+def test_slow_line_gets_more_time(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
+    """A chunk that does not make it within --timeout is sent again with more time, and with fewer beside it."""
+    tab = visit(start_server(*SMALL_CHUNKS, "--timeout", "1000"))
+    tab.hurry()
+    file = make_file(tmp_path / "slow.bin", 8 * CHUNK)
+    gate = Gate(tab.page, 0)
+    tab.choose(file)
+    tab.until("spy.posts.length === 6")
+    gate.open()
+    tab.expect_done("slow.bin")
+    assert_stored(tab.server, file)
+    assert [post["timeout"] for post in tab.spy("posts")[:6]] == [1000] * 4 + [2000] * 2 or tab.spy("posts")
+
+
+def test_page_warns_before_it_is_left(tab: Tab, tmp_path: Path) -> None:
+    """Closing the tab while something is being sent asks first."""
+    Gate(tab.page, 1)
+    tab.choose(make_file(tmp_path / "file.bin", 10 * CHUNK))
+    tab.expect_percent("file.bin", 10)
+    tab.page.mouse.click(5, 5)  # browsers ask only whoever has touched the page
+    with tab.page.expect_event("dialog") as dialog:
+        tab.page.close(run_before_unload=True)
+    assert dialog.value.type == "beforeunload"
+
+
+# The plain form
+
+
+def test_without_javascript(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
+    """The page is a plain form then, which says what it is, and uploads."""
+    server = start_server("-a")
+    page = visit(server, java_script_enabled=False).page
+    expect(page.locator("#plain")).to_be_visible()
+    expect(page.locator(".choose")).to_be_hidden()
+    files = [make_file(tmp_path / "one.bin", 1000), make_file(tmp_path / "two.bin", MIB + 1)]
+    page.set_input_files("#file", files)
+    page.click("#send")
+    for file in files:
+        expect(page.locator("body")).to_contain_text(file.name)
+    assert_stored(server, *files)
+
+
+def test_without_dropzone(server: Server, visit: Visits, tmp_path: Path) -> None:
+    """When Dropzone cannot be loaded, the plain form uploads and the list still works."""
+    visit.expect_complaints("net::ERR_FAILED")
+    context = visit.context()
+    context.route("**/dropzone.js", lambda route: route.abort())
+    tab = visit(server, context)
+    expect(tab.page.locator("#plain")).to_be_visible()
+    file = make_file(tmp_path / "file.bin", 1000)
+    tab.choose(file)
+    tab.page.click("#send")
+    tab.page.wait_for_url("**/upload")
+    assert_stored(server, file)
+    tab.page.goto(server.url)
+    tab.expect_listed("file.bin")
+
+
+# Options that reach the page
+
+
+def test_option_chunk_size(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
+    """--chunk-size cuts files into chunks of so many bytes."""
+    tab = visit(start_server("--chunk-size", "70000"))
+    tab.choose(make_file(tmp_path / "file.bin", 150_000))
+    tab.expect_done("file.bin")
+    assert sorted((post["index"], post["size"]) for post in tab.spy("posts")) == [(0, 70_000), (1, 70_000), (2, 10_000)]
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [(["--disable-parallel-chunks"], 1), (["--parallel-chunks", "2"], 2), (["--parallel-chunks", "64"], 5)],
+    ids=["disabled", "2", "64"],
+)
+def test_option_parallel_chunks(
+    start_server: StartServer, visit: Visits, tmp_path: Path, options: list[str], most: int
+) -> None:
+    """So many chunks are under way at a time, over all files, and one connection is always left for questions."""
+    tab = visit(start_server(*SMALL_CHUNKS, *options))
+    files = [make_file(tmp_path / f"{n}.bin", 10 * CHUNK) for n in range(3)]
+    tab.choose(*files)
+    tab.expect_done(*(file.name for file in files))
+    assert tab.spy("most") == most
+    assert tab.spy("mostOfAll") <= BROWSER_CONNECTIONS
+    assert_stored(tab.server, *files)
+
+
+def test_option_disable_force_chunking(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
+    """A file of one chunk travels as a plain form then, and a larger one in chunks as ever."""
+    tab = visit(start_server("-a", *SMALL_CHUNKS, "--disable-force-chunking"))
+    files = [make_file(tmp_path / "small.bin", CHUNK), make_file(tmp_path / "large.bin", CHUNK + 1)]
+    tab.choose(*files)
+    tab.expect_done("small.bin", "large.bin")
+    posts = tab.spy("posts")
+    assert sorted(post["index"] for post in posts if post["uuid"]) == [0, 1]
+    assert [post["fields"] for post in posts if not post["uuid"]] == [["modified", "file"]]
+    assert_stored(tab.server, *files)
+    expect(tab.row("small.bin").get_by_role("link")).to_have_count(1)
+
+
+def test_option_timeout(start_server: StartServer, visit: Visits) -> None:
+    """--timeout is what a chunk is given."""
+    tab = visit(start_server("--timeout", "54321"))
+    tab.choose_content("file.txt", b"content")
+    tab.expect_done("file.txt")
+    assert tab.spy("posts[0].timeout") == 54321
+
+
+# For everybody
+
+
+@pytest.fixture(params=["light", "dark"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=[1280, 390], ids=["wide", "narrow"])
+def width(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+def assert_accessible(page: Page, state: str) -> None:
+    results = Axe().run(page)
+    assert results.violations_count == 0, f"{state}: {results.generate_report()}"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{state}: wider than the window"
+
+
+def test_axe_finds_nothing(start_server: StartServer, visit: Visits, tmp_path: Path, scheme: str, width: int) -> None:
+    """In every state of the page, in either colour scheme, on a desk and in a hand."""
+    visit.expect_complaints(REFUSED, "net::ERR_")
+    tab = visit(
+        start_server("-a", *SMALL_CHUNKS),
+        viewport={"width": width, "height": 800},
+        color_scheme=scheme,
+        reduced_motion="reduce",  # axe would see colours on their way from one to the other
+    )
+    page = tab.page
+    assert_accessible(page, "empty")
+
+    tab.choose(make_file(tmp_path / f"A name that does not end soon {'x' * 120}.txt", 1000))
+    expect(tab.list).to_have_count(1)
+    assert_accessible(page, "done")
+    tab.list.locator(".remove").click()
+    assert_accessible(page, "asking")
+    tab.list.locator(".keep").click()
+
+    gate = Gate(page, 5)
+    tab.choose(make_file(tmp_path / "sending.bin", 20 * CHUNK), make_file(tmp_path / "waiting.bin", 20 * CHUNK))
+    page.wait_for_selector("#files [data-state=sending]")
+    assert_accessible(page, "sending")
+    page.route("**/uploads", lambda route: route.abort())
+    page.route("**/upload", lambda route: route.abort())
+    gate.open()
+    page.wait_for_selector("#files [data-state=paused]")
+    tab.choose(make_file(tmp_path / "also.bin", 20 * CHUNK))
+    assert_accessible(page, "paused")
+
+    page.unroute("**/uploads")
+    page.route("**/upload", answer(409, "The server said so in one sentence."))
+    page.evaluate("dispatchEvent(new Event('online'))")
+    tab.expect_state("sending.bin", "failed")
+    assert_accessible(page, "failed")
+    page.unroute("**/upload")
+
+    page.reload()
+    expect(tab.list.filter(has_text="drop the same file again")).not_to_have_count(0)
+    assert_accessible(page, "list")
+    drag(page, "dragEnter", "dragOver", files=(tmp_path / "sending.bin",))
+    expect(page.locator("#overlay")).to_be_visible()
+    assert_accessible(page, "dragged over")
+    page.mouse.move(40, 600)
+    page.click("#clear")
+    expect(page.locator("#forgotten")).not_to_be_empty()
+    assert_accessible(page, "cleared")
+
+
+def test_axe_finds_nothing_in_the_plain_form(server: Server, visit: Visits, scheme: str, width: int) -> None:
+    """Nor without Dropzone."""
+    visit.expect_complaints("net::ERR_FAILED")
+    context = visit.context(viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce")
+    context.route("**/dropzone.js", lambda route: route.abort())
+    tab = visit(server, context)
+    expect(tab.page.locator("#plain")).to_be_visible()
+    assert_accessible(tab.page, "plain form")
+
+
+def test_keyboard_reaches_everything(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """Tab visits each control that can be seen, in the order of the page, and shows where it is."""
+    visit.expect_complaints(REFUSED)
+    page = tab.page
+    tab.choose_content("done.txt", b"content")
+    tab.expect_listed("done.txt")
+    page.route("**/upload", answer(409, "Refused."))
+    tab.choose_content("failed.txt", b"content")
+    tab.expect_state("failed.txt", "failed")
+    Gate(page, 0)
+    tab.choose(make_file(tmp_path / "sending.bin", 3 * CHUNK))
+    tab.expect_state("sending.bin", "sending")
+    expected = page.evaluate(
+        "[...document.querySelectorAll('input, button, a[href]')].filter((one) => one.checkVisibility())"
+        ".map((one) => one.getAttribute('aria-label') ?? one.textContent)"
+    )
+    assert len(expected) == 10, expected
+    page.evaluate("document.activeElement.blur()")
+    page.mouse.click(5, 5)
+    visited = []
+    for _ in expected:
+        page.keyboard.press("Tab")
+        visited.append(
+            page.evaluate(
+                "(() => { const one = document.activeElement;"
+                " const shown = one.id === 'file' ? document.querySelector('.choose') : one;"
+                " return [one.getAttribute('aria-label') ?? one.textContent, getComputedStyle(shown).outlineStyle]; })()"
+            )
+        )
+    assert visited == [[label, "solid"] for label in expected]
+
+
+def test_keyboard_and_pointer_open_the_chooser(tab: Tab) -> None:
+    """Enter on the input and a click anywhere in the area do the same."""
+    tab.page.keyboard.press("Tab")
+    expect(tab.page.locator("#file")).to_be_focused()
+    with tab.page.expect_file_chooser() as chooser:
+        tab.page.keyboard.press("Enter")
+    assert chooser.value.is_multiple()
+    with tab.page.expect_file_chooser():
+        tab.page.mouse.click(400, 150)
+
+
+def test_focus_stays_when_a_row_goes(tab: Tab) -> None:
+    """Whoever removes with the keyboard is next to what was removed, not at the top of the page."""
+    for name in ("one.txt", "two.txt"):
+        tab.choose_content(name, b"content")
+        tab.expect_done(name)
+    tab.expect_listed("two.txt", "one.txt")
+    tab.listed("two.txt").locator(".remove").press("Enter")
+    tab.listed("two.txt").locator(".delete").press("Enter")
+    tab.expect_listed("one.txt")
+    expect(tab.listed("one.txt").get_by_role("button").first).to_be_focused()
