@@ -3,7 +3,7 @@
 
     python build.py page        put index.html into pyfiledrop.py (--check: only compare)
     python build.py dropzone    get Dropzone and put it beside pyfiledrop.py
-    python build.py script      write dist/pyfiledrop.py, with Dropzone inside, and dist/pyfiledrop.pyz, with packages too
+    python build.py script      write dist/pyfiledrop.py, with Dropzone inside, and dist/pyfiledrop.pyz, with all inside
     python build.py exe         write dist/pyfiledrop (.exe on Windows), a program that needs no Python
     python build.py wheel       write dist/*.whl and dist/*.tar.gz, for pip
     python build.py test        set up .venv with everything in it, then run all checks and tests
@@ -105,8 +105,18 @@ NOT_IN_ARCHIVES = re.compile(
     r"|\.dist-info/(?!METADATA$|licenses/|LICEN[CS]E|COPYING)"
 )
 
-# Imported by what is imported, and never run: about half of the exe.
-NOT_IN_EXE = ("tkinter", "unittest", "setuptools", "pkg_resources")
+# Imported somewhere in what is imported, by functions that the server never calls.
+NOT_IN_EXE = (
+    "asyncio",
+    "doctest",
+    "multiprocessing",
+    "pdb",
+    "pkg_resources",
+    "pydoc",
+    "setuptools",
+    "tkinter",
+    "unittest",
+)
 
 # What an sdist consists of.
 SOURCES = (
@@ -447,6 +457,7 @@ def make_exe() -> None:
         *(python, "-m", "PyInstaller", "--onefile", "--console", "--noconfirm", "--log-level", "WARN"),
         *("--name", "pyfiledrop", "--paths", str(packages), "--add-data", f"{place / 'licences.txt'}:."),
         *(word for name in NOT_IN_EXE for word in ("--exclude-module", name)),
+        *(["--strip"] if sys.platform == "linux" else []),  # elsewhere it breaks signatures, or there is no strip
         *("--distpath", str(DIST), "--workpath", str(place), "--specpath", str(place), str(place / "pyfiledrop.py")),
     )
     report("pyfiledrop.exe" if os.name == "nt" else "pyfiledrop")

@@ -545,12 +545,13 @@ def check_size(size: int, max_bytes: int) -> None:
 
 def human_size(size: int) -> str:
     """Bytes for people: `1.5 GB`, a unit being 1,024 of the one below, as --max-size and Dropzone count."""
-    if abs(size) < 1024:
+    size = max(0, size)
+    if size < 1024:
         return f"{size} byte{'' if size == 1 else 's'}"
     value, units = float(size), iter(("KB", "MB", "GB", "TB", "PB"))
     unit = next(units)
     value /= 1024
-    while abs(value) >= 1023.95 and unit != "PB":  # what would be shown as 1024.0
+    while value >= 1023.95 and unit != "PB":  # what would be shown as 1024.0
         value, unit = value / 1024, next(units)
     return f"{value:.1f} {unit}"
 
@@ -1125,7 +1126,7 @@ class Store:
         path = self.data_path(upload)
         try:
             if chunk.count > 1:
-                os.mkdir(os.path.dirname(path))
+                self._make_folder(os.path.dirname(path))
             live.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
         except FileExistsError:
             self._delete_record(upload)
@@ -1134,6 +1135,14 @@ class Store:
             self._discard(live, upload)
             raise
         return upload
+
+    @staticmethod
+    def _make_folder(folder: str) -> None:
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            if os.listdir(folder):  # an empty one may be left from an upload that was removed
+                raise
 
     @staticmethod
     def _insert(db: sqlite3.Connection, upload: Upload) -> None:
@@ -1158,7 +1167,7 @@ class Store:
             (held,) = db.execute("SELECT coalesce(sum(size), 0) FROM uploads").fetchone()
             free = min(free, self._max_total_bytes - held - self._promised)
         if size > free:
-            raise NoSpace(f"This file needs {human_size(size)}, but the server has only {human_size(max(0, free))} free.")
+            raise NoSpace(f"This file needs {human_size(size)}, but the server has only {human_size(free)} free.")
 
     def _open_data(self, upload: Upload) -> int:
         path = self.data_path(upload)
@@ -1175,7 +1184,8 @@ class Store:
         fd = live.fd if live.pending else os.open(self.data_path(upload), os.O_WRONLY | _BINARY)
         writer = Writer(self, upload, index, fd, length, owns_fd=not live.pending)
         if index in live.writers:
-            live.writers[index].release(heir=writer)
+            with contextlib.suppress(OSError):  # of bytes that fall anyway
+                live.writers[index].release(heir=writer)
         live.writers[index] = writer
         return writer
 
@@ -1200,16 +1210,23 @@ class Store:
             raise DiskFault("The upload's data was changed on the server's disk. Send it again.")
         self._sync_data(live, upload)
         live.close()  # an open file cannot be renamed everywhere
-        done = dataclasses.replace(upload, stored=upload.path_name, merged=upload.chunk_count)
         source, target = self.data_path(upload), os.path.join(self._storage, upload.path_name)
         try:
-            self._place(source, target, upload.uuid)
+            try:
+                self._place(source, target, upload)
+            except NotImplementedError:  # the name can only be moved; so that nobody loses it, the record comes first
+                if not upload.id:
+                    with self._transaction(durable=True) as db:
+                        self._insert(db, upload)
+                    upload = live.pending = self._select("uuid = ?", upload.uuid)[0]
+                self._move(source, target)
         except FileNotFoundError:
             self._forget_chunks(upload, "1")
             raise
         except FileExistsError:  # perhaps from an attempt that failed half-way
             if not self._is_whole(target, upload.size):
                 raise Conflict("A file of this name and UUID is there already. Start the upload anew.") from None
+        done = dataclasses.replace(upload, stored=upload.path_name, merged=upload.chunk_count)
         try:
             self._sync_folder(self._storage)
             self._finish(done)
@@ -1233,28 +1250,41 @@ class Store:
                 (done.stored, done.merged, done.size, done.chunk_size, done.id),
             )
 
-    def _place(self, source: str, target: str, uuid: str) -> None:
-        """Lets target name the file source, never in place of another one. Source may stay as a second name."""
+    def _place(self, source: str, target: str, upload: Upload) -> None:
+        """Lets target name the file source, never in place of another one. Source may stay as a second name.
+
+        Raises FileExistsError, and NotImplementedError where a file cannot have two names.
+        """
         try:
             os.link(source, target)
-        except (OSError, AttributeError) as error:
-            number = getattr(error, "errno", errno.ENOSYS)
-            if number == errno.EXDEV:
-                hidden = self._hidden(uuid)
-                try:
-                    with open(source, "rb") as data, open(hidden, "wb") as copy:
-                        shutil.copyfileobj(data, copy, MIB)
-                        copy.flush()
-                        self._sync(copy.fileno())
-                    self._place(hidden, target, uuid)
-                finally:
-                    self._unlink(hidden)
-            elif number in _NO_LINKS:
-                if os.path.lexists(target):
-                    raise FileExistsError(errno.EEXIST, "exists", target) from None
-                os.rename(source, target)
-            else:
+        except AttributeError:
+            raise NotImplementedError from None
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                raise NotImplementedError from None
+            if error.errno != errno.EXDEV:
                 raise
+            hidden = self._hidden(upload.uuid)
+            try:
+                with open(source, "rb") as data, open(hidden, "wb") as copy:
+                    shutil.copyfileobj(data, copy, MIB)
+                    copy.flush()
+                    self._sync(copy.fileno())
+                self._place_or_move(hidden, target, upload)
+            finally:
+                self._unlink(hidden)
+
+    def _place_or_move(self, source: str, target: str, upload: Upload) -> None:
+        try:
+            self._place(source, target, upload)
+        except NotImplementedError:
+            self._move(source, target)
+
+    @staticmethod
+    def _move(source: str, target: str) -> None:
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+        os.rename(source, target)
 
     def _unplace(self, source: str, target: str) -> None:
         if os.path.exists(source):
@@ -1353,6 +1383,7 @@ class Store:
                 raise NotFound
             else:
                 self._unlink(os.path.join(self._storage, upload.stored))
+                self._remove_data(upload)  # if it could not be removed when the file was published
                 self._delete_record(upload)
 
     def forget(self, owner: str) -> int:
@@ -1577,6 +1608,10 @@ class Store:
             self._note(resumable, "unfinished upload", "unfinished uploads", "can go on.")
         for name in os.listdir(self._chunks):
             known = self._find(name) if _UUID.fullmatch(name) else None
+            if known is None and _UUID.fullmatch(name):
+                with contextlib.suppress(OSError):  # only an empty one goes
+                    os.rmdir(os.path.join(self._chunks, name))
+                    continue
             if known is None:
                 self.findings.append(f"Left alone in chunks, of unknown origin: {ascii(name)}.")
             elif known.stored is not None:  # published, and then cut off
@@ -1622,7 +1657,7 @@ class Store:
                 for upload in self._select("stored IS NOT NULL AND stored NOT IN (SELECT stored FROM seen)"):
                     if self._is_whole(data := self.data_path(upload), upload.size):
                         # Recorded as finished, though the record's disk had reported an error and the name was undone.
-                        self._place(data, os.path.join(self._storage, upload.path_name), upload.uuid)
+                        self._place_or_move(data, os.path.join(self._storage, upload.path_name), upload)
                         self._sync_folder(self._storage)
                         continue
                     lost += 1

@@ -646,17 +646,20 @@ class Server:
         return answers, None if before is None or after is None else after - before
 
     def _check(self, way: str, files: list[File]) -> None:
-        sizes = {entry.name: entry.stat().st_size for entry in os.scandir(self.files) if entry.is_file()}
+        """Whether each file is there once, by the end of its name: what stands before it is the server's own."""
+        stored: dict[str, list[Path]] = defaultdict(list)
+        for entry in self.files.iterdir():
+            stored[entry.name[-len(SAMPLE.name) :]].append(entry)
         for file in files:
-            name = self.peer.stored.format(file.uuid)
-            if sizes.get(name) != file.size:
-                raise Problem(f"A file of {file.size} bytes was stored with {sizes.get(name, 'none')}.")
-            path = self.files / name
+            paths = stored[file.name]
+            sizes = [path.stat().st_size for path in paths]
+            if sizes != [file.size]:
+                raise Problem(f"A file of {file.size} bytes was stored with {sizes or 'none'}.")
             if way not in self._proven:  # one of each kind, for a look at all would take longer than sending
                 self._proven.add(way)
-                if file_hash(path) != content_hash(file.offset, file.size):
+                if file_hash(paths[0]) != content_hash(file.offset, file.size):
                     raise Problem(f"A file of {file.size} bytes was stored with other bytes than were sent.")
-            path.unlink()
+            paths[0].unlink()
 
     def give(self, connections: int, start: int, times: int) -> list[Answer]:
         """Lets it send the sample from byte `start`, so many times."""

@@ -318,7 +318,8 @@ def read_disposition(header: str) -> tuple[str, str | None]:
 def test_content_disposition_carries_the_name(name: str) -> None:
     """The name that a browser reads is the one that is shown, or its last component; both forms are harmless."""
     plain, extended = read_disposition(pyfiledrop.content_disposition(name))
-    expected = re.split(r"[/\\]", pyfiledrop.clean_name(name))[-1] or "file"
+    expected = re.split(r"[/\\]", pyfiledrop.clean_name(name))[-1]
+    expected = expected if expected.strip(". ") else "file"
     assert (plain if extended is None else extended) == expected
     assert plain and not re.search(r'[/\\"%]', plain)
 

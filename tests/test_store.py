@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -709,6 +710,21 @@ def test_closed_store_lets_go(folders: Folders) -> None:
         file.send(folders.open(), 0)
         folders.close()
     assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("content", [b"aaaa", b"aaaabbbb"], ids=["one chunk", "two chunks"])
+def test_writer_after_close(folders: Folders, store: Store, content: bytes) -> None:
+    """A writer that outlives its store cannot write, least of all into a file that was opened since."""
+    writer = File(content).begin(store, 0)
+    folders.close()
+    others = [(folders.root / f"other {number}").open("w+b") for number in range(10)]
+    with contextlib.suppress(pyfiledrop.DropError):
+        writer.write(b"XXXX")
+    for other in others:
+        with other:
+            assert other.read() == b""
+    with contextlib.suppress(pyfiledrop.DropError):
+        store.abandon(writer)
 
 
 def open_descriptors() -> int:
