@@ -1008,6 +1008,9 @@ class Store:
         self.flush()
         with self._guard:
             for live in self._live.values():
+                for writer in live.writers.values():  # of requests that did not end in time
+                    with contextlib.suppress(OSError):
+                        writer.release()
                 with contextlib.suppress(OSError):
                     live.close()
         with self._db_lock:
@@ -1535,8 +1538,8 @@ class Store:
             with self._guard:
                 live.users -= 1
                 if not (live.users or live.writers or live.unsynced or live.failed):
-                    live.close()
                     del self._live[uuid]
+                    live.close()
 
     def _select(self, where: str, *values: Any) -> list[Upload]:
         with self._db_lock:
@@ -1621,13 +1624,13 @@ class Store:
         """Removes what the last run was receiving in one piece when it ended. Nobody was told that it is in."""
         with os.scandir(self._storage) as entries:
             parts = [entry.name for entry in entries if _PART_NAME.fullmatch(entry.name)]
+        names = os.listdir(self._storage) if parts else []
         for part in parts:
             path, known = os.path.join(self._storage, part), self._find(part[1:37].lower())
             if known is None or known.stored is None:  # it may have its last name already, but not its record
-                status = os.lstat(path)
-                for name in os.listdir(self._storage):
+                for name in names:
                     named = os.path.join(self._storage, name)
-                    if name.startswith(f"{part[1:37]}_") and os.path.samestat(os.lstat(named), status):
+                    if name.startswith(f"{part[1:37]}_") and os.path.samestat(os.lstat(named), os.lstat(path)):
                         os.unlink(named)
             os.unlink(path)
 
@@ -2118,9 +2121,18 @@ def _headers() -> dict[str, str]:
     return {name: environ[key] for name, key in names.items() if key in environ}
 
 
+def read_cookie(name: str) -> str:
+    """A cookie's value, or "". Others' cookies may look as they like: a host's cookies are shared by all its ports."""
+    for part in bottle.request.environ.get("HTTP_COOKIE", "").split(";"):
+        key, _, value = part.strip().partition("=")
+        if key == name:
+            return str(value)
+    return ""
+
+
 def _drop() -> str | None:
     """The drop this browser's cookie names, if it is one of ours."""
-    value = bottle.request.get_cookie(DROP_COOKIE) or ""
+    value = read_cookie(DROP_COOKIE)
     return value if _UUID.fullmatch(value) else None
 
 
@@ -2176,9 +2188,9 @@ class Door:
         """Whether a request comes from somebody who has signed in, or brings the password. Raises TooManyTries."""
         if self._password is None:
             return True
-        session = bottle.request.get_cookie(SESSION_COOKIE) or ""
+        session = read_cookie(SESSION_COOKIE)
         end, _, _ = session.partition(".")
-        if end.isdecimal() and hmac.compare_digest(session.encode(), self._session(end).encode()):
+        if _DIGITS.fullmatch(end) and hmac.compare_digest(session.encode(), self._session(end).encode()):
             return int(end) > time.time()
         given = basic_password(environ.get("HTTP_AUTHORIZATION", ""))
         return given is not None and self.knows(given, environ["REMOTE_ADDR"])
@@ -2195,7 +2207,7 @@ class Door:
             digest = hmac.digest(self._key, given.encode(), "sha256")
             if hmac.compare_digest(digest, hmac.digest(self._key, (self._password or "").encode(), "sha256")):
                 return True
-            self._failures[address] = count + 1, now + min(MAX_DELAY_SECONDS, 0.5 * 2**count)
+            self._failures[address] = count + 1, now + min(MAX_DELAY_SECONDS, 0.5 * 2 ** min(count, 10))
             if len(self._failures) > MAX_ADDRESSES:
                 del self._failures[next(iter(self._failures))]
             return False
@@ -2536,6 +2548,7 @@ const MIB = 1024 * 1024;
 const CHUNK_BYTES = 8 * MIB;      // automatic chunk size, and the size the timeout is meant for
 const CHUNKS_PER_FILE = 2000;     // automatic chunks grow so that no file has more
 const FILES_AT_ONCE = 4;
+const REQUESTS_AT_ONCE = 5;       // a browser has six connections per server; one is left for questions
 const TRIES_PER_CHUNK = 8;
 const LONGEST_PAUSE_S = 30;
 const TICK_MS = 250;
@@ -2551,7 +2564,7 @@ const title = document.title;
 
 const LOST = 'Connection lost. Waiting for the server…';
 const UNREADABLE = 'This file can no longer be read: it was changed, moved or removed. Choose it again.';
-const UNFINISHED = 'The server has all of this file but has not finished it. Retry asks it once more.';
+const UNFINISHED = 'The server has not finished this file. Retry sends it what it lacks.';
 const BROKEN = 'The connection breaks off again and again. Retry goes on from what has arrived.';
 const STRANGER = 'Something between this page and the server answered in its place. Check the connection, then retry.';
 
@@ -2773,7 +2786,7 @@ const viewOf = new WeakMap();   // File → view
 const batch = new Set();        // what the percentage in the title counts: everything since the page was last idle
 const running = new Set();      // requests under way: {xhr, body, file, upload, view, block, sent}
 let waiting = [];               // requests that wait for a turn
-let lanes = settings.parallelChunks;
+let lanes = Math.min(REQUESTS_AT_ONCE, settings.parallelChunks);
 let offline = false;
 let arrived = [];               // names not yet announced
 
@@ -2942,8 +2955,11 @@ const dropzone = new Dropzone(document.documentElement, {
       if (known?.upload.done) view.answer = known.upload;
     }
     if (!isCurrent({file, upload})) return;
-    if (view.answer) done();
-    else fail(view, UNFINISHED);
+    if (view.answer) return done();
+    if (view.mended) return fail(view, UNFINISHED);
+    // What was acknowledged may be gone again, after a power cut or because another tab removed it.
+    view.mended = true;
+    restart(view);
   },
 });
 
@@ -3197,6 +3213,7 @@ const fail = (view, reason) => {
 };
 
 const restart = (view, anew = false) => {
+  asked = null;   // what the server said before is out of date
   view.anew = anew;
   view.file.status = Dropzone.ERROR;   // else removing it counts as cancelling
   halt(view);
@@ -3388,7 +3405,7 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
 
 _EVERY_ANSWER = {
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with "no-referrer" a browser would send our own form with "Origin: null"
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
@@ -3642,8 +3659,8 @@ class Server(httpserver.WSGIServer):
             pass
 
     def _add_worker(self) -> None:
-        self._idle_workers += 1
         threading.Thread(target=self._work, daemon=True).start()
+        self._idle_workers += 1
 
     def _work(self) -> None:
         while not self.stopping.is_set():
@@ -3655,7 +3672,8 @@ class Server(httpserver.WSGIServer):
             with self._changed:
                 self._idle_workers -= 1
                 if not self._idle_workers:
-                    self._add_worker()
+                    with contextlib.suppress(RuntimeError):  # no more threads: who is done first waits next
+                        self._add_worker()
             self._serve(connection, address)
             with self._changed:
                 if self._idle_workers >= SPARE_WORKERS:
@@ -3700,8 +3718,8 @@ class Server(httpserver.WSGIServer):
             return
         log.exception("bug in the connection of %s", client_address[0])
 
-    def stop(self, seconds: float) -> None:
-        """No new connections; idle ones are closed, busy ones get so many seconds to end."""
+    def stop(self, seconds: float) -> bool:
+        """No new connections; idle ones are closed, busy ones get so many seconds to end. Returns whether all did."""
         self.stopping.set()
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)  # wakes the workers that wait for a connection
@@ -3711,7 +3729,7 @@ class Server(httpserver.WSGIServer):
                 if not handler.busy:
                     with contextlib.suppress(OSError):
                         handler.connection.shutdown(socket.SHUT_RDWR)
-            self._changed.wait_for(lambda: not self._connections, seconds)
+            return self._changed.wait_for(lambda: not self._connections, seconds)
 
 
 _TOO_MANY_CONNECTIONS = (
@@ -3732,11 +3750,12 @@ def lan_address() -> str | None:
 def read_password(settings: Settings) -> str | None:
     """What to ask visitors for. It never stands on the command line, where every user of the machine could read it."""
     password = os.environ.get("PYFILEDROP_PASSWORD")
-    if settings.password_file is not None:
-        try:
-            password = settings.password_file.read_text("utf-8").partition("\n")[0].rstrip("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            raise StartError(f"The password file {settings.password_file} cannot be read: {error}.") from error
+    try:
+        if settings.password_file is not None:  # Windows's editor puts a mark before the text
+            password = settings.password_file.read_text("utf-8-sig").partition("\n")[0].rstrip("\r")
+        (password or "").encode()
+    except (OSError, UnicodeError) as error:
+        raise StartError(f"The password cannot be read: {error}.") from error
     if password == "":
         raise StartError("The password is empty.")
     return password
@@ -3843,6 +3862,7 @@ class _Stop(BaseException):
 
 
 def _on_signal(number: int, frame: object) -> None:
+    _handle_signals(signal.SIG_IGN)  # it may come twice: to a terminal's whole group, and passed on by an exe's outside
     raise _Stop
 
 
@@ -3875,10 +3895,11 @@ def main(argv: list[str] | None = None) -> int:
                     webbrowser.open(addresses[-1])
                 server.serve_forever()
             except _Stop:
-                _handle_signals(signal.SIG_IGN)
-                signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever presses Ctrl-C twice means it
-            print("Stopping.", flush=True)
-            server.stop(STOP_SECONDS)
+                print("Stopping.", flush=True)
+            if not server.stop(1):
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                print(f"Waiting up to {STOP_SECONDS} s for what is on its way; Ctrl-C ends it at once.", flush=True)
+                server.stop(STOP_SECONDS)
     except StartError as error:
         print(f"pyfiledrop: {error}", file=sys.stderr)
         if clicked:  # or the window is gone before the sentence is read

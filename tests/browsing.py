@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ expect.set_options(timeout=WAIT_SECONDS * 1000)
 # `most` is how many of them were under way at the same time, `mostOfAll` counts questions to the server too;
 # `reads` are attempts of the page to read a file; `pauses` are the longer pauses it has made, in ms.
 # A request ends when its state changes for the last time: before the page hears of it, and may send the next.
+# `until` looks whenever something changes, where Playwright's own waiting looks up to a second later.
 SPY = """
 (() => {
   const spy = window.spy = {posts: [], underWay: 0, most: 0, questions: 0, mostOfAll: 0, reads: [], pauses: []};
@@ -85,16 +87,26 @@ SPY = """
     if (pause >= 1000) spy.pauses.push(pause);
     return setTimeout(then, pause >= 1000 && spy.hurry ? pause / spy.hurry : pause, ...what);
   };
+  const rows = (of) => [...document.querySelectorAll(`#${of} li`)];
+  const text = (row, part) => row?.querySelector(part).textContent ?? '';
+  const row = (name) => rows('files').find((row) => text(row, '.name') === name);
+  spy.state = (name) => row(name)?.dataset.state;
+  spy.status = (name) => text(row(name), '.status');
+  spy.listed = () => rows('list').map((row) => text(row, '.name'));
+  new MutationObserver(changed).observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
   spy.until = (condition) => new Promise((resolve, reject) => {
     const look = () => { if (condition()) resolve(); };
     spy.onchange = look;
-    setTimeout(() => reject(new Error(`never came true: ${condition}; ${JSON.stringify(spy)}`)), %d);
+    setTimeout(() => {
+      look();
+      reject(new Error(`${condition} never came true.\n${document.body.innerText}\n${JSON.stringify(spy)}`));
+    }, %d);
     look();
   });
 })()
 """ % (WAIT_SECONDS * 1000)
 # The page waits up to half a minute before it tries again; the tests need not.
-HURRY = "spy.hurry = 100"
+HURRY = "spy.hurry = %d"
 
 
 def make_file(path: Path, size: int) -> Path:
@@ -170,7 +182,7 @@ class Tab:
 
     def expect_state(self, name: str, state: str) -> None:
         """Wait until the upload of this name is in this state."""
-        expect(self.row(name)).to_have_attribute("data-state", state)
+        self.until(f"spy.state({json.dumps(name)}) === '{state}'")
 
     def expect_done(self, *names: str) -> None:
         for name in names:
@@ -178,11 +190,11 @@ class Tab:
 
     def expect_percent(self, name: str, percent: int) -> None:
         """Wait until so much of a file has been sent; behind a gate that is what has arrived."""
-        expect(self.row(name).locator(".status")).to_have_text(re.compile(rf"^{percent} %"))
+        self.until(f"spy.status({json.dumps(name)}).startsWith('{percent} %')")
 
     def expect_listed(self, *names: str) -> None:
         """Wait until the list has these names, the newest first, and no others."""
-        expect(self.list.locator(".name")).to_have_text(list(names))
+        self.until(f"JSON.stringify(spy.listed()) === {json.dumps(json.dumps(names, ensure_ascii=False, separators=(',', ':')))}")
 
     # What the spy has seen since the page was loaded
 
@@ -190,13 +202,13 @@ class Tab:
         return self.page.evaluate(f"spy.{what}")
 
     def until(self, condition: str) -> None:
-        """Wait until this is true of the spy."""
+        """Wait until this is true of the spy, or of the page."""
         self.page.evaluate(f"spy.until(() => {condition})")
 
-    def hurry(self) -> None:
-        """Make the page's long pauses a hundredth as long, from now on and after a reload."""
-        self.page.add_init_script(HURRY)
-        self.page.evaluate(HURRY)
+    def hurry(self, times: int = 100) -> None:
+        """Make the page's long pauses so many times shorter, from now on and after a reload."""
+        self.page.add_init_script(HURRY % times)
+        self.page.evaluate(HURRY % times)
 
     def indexes(self) -> list[int]:
         """The chunks that were sent, in their order, a chunk sent twice twice."""
@@ -250,9 +262,11 @@ class Visits:
 
     def __call__(self, server: Server, context: BrowserContext | None = None, **options: Any) -> Tab:
         """Open the page in a new tab; `options` are for its new profile."""
-        page = (context or self.context(**options)).new_page()
-        page.goto(server.url)
-        return Tab(page, server)
+        tab = Tab((context or self.context(**options)).new_page(), server)
+        tab.page.goto(server.url)
+        if options.get("java_script_enabled", True):
+            tab.until("spy.questions === 0")  # it has its list
+        return tab
 
     def expect_complaints(self, *patterns: str) -> None:
         """Complaints that match one of these are what the test is about: the network failed, or the server refused."""

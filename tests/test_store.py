@@ -717,12 +717,11 @@ def test_writer_after_close(folders: Folders, store: Store, content: bytes) -> N
     """A writer that outlives its store cannot write, least of all into a file that was opened since."""
     writer = File(content).begin(store, 0)
     folders.close()
-    others = [(folders.root / f"other {number}").open("w+b") for number in range(10)]
-    with contextlib.suppress(pyfiledrop.DropError):
-        writer.write(b"XXXX")
-    for other in others:
-        with other:
-            assert other.read() == b""
+    with contextlib.ExitStack() as opened:
+        others = [opened.enter_context((folders.root / f"other {number}").open("w+b")) for number in range(10)]
+        with contextlib.suppress(pyfiledrop.DropError):
+            writer.write(b"XXXX")
+        assert [other.read() for other in others] == [b""] * 10
     with contextlib.suppress(pyfiledrop.DropError):
         store.abandon(writer)
 
