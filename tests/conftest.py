@@ -17,6 +17,7 @@ import re
 import shlex
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -51,6 +52,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the command that starts the server (default: this Python with pyfiledrop.py)",
     )
     parser.addoption("--kills", type=int, default=200, help="how often test_crash kills the server")
+    parser.addoption("--fuzz", type=int, default=20_000, help="how many requests test_fuzz sends")
+    parser.addoption("--full", action="store_true", help="let the crowd of test_load send files of 50 MB, not of 2")
+    parser.addoption("--soak", type=float, default=0, metavar="SECONDS", help="run test_soak for so long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The soak runs only when it is asked for."""
+    if not config.getoption("--soak"):
+        soaks = [item for item in items if item.name == "test_soak"]
+        config.hook.pytest_deselected(items=soaks)
+        items[:] = [item for item in items if item not in soaks]
 
 
 # The server
@@ -58,6 +70,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 class Server:
     """One server on 127.0.0.1 with folders of its own; it keeps folders and port when it is started again."""
+
+    tls: ssl.SSLContext | None = None  # with what its clients shake hands, if it speaks https
 
     def __init__(self, command: list[str], folder: Path, options: tuple[str, ...], env: Mapping[str, str]) -> None:
         self.storage = folder / "storage"
@@ -74,7 +88,7 @@ class Server:
     @property
     def url(self) -> str:
         """The page's address, with a slash at the end."""
-        return f"http://{self.host}:{self.port}/"
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}/"
 
     def start(self) -> None:
         """Start the process and return when it has printed its address."""
@@ -109,7 +123,7 @@ class Server:
         with proc.stdout:
             for line in proc.stdout:
                 self._lines.append(line)
-                if match := re.search(rf"http://{re.escape(self.host)}:(\d+)/", line):
+                if match := re.search(rf"https?://{re.escape(self.host)}:(\d+)/", line):
                     ports.put(int(match[1]))
         ports.put(None)
 
@@ -244,6 +258,8 @@ class Connection:
 
     def __init__(self, server: Server, timeout: float = ANSWER_SECONDS) -> None:
         self.sock = socket.create_connection((server.host, server.port), timeout)
+        if server.tls:
+            self.sock = server.tls.wrap_socket(self.sock, server_hostname=server.host)
         self._input = self.sock.makefile("rb")
 
     def __enter__(self) -> Connection:

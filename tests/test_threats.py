@@ -79,7 +79,7 @@ def written_sentences() -> re.Pattern[str]:
         parts = node.values if isinstance(node, ast.JoinedStr) else [node]
         if all(isinstance(part, ast.FormattedValue | ast.Constant) for part in parts):
             texts = [
-                re.escape(str(part.value)) if isinstance(part, ast.Constant) else "[0-9.]+( [KMGTP]B| bytes)?"
+                re.escape(str(part.value)) if isinstance(part, ast.Constant) else "[0-9.]+( [KMGTP]B| bytes?)?"
                 for part in parts
             ]
             patterns.add("".join(texts))
