@@ -825,7 +825,17 @@ pwrite: Callable[[int, bytes | memoryview, int], int] = getattr(os, "pwrite", _p
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP}
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTSUP}
+
+
+def force_to_disk(fd: int) -> None:
+    """os.fsync, which on macOS stops at the disk's own cache: there with the call that does not."""
+    if hasattr(fcntl, "F_FULLFSYNC"):
+        with contextlib.suppress(OSError):  # some network file systems know only the other
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(fd)
 
 
 @contextlib.contextmanager
@@ -1302,7 +1312,7 @@ class Store:
 
     def _sync(self, fd: int) -> None:
         if self._fsync:
-            os.fsync(fd)
+            force_to_disk(fd)
 
     def _sync_data(self, live: _Live, upload: Upload) -> None:
         assert live.fd is not None
@@ -1313,11 +1323,14 @@ class Store:
             raise
 
     def _sync_folder(self, folder: str) -> None:
-        """Brings the folder's entries to the disk, where the system lets one (Windows does it by itself)."""
+        """Brings the folder's entries to the disk, where the system lets one; the others do it by themselves."""
         if self._fsync and os.name != "nt":
             fd = os.open(folder, os.O_RDONLY | _BINARY)
             try:
-                os.fsync(fd)
+                force_to_disk(fd)
+            except OSError as error:
+                if error.errno not in _NO_FOLDER_SYNC:
+                    raise
             finally:
                 os.close(fd)
 
@@ -1481,6 +1494,7 @@ class Store:
             # also spares the shared memory that a second reader would need.
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA fullfsync = ON")  # for macOS, as in force_to_disk
             db.execute("PRAGMA synchronous = NORMAL")  # see _set_durable
             db.execute("BEGIN EXCLUSIVE")
             (version,) = db.execute("PRAGMA user_version").fetchone()
