@@ -2138,8 +2138,8 @@ def _headers() -> dict[str, str]:
 def read_cookie(name: str) -> str:
     """A cookie's value, or "". Others' cookies may look as they like: a host's cookies are shared by all its ports."""
     for part in bottle.request.environ.get("HTTP_COOKIE", "").split(";"):
-        key, _, value = part.strip().partition("=")
-        if key == name:
+        key, equals, value = part.strip().partition("=")
+        if equals and key == name:
             return str(value)
     return ""
 
@@ -3668,7 +3668,8 @@ class Server(httpserver.WSGIServer):
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Until stop(). This thread only waits, in pieces, because on Windows a signal reaches it only between them."""
-        self._add_worker()
+        with self._changed:
+            self._add_worker()
         while not self.stopping.wait(poll_interval):
             pass
 
