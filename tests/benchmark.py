@@ -363,8 +363,9 @@ class Peer:
     install: str
     command: Callable[[Path, int], list[str]]  # from its folder and port
     ways: dict[str, Way]  # "piece": how it takes a large file's 8 MiB, "put" and "chunk": small files
+    pieces: str  # what "piece" is, for people
     joins: bool = False  # whether the pieces become one file; else each is a file
-    share: float = 1  # of the work for "piece"; a slow one gets less, for the result is a rate
+    share: float = 1  # of the work for "piece": a slow one gets a quarter, for the result is a rate
     stored: str = "{0}.bin"  # what it calls the file with this UUID, and where it gives it back
     fetched: str = ""
     page: Page | None = None
@@ -482,6 +483,7 @@ PROJECT = Peer(
     install="pip install -r requirements.txt",
     command=project_command,
     ways={"piece": by_dropzone("/upload"), "chunk": by_dropzone("/upload"), "put": by_put("/upload/")},
+    pieces="Dropzone chunks of one file",
     joins=True,
     stored="{0}_{0}.bin",
     fetched="/download/{0}",
@@ -495,6 +497,7 @@ PEERS = [
         install="apt install nginx-light",
         command=nginx_command,
         ways={"piece": by_put("/"), "put": by_put("/")},
+        pieces="PUT, each a file",
         fetched="/{0}.bin",
     ),
     Peer(
@@ -503,6 +506,7 @@ PEERS = [
         install="pip install copyparty",
         command=copyparty_command,
         ways={"piece": by_put("/"), "put": by_put("/")},
+        pieces="PUT, each a file",
         fetched="/{0}.bin",
         # It asks whether to begin, unless told not to.
         page=Page(
@@ -517,6 +521,7 @@ PEERS = [
         install="pip install uploadserver",
         command=uploadserver_command,
         ways={"piece": by_form("/upload", "files")},
+        pieces="forms, each a file",
         share=1 / 4,
     ),
     Peer(
@@ -525,6 +530,7 @@ PEERS = [
         install="pip install -r requirements.txt",
         command=tutorial_command,
         ways={"piece": by_dropzone("/upload")},
+        pieces="Dropzone chunks of one file",
         joins=True,
         share=1 / 4,
         stored="{0}_{0}.bin",
@@ -959,12 +965,12 @@ def draw(results: Results, peers: Sequence[Peer]) -> str:
         middle = y + bar * len(ratios) / 2
         shapes.append(f'<text x="{left - 12}" y="{middle - 2:.0f}" class="end">{escape(task.plot)}</text>')
         connections = escape(task.title.rpartition(", ")[2])
-        shapes.append(f'<text x="{left - 12}" y="{middle + 13:.0f}" class="end quiet">{connections}</text>')
+        shapes.append(f'<text x="{left - 12}" y="{middle + 13:.0f}" class="end small">{connections}</text>')
         for name, times in ratios:
             length = times * scale
             shapes.append(
                 f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar - 2}" rx="2" fill="{COLOURS[name]}"/>'
-                f'<text x="{left + length + 6:.1f}" y="{y + bar - 4}" class="number">{times:.2f}×</text>'
+                f'<text x="{left + max(length, scale) + 6:.1f}" y="{y + bar - 4}" class="small">{times:.2f}×</text>'
             )
             y += bar
         y += gap
@@ -972,20 +978,16 @@ def draw(results: Results, peers: Sequence[Peer]) -> str:
     for peer in peers:
         if peer is not PROJECT:
             shapes.append(f'<rect x="{x}" y="36" width="10" height="10" rx="2" fill="{COLOURS[peer.name]}"/>')
-            shapes.append(f'<text x="{x + 15}" y="45" class="quiet">{escape(peer.name)}</text>')
+            shapes.append(f'<text x="{x + 15}" y="45" class="small">{escape(peer.name)}</text>')
             x += 34 + 7 * len(peer.name)
     one = left + scale
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 60} {y}" role="img">
 <title>How many times faster pyfiledrop is than its peers</title>
 <style>
-text {{ font: 13px system-ui, sans-serif; fill: #24292f; }}
-.quiet {{ font-size: 12px; fill: #57606a; }}
-.number {{ font-size: 11px; fill: #57606a; }}
+text {{ font: 600 13px system-ui, sans-serif; fill: #737d88; }} /* as far from white as from a dark page */
+.small {{ font: 12px system-ui, sans-serif; }}
 .end {{ text-anchor: end; }}
-line {{ stroke: #57606a; stroke-dasharray: 3 3; }}
-@media (prefers-color-scheme: dark) {{
-  text {{ fill: #e6edf3; }} .quiet, .number {{ fill: #9aa5b1; }} line {{ stroke: #9aa5b1; }}
-}}
+line {{ stroke: #737d88; stroke-dasharray: 3 3; }}
 </style>
 <text x="{left}" y="20">How many times faster pyfiledrop is; the dashed line is as fast</text>
 {chr(10).join(shapes)}
@@ -1108,10 +1110,8 @@ def measure(wishes: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     print()
     print(
         "Median (least–most). × says how many times better pyfiledrop is than that peer: above 1 it is ahead, below 1 "
-        "behind.\npyfiledrop and the tutorial's server get Dropzone chunks of one file, nginx and copyparty the same "
-        "bytes by PUT,\nuploadserver in forms, each piece as a file. "
-        + " and ".join(peer.name for peer in peers if peer.share < 1)
-        + " get a quarter of what is to be received."
+        "behind.\nThe 8 MiB pieces go as they are best taken:",
+        "; ".join(f"{peer.name}, {peer.pieces}{', a quarter of them' * (peer.share < 1)}" for peer in peers) + ".",
     )
     if wishes.plot:
         wishes.plot.write_text(draw(results, peers), "utf-8")

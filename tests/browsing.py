@@ -93,20 +93,22 @@ SPY = """
   spy.state = (name) => row(name)?.dataset.state;
   spy.status = (name) => text(row(name), '.status');
   spy.listed = () => rows('list').map((row) => text(row, '.name'));
-  new MutationObserver(changed).observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
+  const everything = {subtree: true, childList: true, attributes: true, characterData: true};
+  new MutationObserver(changed).observe(document, everything);
   spy.until = (condition) => new Promise((resolve, reject) => {
     const look = () => { if (condition()) resolve(); };
     spy.onchange = look;
     setTimeout(() => {
       look();
-      reject(new Error(`${condition} never came true.\n${document.body.innerText}\n${JSON.stringify(spy)}`));
-    }, %d);
+      const posts = spy.posts.map(({index, status}) => `${index}: ${status}`);
+      reject(new Error(`${condition} never came true.\n${document.body.innerText}\n${JSON.stringify({...spy, posts})}`));
+    }, WAIT_MS);
     look();
   });
 })()
-""" % (WAIT_SECONDS * 1000)
+""".replace("WAIT_MS", f"{WAIT_SECONDS * 1000:.0f}")
 # The page waits up to half a minute before it tries again; the tests need not.
-HURRY = "spy.hurry = %d"
+HURRY = "spy.hurry = {}"
 
 
 def make_file(path: Path, size: int) -> Path:
@@ -133,6 +135,7 @@ class Gate:
         self._passes = passes
         self._is_open = False
         self._held: list[Route] = []
+        self._page = page
         page.route("**/upload", self._handle)
 
     def _handle(self, route: Route) -> None:
@@ -153,6 +156,14 @@ class Gate:
         """Hold all that comes from now on."""
         self._is_open = False
         self._passes = 0
+
+    def reload(self) -> None:
+        """Load the page anew, which ends what is held, and let all through from then on."""
+        self._page.reload()
+        self._is_open = True
+        held, self._held = self._held, []
+        for route in held:
+            route.abort()
 
 
 class Tab:
@@ -194,7 +205,8 @@ class Tab:
 
     def expect_listed(self, *names: str) -> None:
         """Wait until the list has these names, the newest first, and no others."""
-        self.until(f"JSON.stringify(spy.listed()) === {json.dumps(json.dumps(names, ensure_ascii=False, separators=(',', ':')))}")
+        listed = json.dumps(names, ensure_ascii=False, separators=(",", ":"))
+        self.until(f"JSON.stringify(spy.listed()) === {json.dumps(listed)}")
 
     # What the spy has seen since the page was loaded
 
@@ -207,8 +219,8 @@ class Tab:
 
     def hurry(self, times: int = 100) -> None:
         """Make the page's long pauses so many times shorter, from now on and after a reload."""
-        self.page.add_init_script(HURRY % times)
-        self.page.evaluate(HURRY % times)
+        self.page.add_init_script(HURRY.format(times))
+        self.page.evaluate(HURRY.format(times))
 
     def indexes(self) -> list[int]:
         """The chunks that were sent, in their order, a chunk sent twice twice."""

@@ -256,8 +256,9 @@ class Response:
 class Connection:
     """A TCP connection to the server, for tests that send several requests or stop in the middle of one."""
 
-    def __init__(self, server: Server, timeout: float = ANSWER_SECONDS) -> None:
-        self.sock = socket.create_connection((server.host, server.port), timeout)
+    def __init__(self, server: Server, timeout: float = ANSWER_SECONDS, source: str = "") -> None:
+        """`source` is the address to come from (Linux lets us come from any that begins with 127)."""
+        self.sock = socket.create_connection((server.host, server.port), timeout, (source, 0) if source else None)
         if server.tls:
             self.sock = server.tls.wrap_socket(self.sock, server_hostname=server.host)
         self._input = self.sock.makefile("rb")

@@ -1,7 +1,7 @@
 """The page in a real browser: files go in, are listed, come back, and whatever goes wrong is said and mended.
 
-What breaks off and goes on is in test_browser_resume.py. Each test fails, too, when the browser complains: of a script, of
-the content security policy, or of a request that the test does not expect to fail.
+What breaks off and goes on is in test_browser_resume.py. Each test fails, too, when the browser complains: of a script,
+of the content security policy, or of a request that the test does not expect to fail.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ def test_same_file_twice_in_one_tab(tab: Tab, tmp_path: Path) -> None:
 
 
 def test_uuids_need_no_secure_origin(tab: Tab) -> None:
-    """crypto.randomUUID is missing on plain http in a local network; the UUIDs are random and well formed without it."""
+    """crypto.randomUUID is missing on plain http in a local network; UUIDs are random and well formed without it."""
     tab.page.add_init_script("Object.defineProperty(crypto, 'randomUUID', {value: undefined})")
     tab.page.add_init_script("Math.random = () => { throw new Error('not for keys'); }")
     tab.page.reload()
@@ -400,7 +400,7 @@ def test_too_large_for_the_page(start_server: StartServer, visit: Visits) -> Non
 
 def test_too_large_for_the_server(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
     """What the server refuses is shown in its words and never as uploaded; Retry works once it takes such files."""
-    visit.expect_complaints(REFUSED)
+    visit.expect_complaints(REFUSED, "net::ERR_CONNECTION_REFUSED")
     server = start_server(*SMALL_CHUNKS)
     tab = visit(server)  # it knows the old limit
     server.restart("--max-size", "1")
@@ -778,7 +778,8 @@ def test_keyboard_reaches_everything(tab: Tab, visit: Visits, tmp_path: Path) ->
             page.evaluate(
                 "(() => { const one = document.activeElement;"
                 " const shown = one.id === 'file' ? document.querySelector('.choose') : one;"
-                " return [one.getAttribute('aria-label') ?? one.textContent, getComputedStyle(shown).outlineStyle]; })()"
+                " const label = one.getAttribute('aria-label') ?? one.textContent;"
+                " return [label, getComputedStyle(shown).outlineStyle]; })()"
             )
         )
     assert visited == [[label, "solid"] for label in expected]
@@ -805,3 +806,47 @@ def test_focus_stays_when_a_row_goes(tab: Tab) -> None:
     tab.listed("two.txt").locator(".delete").press("Enter")
     tab.expect_listed("one.txt")
     expect(tab.listed("one.txt").get_by_role("button").first).to_be_focused()
+
+
+# The README's picture
+
+
+def test_screenshot(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
+    """The page with one file done, one on its way and one from before; it goes into the README when asked for.
+
+    PYFILEDROP_SCREENSHOT=1 python -m pytest -k screenshot
+    """
+    tab = visit(
+        start_server("-a"), viewport={"width": 1280, "height": 800}, timezone_id="UTC", reduced_motion="reduce"
+    )
+    page = tab.page
+    page.clock.install(time="2026-06-12T09:41:00Z")
+    page.reload()
+    created = iter(range(1_781_257_200, 1_781_257_200 + 86_400, 60))
+    known: dict[str, int] = {}
+
+    def date(route: Route) -> None:
+        answer = route.fetch()
+        uploads = answer.json()
+        for upload in reversed(uploads["uploads"]):
+            upload["created"] = known.setdefault(upload["uuid"], next(created))
+        route.fulfill(response=answer, json=uploads)
+
+    page.route("**/uploads", date)
+    video = make_sparse(tmp_path / "Summer by the lake.mp4", 640 * MIB)
+    tab.choose(make_sparse(tmp_path / "Meeting notes.pdf", 1_840_000))
+    tab.expect_listed("Meeting notes.pdf")
+    page.reload()
+    tab.choose(make_sparse(tmp_path / "Photos of the garden.zip", 73 * MIB))
+    tab.expect_listed("Photos of the garden.zip", "Meeting notes.pdf")
+    gate = Gate(page, 0)
+    tab.choose(video)
+    tab.until("spy.posts.length === 4")
+    gate.let(51)
+    tab.until("spy.posts.filter((post) => post.status === 200).length === 51 + 1")
+    page.clock.run_for(6400)
+    tab.expect_percent(video.name, 63)
+    expect(tab.notice).to_have_text("Photos of the garden.zip has arrived.")
+    image = page.screenshot(path=SCREENSHOT if os.environ.get("PYFILEDROP_SCREENSHOT") else None)
+    assert len(image) <= SCREENSHOT_BYTES
+    assert png_size(SCREENSHOT.read_bytes()) == png_size(image)

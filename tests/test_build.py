@@ -1,4 +1,4 @@
-"""build.py does its three jobs, says in one sentence why it cannot, and never leaves half a job behind."""
+"""build.py does its jobs, says in one sentence why it cannot, and never leaves half a job behind."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,6 @@ import build
 
 SCRIPT = b"window.Dropzone = 1;\n"
 STYLE = b".dropzone {}\n"
-LICENCE = b"MIT\n"
 
 SOURCE = f'''"""A server without its packages."""
 import surely_not_installed
@@ -30,7 +30,8 @@ DROPZONE_FILES: dict[str, tuple[str, str]] = {{
     "dropzone.js": ("dropzone-min.js", "{build.sri("sha384", SCRIPT)}"),
     "dropzone.css": ("dropzone.css", "{build.sri("sha384", STYLE)}"),
 }}
-{build.PAGE_BEGIN}PAGE = r\'\'\'old
+{build.DROPZONE_BEGIN}EMBEDDED: dict[str, str] = {{}}
+{build.DROPZONE_END}{build.PAGE_BEGIN}PAGE = r\'\'\'old
 \'\'\'  # noqa: E501  # fmt: skip
 {build.PAGE_END}print(PAGE)
 '''
@@ -43,6 +44,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "pyfiledrop.py").write_text(SOURCE, encoding="utf-8", newline="\n")
     monkeypatch.setattr(build, "ROOT", folder)
+    monkeypatch.setattr(build, "WORK", folder / "build")
+    monkeypatch.setattr(build, "DIST", folder / "dist")
     monkeypatch.setattr(build, "CDNS", ())
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
@@ -50,8 +53,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def tarball(**members: bytes) -> bytes:
-    """An npm package with these files in its dist folder, a licence and a member that points out of it."""
-    files = {"package/LICENSE": LICENCE, "../outside": b"never", **{f"package/dist/{k}": v for k, v in members.items()}}
+    """An npm package with these files in its dist folder, and a member that points out of it."""
+    files = {"../outside": b"never", **{f"package/dist/{name}": data for name, data in members.items()}}
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
         for name, data in files.items():
@@ -206,7 +209,7 @@ def test_dropzone_by_npm(tmp_path: Path, project: Path, monkeypatch: pytest.Monk
     assert names(project) == {"pyfiledrop.py", "dropzone-min.js", "dropzone.css", "dropzone-LICENSE"}
     assert (project / "dropzone-min.js").read_bytes() == SCRIPT
     assert (project / "dropzone.css").read_bytes() == STYLE
-    assert (project / "dropzone-LICENSE").read_bytes() == LICENCE
+    assert "MIT" in (project / "dropzone-LICENSE").read_text(encoding="utf-8")
     assert not (tmp_path / "outside").exists()
 
 
@@ -215,7 +218,7 @@ def test_dropzone_without_npm_comes_from_a_cdn(project: Path, cdn: Path) -> None
     (cdn / "dropzone-min.js").write_bytes(SCRIPT)
     (cdn / "dropzone.css").write_bytes(STYLE)
     assert build.main(["dropzone"]) == 0
-    assert names(project) == {"pyfiledrop.py", "dropzone-min.js", "dropzone.css"}
+    assert names(project) == {"pyfiledrop.py", "dropzone-min.js", "dropzone.css", "dropzone-LICENSE"}
     assert (project / "dropzone-min.js").read_bytes() == SCRIPT
 
 
@@ -295,6 +298,159 @@ def test_constants_are_read_without_importing(project: Path, capsys: pytest.Capt
     assert "cannot be read out of pyfiledrop.py" in refused(capsys, "dropzone")
 
 
+# script, exe, wheel
+
+
+def put_dropzone(project: Path) -> dict[str, bytes]:
+    """Lay Dropzone's files beside the script and return them."""
+    files = {"dropzone-min.js": SCRIPT, "dropzone.css": STYLE}
+    for name, content in files.items():
+        (project / name).write_bytes(content)
+    return files
+
+
+def test_dropzone_is_put_between_the_markers_and_nothing_else_changes(project: Path) -> None:
+    """Every byte of it comes out again, the licence stands beside it, and all else is as it was."""
+    files = {"dropzone-min.js": bytes(range(256)) * 50, "dropzone.css": b""}
+    source = build.with_dropzone(SOURCE, files)
+    assert build.embedded(source) == files
+    for line in build.DROPZONE_LICENCE.splitlines():
+        assert f"# {line}".rstrip() in source.splitlines()
+    head, _, rest = source.partition(build.DROPZONE_BEGIN)
+    assert (
+        f"{head}{build.DROPZONE_BEGIN}EMBEDDED: dict[str, str] = {{}}\n{build.DROPZONE_END}"
+        + (rest.partition(build.DROPZONE_END)[2])
+        == SOURCE
+    )
+    assert max(map(len, source.splitlines())) <= 120
+    assert build.with_dropzone(source, {"a": b"b"}) == build.with_dropzone(SOURCE, {"a": b"b"})
+
+
+@pytest.mark.parametrize("marker", [build.DROPZONE_BEGIN, build.DROPZONE_END])
+def test_dropzone_without_markers_is_refused(project: Path, capsys: pytest.CaptureFixture[str], marker: str) -> None:
+    """Rather than guess where it goes."""
+    put_dropzone(project)
+    (project / "pyfiledrop.py").write_text(SOURCE.replace(marker, ""), encoding="utf-8")
+    assert "has lost the lines" in refused(capsys, "script")
+
+
+@pytest.mark.parametrize("job", ["script", "exe"])
+def test_without_dropzone_there_is_no_single_file(project: Path, capsys: pytest.CaptureFixture[str], job: str) -> None:
+    """That it is inside is the point of it."""
+    assert "could not be had" in refused(capsys, job)
+    assert names(project) == {"pyfiledrop.py"}
+
+
+def test_single_file_is_made_from_what_is_there(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module with the files beside it, and an archive with what the packages need to run, and their licences."""
+    files = put_dropzone(project)
+    packages = {
+        "bottle.py": "",
+        "paste/httpserver.py": "",
+        "markupsafe/_speedups.cpython-311-x86_64-linux-gnu.so": "",
+        "markupsafe/__init__.py": "",
+        "a-1.dist-info/licenses/LICENSE.txt": "",
+        "a-1.dist-info/METADATA": "",
+        "a-1.dist-info/RECORD": "",
+        "Paste-3-nspkg.pth": "",
+        "setuptools/__init__.py": "",
+        "bin/segno": "",
+        "bottle.pyc": "",
+    }
+
+    def install() -> Path:
+        for name, text in packages.items():
+            (project / "build" / "packages" / name).parent.mkdir(parents=True, exist_ok=True)
+            (project / "build" / "packages" / name).write_text(text)
+        return project / "build" / "packages"
+
+    monkeypatch.setattr(build, "install_packages", install)
+    (project / "LICENSE").write_text("MIT")
+    assert build.main(["script"]) == 0
+    source = build.read_text(project / "dist" / "pyfiledrop.py")
+    assert build.embedded(source) == files
+    with zipfile.ZipFile(project / "dist" / "pyfiledrop.pyz") as archive:
+        assert archive.testzip() is None
+        assert archive.read("pyfiledrop.py").decode() == source
+        assert set(archive.namelist()) == {
+            *("__main__.py", "pyfiledrop.py", "LICENSE", "bottle.py", "markupsafe/__init__.py"),
+            *("paste/__init__.py", "paste/httpserver.py"),
+            *("a-1.dist-info/licenses/LICENSE.txt", "a-1.dist-info/METADATA"),
+        }
+    assert (project / "pyfiledrop.py").read_text(encoding="utf-8") == SOURCE
+
+
+def test_a_module_with_dropzone_inside_is_taken_as_it_is(project: Path) -> None:
+    """An sdist needs no network to become a wheel."""
+    source = build.with_dropzone(SOURCE, {"dropzone-min.js": SCRIPT, "dropzone.css": STYLE})
+    (project / "pyfiledrop.py").write_text(source, encoding="utf-8", newline="\n")
+    assert build.whole_module() == source
+
+
+def test_licences_of_everything_go_into_the_exe(project: Path) -> None:
+    """Ours, Dropzone's, Python's and each package's."""
+    (project / "LICENSE").write_text("ours")
+    folder = project / "packages" / "a-1.dist-info" / "licenses"
+    folder.mkdir(parents=True)
+    (folder / "LICENSE.rst").write_text("theirs")
+    text = build.licences(project / "packages")
+    assert text.startswith("ours") and build.DROPZONE_LICENCE in text and text.endswith("theirs")
+
+
+def pip_wheel(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Let pip make a wheel out of this project folder, without a network."""
+    return subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-build-isolation", "-w", "out", *options, "."],
+        cwd=folder,
+        env={**os.environ, "PATH": "", "https_proxy": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The project's own files that a wheel is made from."""
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for name in ("pyfiledrop.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "build.py"):
+        shutil.copy(build.ROOT / name, folder)
+    return folder
+
+
+def test_wheel_holds_the_module_and_the_command(copy: Path) -> None:
+    """`pip install .` gives `pyfiledrop`, with Dropzone inside and the packages that the project's files say."""
+    source = build.read_text(build.ROOT / "pyfiledrop.py")
+    for name in dict(build.constant(source, "DROPZONE_FILES").values()):
+        shutil.copy(build.ROOT / name, copy)
+    before = names(copy)
+    done = pip_wheel(copy)
+    assert done.returncode == 0, done.stderr
+    assert names(copy) == before | {"out"}  # nothing is left in the project's folder
+    (wheel,) = (copy / "out").glob("*.whl")
+    version = build.constant(source, "__version__")
+    assert wheel.name == f"pyfiledrop-{version}-py3-none-any.whl"
+    unpacked = copy / "unpacked"
+    shutil.unpack_archive(wheel, unpacked, "zip")
+    info = unpacked / f"pyfiledrop-{version}.dist-info"
+    assert names(unpacked) == {"pyfiledrop.py", info.name}
+    assert not build.differing(source, build.embedded(build.read_text(unpacked / "pyfiledrop.py")))
+    assert "pyfiledrop = pyfiledrop:main" in (info / "entry_points.txt").read_text(encoding="utf-8")
+    metadata = (info / "METADATA").read_text(encoding="utf-8")
+    for requirement in (build.ROOT / "requirements.txt").read_text(encoding="utf-8").split():
+        assert f"Requires-Dist: {requirement}\n" in metadata
+
+
+def test_wheel_without_dropzone_says_so(copy: Path) -> None:
+    """It is made all the same: its page loads Dropzone from a CDN."""
+    done = pip_wheel(copy)
+    assert done.returncode == 0, done.stderr
+    assert "The page will load it from a CDN." in done.stdout + done.stderr
+    (wheel,) = (copy / "out").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert build.embedded(archive.read("pyfiledrop.py").decode()) == {}
+
+
 # test
 
 
@@ -316,25 +472,33 @@ def test_venv_that_cannot_be_made_is_explained(
     assert names(project) == {"pyfiledrop.py"}
 
 
-def test_wheel_holds_the_module_and_the_command(tmp_path: Path) -> None:
-    """`pip install .` gives `pyfiledrop`, with the version and packages that the project's files say."""
-    for name in ("pyfiledrop.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE"):
-        shutil.copy(build.ROOT / name, tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", "out", "."],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    (wheel,) = (tmp_path / "out").glob("*.whl")
-    version = build.constant(build.read_text(build.ROOT / "pyfiledrop.py"), "__version__")
-    assert wheel.name == f"pyfiledrop-{version}-py3-none-any.whl"
-    unpacked = tmp_path / "unpacked"
-    shutil.unpack_archive(wheel, unpacked, "zip")
-    info = unpacked / f"pyfiledrop-{version}.dist-info"
-    assert names(unpacked) == {"pyfiledrop.py", info.name}
-    assert "pyfiledrop = pyfiledrop:main" in (info / "entry_points.txt").read_text(encoding="utf-8")
-    metadata = (info / "METADATA").read_text(encoding="utf-8")
-    for requirement in (build.ROOT / "requirements.txt").read_text(encoding="utf-8").split():
-        assert f"Requires-Dist: {requirement}\n" in metadata
+# The workflows
+
+WORKFLOWS = sorted((build.ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["check-jsonschema", "--builtin-schema", "vendor.github-workflows"],
+        ["zizmor", "--offline", "--quiet", "--min-severity=medium"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_workflows_are_sound(command: list[str]) -> None:
+    """Written as GitHub wants them; every action pinned by its hash, no right that is not needed."""
+    assert len(WORKFLOWS) == 2
+    tool = shutil.which(command[0], path=str(Path(sys.executable).parent))
+    assert tool, f"{command[0]} is not installed beside this Python"
+    done = subprocess.run([tool, *command[1:], *WORKFLOWS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_workflows_run_what_everybody_runs() -> None:
+    """The same command as .ci/run, on every Python and system that the project names."""
+    workflow = build.read_text(build.ROOT / ".github" / "workflows" / "test.yml")
+    assert "exec python3 build.py test" in build.read_text(build.ROOT / ".ci" / "run")
+    assert "run: python build.py test\n" in workflow
+    named = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', build.read_text(build.ROOT / "pyproject.toml"))
+    matrix = re.search(r"python: \[(.+)\]", workflow)
+    assert matrix and re.findall(r'"(.+?)"', matrix[1]) == named

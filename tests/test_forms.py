@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import uuid as uuids
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +35,14 @@ from conftest import (
     request,
     upload,
 )
-from test_docs import code, table
+from test_docs import README, code, table
 
 import build
 import pyfiledrop
 
+FORMS = ("script", "file", "archive", "exe", "wheel")
+#: form -> words by which the README's block for it is found; "uv run" is tried in the workflow.
+README_STARTS = {"script": "build.py dropzone", "archive": ".pyz", "exe": "./pyfiledrop", "wheel": "pip install ."}
 WINDOWS = sys.platform == "win32"
 EXE = "pyfiledrop.exe" if WINDOWS else "pyfiledrop"
 CHUNK_SIZE = 200_000  # more than a pipe holds at first, so that on Linux it is spliced
@@ -56,10 +59,10 @@ class Form:
     command: list[str]
     home: Path | None
 
-    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
-        """Run it in its home, with these options; it must end by itself."""
+    def run(self, *options: str, inside: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        """Run it in its home, with these options, inside another command if need be; it must end by itself."""
         return subprocess.run(
-            [*self.command, *options],
+            [*inside, *self.command, *options],
             capture_output=True,
             encoding="utf-8",
             cwd=self.home,
@@ -111,13 +114,17 @@ def make_form(name: str, home: Path) -> list[str]:
             return [str(folder / EXE)]
 
 
-@pytest.fixture(scope="session", params=["script", "file", "archive", "exe", "wheel"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "form" in metafunc.fixturenames and metafunc.function is not test_readme_starts_it:
+        forms = ["program"] if metafunc.config.getoption("--program") else FORMS
+        metafunc.parametrize("form", forms, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def form(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Form:
     """Each form in turn; with --program, that one alone."""
-    if request.config.getoption("--program"):
-        if request.param != "script":
-            pytest.skip("another program was asked for")
-        return Form("program", request.getfixturevalue("program"), None)
+    if request.param == "program":
+        return Form("program", shlex.split(request.config.getoption("--program"), posix=not WINDOWS), None)
     home = tmp_path_factory.mktemp(request.param)
     return Form(request.param, make_form(request.param, home), home)
 
@@ -137,6 +144,14 @@ def home(form: Form) -> Iterator[Path]:
     yield form.home
     for path in set(form.home.iterdir()) - before:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def allowed(*options: str) -> bool:
+    """Whether a program may have something of the system for itself: a network, or mounts."""
+    return (
+        bool(shutil.which("unshare"))
+        and not subprocess.run(["unshare", *options, "true"], stderr=subprocess.DEVNULL).returncode
+    )
 
 
 def whole_form(name: str, content: bytes) -> bytes:
@@ -232,14 +247,20 @@ def test_own_page_is_looked_for_at_home(form: Form, home: Path) -> None:
 @pytest.mark.parametrize("reason", ["a file is there", "not allowed"])
 def test_home_that_cannot_be_used(form: Form, home: Path, reason: str) -> None:
     """One sentence names the folder and the option that chooses another, and the exit status is 2."""
+    inside: list[str] = []
     if reason == "a file is there":
         (home / "storage").write_bytes(b"")
-    elif WINDOWS or os.geteuid() == 0:
-        pytest.skip("this user may write everywhere")
+    elif sys.platform == "win32":
+        pytest.skip("it is not so simple there")
+    elif os.geteuid() == 0:  # who may write everywhere, but not onto what is mounted for reading alone
+        mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && cd "$0" && exec "$@"'
+        inside = ["unshare", "--mount", "sh", "-c", mount, str(home)]
+        if not allowed("--mount"):
+            pytest.skip("this system lets nobody mount for himself")
     else:
         home.chmod(0o555)
     try:
-        done = form.run("--port", "0", "--host", "127.0.0.1")
+        done = form.run("--port", "0", "--host", "127.0.0.1", inside=inside)
     finally:
         home.chmod(0o755)
     assert done.returncode == 2
@@ -273,7 +294,7 @@ def test_no_network_but_loopback(form: Form) -> None:
     if form.home is None:
         pytest.skip("this is the inner run")
     alone = ["unshare", "--net", "--map-root-user"]
-    if not shutil.which(alone[0]) or subprocess.run([*alone, "true"], capture_output=True).returncode:
+    if not allowed(*alone[1:]):
         pytest.skip("this system gives nobody a network of his own")
     tests = [f"{__file__}::{test.__name__}" for test in (test_main_job, test_page_needs_nothing_from_elsewhere)]
     inner = f"{LOOPBACK_UP}; import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
@@ -285,6 +306,28 @@ def test_no_network_but_loopback(form: Form) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
+
+
+@pytest.mark.skipif(WINDOWS, reason="these are commands for other systems")
+@pytest.mark.parametrize(("form", "words"), README_STARTS.items(), indirect=["form"], scope="session")
+def test_readme_starts_it(form: Form, words: str, tmp_path: Path) -> None:
+    """What the README says to type is typed, in a folder such as it speaks of."""
+    (block,) = (block for block in re.findall(r"^```sh\n(.+?)\n```$", README, re.M | re.S) if words in block)
+    folder = form.home
+    if form.name in ("script", "wheel"):
+        folder = tmp_path / "project"
+        folder.mkdir()
+        for name in (*build.SOURCES[:6], "LICENSE", "dropzone-min.js", "dropzone.css"):
+            shutil.copy(build.ROOT / name, folder)
+    path = os.pathsep.join([str(Path(form.command[0]).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["sh", "-ec", f"{block} --version"],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.endswith(f"pyfiledrop {pyfiledrop.__version__}\n"), done.stdout + done.stderr
 
 
 @pytest.mark.skipif(WINDOWS, reason="an archive is no program there")

@@ -321,7 +321,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 StoreMachine.TestCase.settings = settings(
-    max_examples=400,
+    max_examples=200,
     stateful_step_count=40,
     derandomize=True,  # what fails in CI fails here
     deadline=None,

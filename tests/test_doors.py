@@ -1,0 +1,1051 @@
+"""Who comes in and how: the password, the names the server answers under, https; and what the log tells of it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import os
+import random
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import uuid as uuids
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import bottle
+import pytest
+import trustme
+from axe_playwright_python.sync_playwright import Axe
+from browsing import CHROMIUM_ARGUMENTS, Visits, assert_stored, make_file
+from conftest import (
+    BOUNDARY,
+    Connection,
+    Response,
+    Server,
+    StartServer,
+    _servers,
+    chunk_request,
+    exchange,
+    multipart_body,
+    request,
+    upload,
+    wait_until,
+)
+from playwright.sync_api import Browser, Page, expect
+
+import build
+import pyfiledrop
+
+PASSWORD = "Grüße & 100% =+secret:"  # with all that a form or a header could take for something else
+FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+PLAIN = {"Accept": "*/*"}
+MIB = 1 << 20
+
+
+def new() -> str:
+    return str(uuids.uuid4())
+
+
+def sign_in_request(password: str, **headers: str) -> bytes:
+    """What the form sends."""
+    body = f"password={quote(password, safe='')}".encode()
+    kind = "application/x-www-form-urlencoded"
+    return request("POST", "/", {"Content-Type": kind, "Accept": "text/html", **headers}, body)
+
+
+def basic(password: str, user: str = "") -> dict[str, str]:
+    """The header that `curl -u user:password` sends."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def cookie_of(answer: Response, name: str = "session") -> str:
+    """The value of a cookie that an answer sets."""
+    for line in answer.headers.get_all("Set-Cookie") or []:
+        if match := re.match(rf"{name}=([^;]*)", line):
+            return match[1]
+    raise AssertionError(f"no cookie {name}; {answer}")
+
+
+def sign_in(server: Server, password: str = PASSWORD) -> dict[str, str]:
+    """The header that a signed-in browser sends."""
+    answer = exchange(server, sign_in_request(password))
+    assert answer.status == 303, answer
+    return {"Cookie": f"session={cookie_of(answer)}"}
+
+
+def is_in(server: Server, headers: dict[str, str]) -> bool:
+    """Whether these headers are let in; if not, the answer must be 401."""
+    status = exchange(server, request("GET", "/uploads", headers)).status
+    assert status in (200, 401)
+    return status == 200
+
+
+def flip(text: str) -> str:
+    """The same with another last character."""
+    return text[:-1] + ("0" if text[-1] != "0" else "1")
+
+
+@pytest.fixture(scope="module")
+def guarded(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a password, for tests that never give a wrong one."""
+    servers = _servers(program, lambda: tmp_path_factory.mktemp("guarded"))
+    yield next(servers)("-a", env={"PYFILEDROP_PASSWORD": PASSWORD})
+    next(servers, None)
+
+
+def launched(folder: Callable[[], Path], changes: str, *options: str, env: dict[str, str]) -> Iterator[Server]:
+    """A server with some of its constants changed."""
+    servers = _servers([sys.executable, str(build.ROOT / "tests" / "launch.py"), changes], folder)
+    yield next(servers)(*options, env=env)
+    next(servers, None)
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a password that lets everybody try again at once."""
+    env = {"PYFILEDROP_PASSWORD": PASSWORD}
+    yield from launched(lambda: tmp_path_factory.mktemp("patient"), "MAX_DELAY_SECONDS=0", env=env)
+
+
+# The password: signing in
+
+
+def test_sign_in_in_a_browser(start_server: StartServer, visit: Visits) -> None:
+    """A browser meets a form; the wrong password brings it back with a word, the right one opens the page for good."""
+    server = start_server(env={"PYFILEDROP_PASSWORD": PASSWORD})
+    tab = visit(server)
+    page = tab.page
+    expect(page.get_by_label("Password")).to_be_focused()
+    expect(page.locator("#file")).to_have_count(0)
+    page.keyboard.type("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text("That is not the password.")
+    server.restart()  # it would let nobody try again at once
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#file")).to_have_count(1)
+    assert page.url == server.url
+    tab.choose_content("inside.txt", b"content")
+    tab.expect_listed("inside.txt")
+    page.reload()
+    tab.expect_listed("inside.txt")
+
+
+@pytest.fixture
+def network_page(browser: Browser) -> Iterator[Page]:
+    """A tab of a browser that meets the server under `http://drop.test`, as from another machine of the network.
+
+    Browsers trust their own machine more than that: to 127.0.0.1 they send headers which no other address over http
+    gets to see.
+    """
+    chromium = browser.browser_type.launch(
+        executable_path=build.find_chromium(),
+        args=[*CHROMIUM_ARGUMENTS, "--host-resolver-rules=MAP drop.test 127.0.0.1"],
+    )
+    yield chromium.new_context(java_script_enabled=False).new_page()
+    chromium.close()
+
+
+def test_sign_in_and_plain_form_from_the_network(start_server: StartServer, network_page: Page) -> None:
+    """Over http and from elsewhere too, the server's own forms are no other site's."""
+    server = start_server(env={"PYFILEDROP_PASSWORD": PASSWORD})
+    page = network_page
+    page.goto(f"http://drop.test:{server.port}/")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#file")).to_have_count(1)
+    page.set_input_files("#file", {"name": "plain.txt", "mimeType": "text/plain", "buffer": b"content"})
+    page.locator("#send").click()
+    expect(page.get_by_text("Received plain.txt")).to_be_visible()
+    assert [path.read_bytes() for path in server.storage.glob("*_plain.txt")] == [b"content"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_sign_in_page(start_server: StartServer, visit: Visits, scheme: Any) -> None:
+    """In either colour scheme, before and after a wrong password, on a small screen."""
+    page = visit(
+        start_server(env={"PYFILEDROP_PASSWORD": PASSWORD}),
+        color_scheme=scheme,
+        viewport={"width": 360, "height": 640},
+    ).page
+    for state in ("", "That is not the password."):
+        expect(page.get_by_role("status")).to_have_text(state)
+        results = Axe().run(page)
+        assert results.violations_count == 0, results.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.get_by_label("Password").fill("wrong")
+        page.keyboard.press("Enter")
+
+
+def test_sign_in_over_a_socket(guarded: Server) -> None:
+    """The right password is answered with a way to the page and a cookie that no script and no other site can use."""
+    answer = exchange(guarded, sign_in_request(PASSWORD))
+    assert (answer.status, answer.headers["Location"], answer.body) == (303, "./", b"")
+    (cookie,) = answer.headers.get_all("Set-Cookie") or []
+    attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
+    assert attributes == {"httponly", "samesite=lax", "path=/", f"max-age={30 * 24 * 3600}"}
+    headers = {"Cookie": f"session={cookie_of(answer)}", "Accept": "text/html"}
+    page = exchange(guarded, request("GET", "/", headers))
+    assert page.status == 200 and 'id="settings"' in page.text
+    assert is_in(guarded, headers)
+
+
+def test_page_without_a_session_is_the_form(guarded: Server) -> None:
+    """Who has not signed in gets the form, no page, no drop, and nothing that is kept by a cache."""
+    answer = exchange(guarded, request("GET", "/", {"Accept": "text/html"}))
+    assert answer.status == 200 and 'type="password"' in answer.text and 'id="settings"' not in answer.text
+    assert "Set-Cookie" not in answer.headers and answer.headers["Cache-Control"] == "no-store"
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
+
+
+@pytest.mark.parametrize("user", ["", "anybody", "ü"])
+def test_basic_authentication(guarded: Server, user: str) -> None:
+    """The password works in an Authorization header too, whatever the user is called."""
+    assert is_in(guarded, basic(PASSWORD, user))
+
+
+def test_wrong_password_in_the_form(patient: Server) -> None:
+    """The form comes again with a word about it, and no session with it."""
+    answer = exchange(patient, sign_in_request("wrong"))
+    assert 'type="password"' in answer.text and "That is not the password." in answer.text
+    assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"password=", b"password", b"passwort=x", b"=", b"&&&", b"%", b"password=%", b"password=%ff%00",
+        b"\xff\xfe\x00",
+        b"password=" + PASSWORD.encode()[:-1], b"password=x&password=" + quote(PASSWORD).encode(),
+        b"a=1&" * 200, multipart_body({"password": PASSWORD}, []),
+    ],
+)  # fmt: skip
+def test_sign_in_with_nonsense(patient: Server, body: bytes) -> None:
+    """A form that carries no password, or carries it in another way, opens nothing and breaks nothing."""
+    answer = exchange(patient, request("POST", "/", {"Accept": "text/html"}, body))
+    assert answer.status == 200 and "That is not the password." in answer.text
+    assert "Set-Cookie" not in answer.headers
+    assert "Traceback" not in patient.log()
+
+
+def test_sign_in_that_is_no_form(guarded: Server) -> None:
+    """A body larger than a password can be is refused, one that breaks off is malformed; neither is a wrong try."""
+    assert exchange(guarded, request("POST", "/", {}, b"x" * 1025)).status == 413
+    with Connection(guarded) as connection:
+        connection.send(request("POST", "/", {"Content-Length": "30"}, b"password=x"))
+        connection.sock.shutdown(socket.SHUT_WR)
+        assert connection.receive().status == 400
+    assert is_in(guarded, basic(PASSWORD))
+
+
+def test_sign_in_from_another_site(guarded: Server) -> None:
+    """A foreign page can neither sign a browser in nor try passwords through it."""
+    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}):
+        assert exchange(guarded, sign_in_request(PASSWORD, **headers)).status == 403
+
+
+# The password: guessing
+
+
+class Clock:
+    """A time of our own, in place of the program's module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+    monotonic = time
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(pyfiledrop, "time", clock)
+    return clock
+
+
+def retry_after(door: pyfiledrop.Door, password: str = PASSWORD, address: str = "10.0.0.1") -> int | None:
+    """The seconds after which this address may try again; None when this try was heard, and wrong."""
+    try:
+        assert not door.knows(password, address)
+    except pyfiledrop.TooManyTries as error:
+        assert error.status == 429
+        return int(error.headers["Retry-After"])
+    return None
+
+
+def test_delay_grows(clock: Clock) -> None:
+    """Each wrong password makes its address wait twice as long, to the most of a minute; before, the right one too."""
+    door = pyfiledrop.Door(PASSWORD, b"key")
+    for seconds in (0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60):
+        assert retry_after(door, "wrong") is None
+        assert retry_after(door) == max(1, seconds)
+        clock.now += seconds - 0.01
+        assert retry_after(door) == 1
+        clock.now += 0.02
+    assert door.knows(PASSWORD, "10.0.0.1")
+    assert retry_after(door, "wrong") is None
+    assert retry_after(door) == 1, "the right password must have put an end to the long delays"
+
+
+def test_delay_stays_at_its_most(clock: Clock) -> None:
+    """However long somebody goes on guessing: never a fault, never a try for free."""
+    door = pyfiledrop.Door(PASSWORD, b"key")
+    for _ in range(3000):
+        assert retry_after(door, "wrong") is None
+        clock.now += 61
+    assert retry_after(door, "wrong") is None
+    assert retry_after(door) == 60
+
+
+def test_tries_in_the_delay_do_not_count(clock: Clock) -> None:
+    """Hammering makes nobody wait longer than the delay that is running, so nobody can be kept out for good."""
+    door = pyfiledrop.Door(PASSWORD, b"key")
+    assert retry_after(door, "wrong") is None
+    for _ in range(100):
+        assert retry_after(door, "wrong") == 1
+    clock.now += 0.51
+    assert door.knows(PASSWORD, "10.0.0.1")
+
+
+def test_delay_is_for_one_address(clock: Clock) -> None:
+    """A guesser is in nobody else's way."""
+    door = pyfiledrop.Door(PASSWORD, b"key")
+    assert retry_after(door, "wrong") is None
+    assert door.knows(PASSWORD, "10.0.0.2")
+    assert retry_after(door) == 1
+
+
+def test_addresses_that_are_remembered_are_limited(clock: Clock) -> None:
+    """A guesser with many addresses cannot fill the memory; the newest are the ones that are remembered."""
+    door = pyfiledrop.Door(PASSWORD, b"key")
+    for number in range(pyfiledrop.MAX_ADDRESSES + 10):
+        assert retry_after(door, "wrong", str(number)) is None
+    assert len(door._failures) == pyfiledrop.MAX_ADDRESSES
+    assert retry_after(door, address=str(number)) == 1
+    assert door.knows(PASSWORD, "0")
+
+
+@pytest.mark.parametrize("how", ["form", "header"])
+def test_delay_over_a_socket(start_server: StartServer, how: str) -> None:
+    """Right after a wrong password even the right one is 429 with Retry-After; a session goes on."""
+    server = start_server(env={"PYFILEDROP_PASSWORD": PASSWORD})
+    session = sign_in(server)
+
+    def attempt(password: str) -> bytes:
+        return sign_in_request(password) if how == "form" else request("GET", "/uploads", basic(password))
+
+    with Connection(server) as connection:
+        connection.send(attempt("wrong") + attempt(PASSWORD))  # in one piece, so that no time passes between them
+        assert connection.receive().status == (200 if how == "form" else 401)
+        answer = connection.receive()
+    assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
+    assert "Too many wrong passwords." in answer.text
+    assert is_in(server, session)
+    wait_until(lambda: is_in_now(server, basic(PASSWORD)))
+
+
+def is_in_now(server: Server, headers: dict[str, str]) -> bool:
+    return exchange(server, request("GET", "/uploads", headers)).status == 200
+
+
+# The password: sessions
+
+
+def test_session_outlives_a_restart(start_server: StartServer) -> None:
+    """Whoever has signed in stays so when the server is started again."""
+    server = start_server(env={"PYFILEDROP_PASSWORD": PASSWORD})
+    session = sign_in(server)
+    server.restart()
+    assert is_in(server, session)
+
+
+def test_session_ends_with_its_password(start_server: StartServer, tmp_path: Path) -> None:
+    """A changed password asks everybody again; the old one does not work either."""
+    file = tmp_path / "password"
+    file.write_text(PASSWORD, "utf-8")
+    server = start_server("--password-file", str(file))
+    session = sign_in(server)
+    assert is_in(server, session)
+    file.write_text("another", "utf-8")
+    server.restart()
+    assert not is_in(server, session)
+    assert is_in(server, basic("another"))
+    assert not is_in(server, basic(PASSWORD))
+
+
+def test_session_is_of_one_server(start_server: StartServer) -> None:
+    """Another server with the same password does not take it."""
+    one, other = (start_server(env={"PYFILEDROP_PASSWORD": PASSWORD}) for _ in range(2))
+    assert not is_in(other, sign_in(one))
+
+
+def test_session_that_is_forged(guarded: Server) -> None:
+    """A session with anything changed, added or left out is none."""
+    value = sign_in(guarded)["Cookie"].removeprefix("session=")
+    end, dot, signature = value.partition(".")
+    assert dot
+    forged = [
+        "", ".", end, f"{end}.", f".{signature}", f"{int(end) + 1}.{signature}", f"0{value}", f"+{value}",
+        f" {end} .{signature}",
+        flip(value), value[:-1], f"{value}0", f"{value}.{signature}", f"{end}.{signature.upper()}", f"9{value}",
+        f"{end}.{'0' * 64}", f"{end}_0.{signature}", "9" * 5000 + ".x", f"{end}.\xfc", "\xb2.x", '"\\377.x"',
+    ]  # fmt: skip
+    for text in forged:
+        headers = {"Cookie": f"session={text}"}
+        data = request("GET", "/uploads", headers).decode().encode("latin-1")
+        assert exchange(guarded, data).status == 401, text
+    assert is_in(guarded, {"Cookie": f"session={value}"})
+    assert "Traceback" not in guarded.log()
+
+
+def test_session_that_has_expired(clock: Clock) -> None:
+    """After thirty days the password is asked for again."""
+    door = pyfiledrop.Door(PASSWORD, b"key")
+    session = door.new_session()
+
+    def is_open() -> bool:
+        environ = {"HTTP_COOKIE": f"session={session}", "REMOTE_ADDR": "10.0.0.1"}
+        bottle.request.bind(environ)
+        return door.is_open_to(environ)
+
+    assert is_open()
+    clock.now += 30 * 24 * 3600 - 1
+    assert is_open()
+    clock.now += 1
+    assert not is_open()
+
+
+@pytest.mark.parametrize(
+    "other", ["a@b=1", "a,b=1", "(=)", "=", "a b c", '"', "x=\xfc", "x=" + "y" * 4000, "session", "$x=1"]
+)
+def test_cookies_of_other_programs(guarded: Server, other: str) -> None:
+    """Another program's cookie of the same host, however odd, keeps nobody from session and drop."""
+    drop = new()
+    session = sign_in(guarded)["Cookie"]
+    headers = {"Cookie": f"{other}; drop={drop}; {session}"}
+    data = chunk_request(b"x", uuid=new(), name="mine.txt", headers=headers)
+    assert exchange(guarded, data.decode().encode("latin-1")).status == 200
+    listed = exchange(guarded, request("GET", "/uploads", {"Cookie": f"drop={drop}; {session}"}))
+    assert [file["name"] for file in listed.json()["uploads"]] == ["mine.txt"]
+    assert "Traceback" not in guarded.log()
+
+
+# The password: what it guards
+
+CALLS = [
+    ("POST", "/upload"), ("PUT", "/upload/x.txt"), ("GET", "/uploads"), ("DELETE", "/uploads"),
+    ("GET", f"/uploads/{new()}"), ("DELETE", f"/uploads/{new()}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "target"), [*CALLS, ("GET", "/download/{}"), ("HEAD", "/download/{}")])
+def test_what_the_password_guards(guarded: Server, method: str, target: str) -> None:
+    """Without it nothing can be sent, seen, removed or fetched, and nobody learns what is there."""
+    uuid = exchange(guarded, request("PUT", "/upload/kept.txt", basic(PASSWORD), b"kept")).json()["files"][0]["uuid"]
+    before = sorted(os.listdir(guarded.storage))
+    body = multipart_body({}, [("file", "x.txt", b"content")]) if method in ("POST", "PUT") else None
+    for place in (target.format(uuid), target.format(new())):
+        answer = exchange(guarded, request(method, place, FORM, body))
+        assert answer.status == 401
+        assert method == "HEAD" or answer.json()["error"].startswith("This server asks for a password.")
+    assert sorted(os.listdir(guarded.storage)) == before
+    assert exchange(guarded, request("GET", f"/download/{uuid}", basic(PASSWORD))).body == b"kept"
+
+
+def test_what_is_public(guarded: Server) -> None:
+    """The sign-in page gets its icon, and the page's script is no secret."""
+    for target in ("/favicon.ico", "/dropzone.js", "/dropzone.css"):
+        assert exchange(guarded, request("GET", target)).status == 200
+
+
+def test_public_links(start_server: StartServer) -> None:
+    """With --public-links a link works for everybody, and nothing else does."""
+    server = start_server("-a", "--public-links", env={"PYFILEDROP_PASSWORD": PASSWORD})
+    uuid = exchange(server, request("PUT", "/upload/x.txt", basic(PASSWORD), b"0123")).json()["files"][0]["uuid"]
+    assert exchange(server, request("GET", f"/download/{uuid}")).body == b"0123"
+    assert exchange(server, request("GET", f"/download/{uuid}", {"Range": "bytes=1-2"})).body == b"12"
+    assert exchange(server, request("GET", f"/download/{new()}")).status == 404
+    for method, target in CALLS:
+        body = b"x" if method in ("POST", "PUT") else None
+        assert exchange(server, request(method, target, {}, body)).status == 401, target
+
+
+def test_only_people_are_asked_by_the_browser(guarded: Server) -> None:
+    """A script's JSON 401 makes no browser open its own password box; curl and links are told of Basic."""
+    answer = exchange(guarded, request("GET", "/uploads"))
+    assert answer.status == 401 and "WWW-Authenticate" not in answer.headers
+    answer = exchange(guarded, request("GET", "/uploads", PLAIN))
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, 'Basic realm="pyfiledrop", charset="UTF-8"')
+
+
+@pytest.mark.parametrize(
+    "header", ["Basic", "Basic ", "Basic !", "Basic OnNlY3JldA", "Basic /w==", "Bearer x", "Basic OnNlY3JldA== x", "x"]
+)
+def test_authorization_that_is_none(patient: Server, header: str) -> None:
+    """A malformed Authorization header is no password: 401, no fault."""
+    answer = exchange(patient, request("GET", "/uploads", {"Authorization": header}))
+    assert answer.status == 401
+    assert "Traceback" not in patient.log()
+
+
+def test_large_upload_without_the_password(guarded: Server) -> None:
+    """Who sends megabytes without it reads the refusal, not a broken connection."""
+    with Connection(guarded) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.send(request("PUT", "/upload/large.bin", {}, bytes(24 * MIB)))
+        assert connection.receive().status == 401
+
+
+def test_password_stays_secret(start_server: StartServer) -> None:
+    """It stands in no answer and in no line of the log, right or wrong, plain or coded."""
+    secret, wrong = "hunter2-right", "hunter2-wrong"
+    server = start_server("-a", env={"PYFILEDROP_PASSWORD": secret})
+    said = [
+        exchange(server, data)
+        for data in (
+            request("GET", "/"), sign_in_request(secret), request("GET", "/uploads", basic(secret)),
+            request("PUT", "/upload/x", basic(secret), b"x"), request("GET", "/nowhere", basic(secret)),
+            request("GET", "/uploads", {**basic(secret), "Bad Header": "x"}),
+            sign_in_request(wrong), sign_in_request(wrong),
+            request("GET", "/uploads", basic(wrong)),
+        )
+    ]  # fmt: skip
+    assert [answer.status for answer in said] == [200, 303, 200, 201, 404, 400, 200, 429, 429]
+    answers = b"".join(bytes(answer.headers) + answer.body for answer in said).decode()
+    wait_until(lambda: server.log().count(" in=") == len(said))
+    server.stop()
+    for word in (secret, wrong):
+        for form in (word, basic(word)["Authorization"].split()[1], basic(word)["Authorization"].split()[1][:10]):
+            assert form not in answers + server.output()
+
+
+# The password: curl, and where it comes from
+
+
+def curl(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["curl", "-sS", *arguments], capture_output=True, timeout=60)
+
+
+def test_curl_with_a_password(guarded: Server, tmp_path: Path) -> None:
+    """`curl -u :secret` sends, lists and fetches; a wrong one is 401, of which `curl -f` makes a failure."""
+    file = tmp_path / "from curl.txt"
+    file.write_bytes(random.randbytes(300_000))
+    user = ("-u", f":{PASSWORD}")
+    for sent in (
+        curl(*user, "-T", str(file), guarded.url + "upload/"),
+        curl(*user, "-F", f"file=@{file}", guarded.url + "upload"),
+    ):
+        line = sent.stdout.decode()
+        assert line.startswith("Received from curl.txt (293.0 KB). Fetch it back: "), sent
+        link = line.split()[-1]
+        assert curl(*user, link).stdout == file.read_bytes()
+        assert curl(*user, "-r", "10-19", link).stdout == file.read_bytes()[10:20]
+        assert curl("-f", link).returncode == 22
+    refused = curl("-w", " %{http_code}", guarded.url + "uploads").stdout
+    assert refused == b"This server asks for a password. Open its page and sign in.\n 401"
+
+
+@pytest.mark.parametrize(
+    ("content", "password"),
+    [
+        (b"secret", "secret"), (b"secret\n", "secret"), (b"secret\r\n", "secret"), (b"secret\nmore\n", "secret"),
+        (b" two words \n", " two words "), ("пароль\n".encode(), "пароль"), (b"\xef\xbb\xbfsecret\r\n", "secret"),
+    ],
+)  # fmt: skip
+def test_password_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, password: str) -> None:
+    """The password is the file's first line, however an editor ends it or begins the file, before the environment's."""
+    monkeypatch.setenv("PYFILEDROP_PASSWORD", "other")
+    file = tmp_path / "password"
+    file.write_bytes(content)
+    assert pyfiledrop.read_password(pyfiledrop.Settings.parse(["--password-file", str(file)])) == password
+    assert pyfiledrop.read_password(pyfiledrop.Settings.parse([])) == "other"
+
+
+def fails_to_start(program: list[str], folder: Path, *options: str, env: dict[bytes, bytes] | None = None) -> str:
+    """Start it with what it cannot use: one sentence on stderr, exit status 2. Returns the sentence."""
+    places = ["--host", "127.0.0.1", "-p", "0", "-s", str(folder / "storage"), "-c", str(folder / "chunks")]
+    done = subprocess.run(
+        [*program, *places, *options],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        env={**os.environb, **env} if env else None,
+        start_new_session=True,  # no terminal on which it could ask
+    )
+    assert done.returncode == 2, done
+    line = done.stderr.decode()
+    assert re.fullmatch(r"pyfiledrop: [A-Z].*\.\n", line), line
+    assert not done.stdout
+    return line
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\r\n", b"\nsecret\n", b"\xff\xfe", "grün".encode("latin-1"), None])
+def test_password_file_that_cannot_be_used(program: list[str], tmp_path: Path, content: bytes | None) -> None:
+    """A password file that is empty, no text, or not there ends the start: never a server without the password."""
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+    assert "password" in fails_to_start(program, tmp_path, "--password-file", str(file))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has only text in its environment")
+@pytest.mark.parametrize("value", [b"", b"\xff"])
+def test_password_variable_that_cannot_be_used(program: list[str], tmp_path: Path, value: bytes) -> None:
+    """So does one in the environment that is empty or no text."""
+    assert "password" in fails_to_start(program, tmp_path, env={b"PYFILEDROP_PASSWORD": value})
+
+
+def test_start_says_that_a_password_is_asked_for(start_server: StartServer) -> None:
+    """The start says that there is a password, and whether links need it."""
+    env = {"PYFILEDROP_PASSWORD": PASSWORD}
+    for options, line in (((), "asked for"), (("--public-links",), "asked for, but not for links")):
+        server = start_server(*options, env=env)
+        wait_until(lambda: re.search(rf"^  password +{line}$", server.output(), re.MULTILINE))  # noqa: B023
+
+
+# The names the server answers under
+
+
+@pytest.fixture(scope="module")
+def named(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    servers = _servers(program, lambda: tmp_path_factory.mktemp("named"))
+    names = ("Drop.Example", "192.0.2.7", "::1")
+    yield next(servers)("-a", *(word for name in names for word in ("--allow-host", name)))
+    next(servers, None)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "drop.example", "DROP.example", "drop.example:80", "drop.example:", "192.0.2.7", "192.0.2.7:16273", "[::1]",
+        "[::1]:8443",
+    ],
+)  # fmt: skip
+def test_allowed_host(named: Server, host: str) -> None:
+    """The names that were given work, in either case, with a port and without, IPv6 in its brackets."""
+    assert exchange(named, request("GET", "/uploads", {"Host": host})).status == 200
+    assert exchange(named, request("PUT", "/upload/x", {"Host": host}, b"x")).status == 201
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "localhost", "evil.example", "drop.example.evil.example", "evil.drop.example",
+        "drop.example:80:80",
+        "192.0.2.70", "[::2]", "drop.example@evil.example", "evil.example:drop.example", "drop.example.", "-",
+    ],
+)  # fmt: skip
+def test_host_that_is_not_allowed(named: Server, host: str) -> None:
+    """Any other is 421, whatever is asked for, so that no page can reach in under a name of its own."""
+    before = sorted(os.listdir(named.storage))
+    targets = [
+        ("GET", "/"),
+        ("GET", "/favicon.ico"),
+        ("GET", "/uploads"),
+        ("PUT", "/upload/x"),
+        ("GET", f"/download/{new()}"),
+    ]
+    for method, target in targets:
+        answer = exchange(named, request(method, target, {"Host": host}, b"x" if method == "PUT" else None))
+        assert answer.status == 421
+        assert answer.json() == {"error": "This server does not answer under this name."}
+    assert sorted(os.listdir(named.storage)) == before
+
+
+def test_no_host_at_all(named: Server) -> None:
+    """A client of HTTP/1.0 that names nobody is 421 too."""
+    assert exchange(named, b"GET /uploads HTTP/1.0\r\n\r\n").status == 421
+
+
+def test_any_host_without_the_option(guarded: Server) -> None:
+    """Without the option any name will do."""
+    assert exchange(guarded, request("GET", "/uploads", {"Host": "any.example", **basic(PASSWORD)})).status == 200
+
+
+# https
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def certificate(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate for this machine and its key, as files."""
+    folder = tmp_path_factory.mktemp("certificate")
+    issued = authority.issue_cert("127.0.0.1", "localhost")
+    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    return str(folder / "cert.pem"), str(folder / "key.pem")
+
+
+@pytest.fixture(scope="session")
+def trust(authority: trustme.CA) -> ssl.SSLContext:
+    """With what clients meet that certificate; they check it."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def tls_server(
+    program: list[str], tmp_path_factory: pytest.TempPathFactory, certificate: tuple[str, str], trust: ssl.SSLContext
+) -> Iterator[Server]:
+    cert, key = certificate
+    servers = _servers(program, lambda: tmp_path_factory.mktemp("https"))
+    server = next(servers)("-a", "--tls-cert", cert, "--tls-key", key)
+    server.tls = trust
+    yield server
+    next(servers, None)
+
+
+def tell(answer: Response) -> tuple[int, Any]:
+    """What an answer says of files, without what is different each time."""
+    told = answer.json()
+    for file in told.get("files", []):
+        for key in ("uuid", "link", "created"):
+            file.pop(key)
+    return answer.status, told
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 65535, 65536, 65537, 300_000, 5 * MIB + 3])
+def test_https_does_what_http_does(tls_server: Server, shared_server: Server, size: int) -> None:
+    """The same bytes become the same file and get the same answers as over http, where the system moves them."""
+    content = random.Random(size).randbytes(size)
+    half = max(1, size // 2 + 1)
+    uuid = new()
+    form = multipart_body({}, [("file", "form.bin", content), ("file", "more.bin", b"more")])
+    requests = [
+        chunk_request(content, 0, uuid=uuid, chunk_size=half),
+        chunk_request(content, 0, uuid=uuid, chunk_size=half, data=content[:half] + b"x"),
+        *([chunk_request(content, 1, uuid=uuid, chunk_size=half)] if size > half else []),
+        request("POST", "/upload", FORM, form),
+        request("PUT", "/upload/put.bin", {}, content),
+        chunk_request(content, 0, uuid=new(), chunk_size=half, data=content[:half] + b"x"),
+        request("POST", "/upload", FORM, form[:-1]),
+    ]
+    told: list[list[Any]] = []
+    for server in (tls_server, shared_server):
+        with Connection(server) as connection:
+            answers = []
+            for data in requests:
+                connection.send(data)
+                answers.append(connection.receive())
+                if answers[-1].status >= 400:
+                    connection.close()
+                    connection.__init__(server)  # type: ignore[misc]
+        told.append([tell(answer) for answer in answers])
+        for path in server.storage.glob(f"{uuid}_*"):
+            assert path.read_bytes() == content
+        link = exchange(server, request("PUT", "/upload/x", {}, content)).json()["files"][0]["link"]
+        assert exchange(server, request("GET", f"/{link}")).body == content
+    assert told[0] == told[1]
+
+
+def test_https_download_and_ranges(tls_server: Server) -> None:
+    """A file comes back whole, in ranges from any place, and without its body."""
+    content = random.randbytes(3 * MIB + 17)
+    link = upload(tls_server, content, chunk_size=MIB)["link"]
+    assert exchange(tls_server, request("GET", f"/{link}")).body == content
+    size = len(content)
+    for first, last in ((0, 0), (1, 65536), (65535, 65537), (MIB - 1, 2 * MIB), (size - 1, size - 1), (7, size - 1)):
+        answer = exchange(tls_server, request("GET", f"/{link}", {"Range": f"bytes={first}-{last}"}))
+        assert (answer.status, answer.headers["Content-Range"]) == (206, f"bytes {first}-{last}/{size}")
+        assert answer.body == content[first : last + 1]
+    answer = exchange(tls_server, request("HEAD", f"/{link}"))
+    assert (answer.status, answer.headers["Content-Length"]) == (200, str(size))
+
+
+def test_https_with_many_connections(tls_server: Server) -> None:
+    """Forty clients at once, each with a file in chunks over one connection: all whole."""
+    contents = [random.randbytes(200_000 + number) for number in range(40)]
+
+    def send(content: bytes) -> bytes:
+        uuid = new()
+        with Connection(tls_server, timeout=60) as connection:
+            for index in range(-(-len(content) // 70_000)):
+                connection.send(chunk_request(content, index, uuid=uuid, chunk_size=70_000))
+                answer = connection.receive()
+                assert answer.status == 200, answer.text
+            connection.send(request("GET", f"/download/{uuid}"))
+            return connection.receive().body
+
+    with ThreadPoolExecutor(len(contents)) as pool:
+        assert list(pool.map(send, contents)) == contents
+
+
+def test_https_cookies_are_secure(
+    start_server: StartServer, certificate: tuple[str, str], trust: ssl.SSLContext
+) -> None:
+    """Over https session and drop are for https only."""
+    server = start_server(
+        "--tls-cert", certificate[0], "--tls-key", certificate[1], env={"PYFILEDROP_PASSWORD": PASSWORD}
+    )
+    server.tls = trust
+    answer = exchange(server, sign_in_request(PASSWORD))
+    page = exchange(server, request("GET", "/", {"Cookie": f"session={cookie_of(answer)}"}))
+    for one in (answer, page):
+        (cookie,) = one.headers.get_all("Set-Cookie") or []
+        assert {"secure", "httponly", "samesite=lax"} <= {part.strip().lower() for part in cookie.split(";")[1:]}
+
+
+def test_https_in_a_browser(tls_server: Server, visit: Visits, tmp_path: Path) -> None:
+    """The page works over https, with a file of several chunks."""
+    tab = visit(tls_server, ignore_https_errors=True)
+    file = make_file(tmp_path / "secure.bin", 9 * MIB)
+    tab.choose(file)
+    tab.expect_listed("secure.bin")
+    assert_stored(tls_server, file)
+
+
+def test_https_with_curl(tls_server: Server, authority: trustme.CA, tmp_path: Path) -> None:
+    """curl, which checks the certificate, sends, is told an https address, and goes on with a download."""
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    file = tmp_path / "x.bin"
+    file.write_bytes(random.randbytes(2 * MIB))
+    trusted = ("--cacert", str(tmp_path / "ca.pem"))
+    sent = curl(*trusted, "-T", str(file), tls_server.url + "upload/")
+    link = sent.stdout.decode().split()[-1]
+    assert link.startswith(tls_server.url), sent
+    partial = tmp_path / "partial.bin"
+    partial.write_bytes(file.read_bytes()[:1_000_000])
+    assert curl(*trusted, "-C", "-", "-o", str(partial), link).returncode == 0
+    assert partial.read_bytes() == file.read_bytes()
+    assert curl(link).returncode == 60, "curl must have checked the certificate"
+
+
+def hello(trust: ssl.SSLContext) -> bytes:
+    """The first bytes of a client that wants to shake hands."""
+    into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        trust.wrap_bio(into, out, server_hostname="127.0.0.1").do_handshake()
+    return out.read()
+
+
+@contextlib.contextmanager
+def without_tls(server: Server) -> Iterator[None]:
+    """For connections that do not shake hands."""
+    trust, server.tls = server.tls, None
+    try:
+        yield
+    finally:
+        server.tls = trust
+
+
+def test_https_handshakes_that_stall(
+    tmp_path_factory: pytest.TempPathFactory, certificate: tuple[str, str], trust: ssl.SSLContext
+) -> None:
+    """Who connects and never shakes hands, or not to the end, stops nobody and is dropped at the deadline."""
+    cert, key = certificate
+    folder = tmp_path_factory.mktemp("stalled")
+    options = ("-a", "--tls-cert", cert, "--tls-key", key)
+    for server in launched(lambda: folder, "HEAD_SECONDS=2,TICK_SECONDS=1", *options, env={}):
+        first = hello(trust)
+        with contextlib.ExitStack() as stack:
+            stalled = [stack.enter_context(Connection(server)) for _ in range(60)]
+            for number, connection in enumerate(stalled):
+                connection.send(first[: number * len(first) // len(stalled)])
+            server.tls = trust
+            content = random.randbytes(300_000)
+            link = upload(server, content, chunk_size=100_000)["link"]
+            assert exchange(server, request("GET", f"/{link}")).body == content
+            assert all(connection.closed() for connection in stalled)
+        assert exchange(server, request("GET", "/uploads")).status == 200
+        assert "bug" not in server.log() and "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\0" * 300, b"\x16\x03\x01\xff\xff" + b"x" * 500, b"SSH-2.0-x\r\n", b""],
+)
+def test_https_port_is_spoken_to_in_another_language(tls_server: Server, data: bytes) -> None:
+    """Plain http or rubbish on the port of https ends that connection, without an answer or a line in the log."""
+    before = len(tls_server.log())
+    with without_tls(tls_server), Connection(tls_server) as connection:
+        connection.send(data)
+        with contextlib.suppress(OSError):  # it may have ended the connection already
+            connection.sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):
+            while piece := connection.sock.recv(4096):
+                assert not piece.startswith(b"HTTP")
+    assert exchange(tls_server, request("GET", "/uploads")).status == 200
+    wait_until(lambda: "GET /uploads" in tls_server.log()[before:])
+    assert len(tls_server.log()[before:].splitlines()) == 1
+
+
+def test_https_client_that_cuts_off(tls_server: Server) -> None:
+    """A client that vanishes in the middle of a chunk, without a farewell, leaves nothing."""
+    uuid = new()
+    with Connection(tls_server) as connection:
+        connection.send(chunk_request(bytes(200_000), uuid=uuid)[:-1000])
+    wait_until(lambda: not list(tls_server.storage.glob(f".{uuid}*")))
+    assert not list(tls_server.storage.glob(f"*{uuid}*"))
+    assert "Traceback" not in tls_server.log()
+
+
+def test_https_early_refusal(tls_server: Server) -> None:
+    """A large body that is refused early: its sender reads why."""
+    with Connection(tls_server) as connection:
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            connection.send(request("PUT", "/upload/x", {"Origin": "https://evil.example"}, bytes(8 * MIB)))
+        assert connection.receive().status == 403
+
+
+def test_https_old_versions(tls_server: Server, trust: ssl.SSLContext) -> None:
+    """What is older than TLS 1.2 is not spoken."""
+    old = ssl.create_default_context()
+    with pytest.warns(DeprecationWarning):
+        old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+    with without_tls(tls_server), Connection(tls_server) as connection, pytest.raises((ssl.SSLError, ConnectionError)):
+        old.wrap_socket(connection.sock)
+    assert exchange(tls_server, request("GET", "/uploads")).status == 200
+
+
+def test_certificate_and_key_in_one_file(
+    start_server: StartServer, certificate: tuple[str, str], trust: ssl.SSLContext, tmp_path: Path
+) -> None:
+    """The key may stand in the certificate's file."""
+    both = tmp_path / "both.pem"
+    both.write_text("".join(Path(name).read_text() for name in certificate))
+    server = start_server("--tls-cert", str(both))
+    server.tls = trust
+    assert exchange(server, request("GET", "/uploads")).status == 200
+    assert f"open       https://127.0.0.1:{server.port}/" in server.output()
+
+
+def test_certificate_that_cannot_be_used(program: list[str], certificate: tuple[str, str], tmp_path: Path) -> None:
+    """A certificate without its key, with another's, that is none, or not there ends the start with one sentence."""
+    cert, key = certificate
+    other = tmp_path / "other.pem"
+    trustme.CA().issue_cert("127.0.0.1").private_key_pem.write_to_path(other)
+    rubbish = tmp_path / "rubbish.pem"
+    rubbish.write_bytes(b"\0rubbish")
+    for options in (
+        ("--tls-cert", cert), ("--tls-cert", cert, "--tls-key", str(other)),
+        ("--tls-cert", str(rubbish), "--tls-key", key),
+        ("--tls-cert", cert, "--tls-key", str(tmp_path / "missing")), ("--tls-cert", str(tmp_path)),
+    ):  # fmt: skip
+        assert "certificate" in fails_to_start(program, tmp_path, *options)
+
+
+# The log
+
+LINE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} 127\.0\.0\.1 (\S+) (\S+) (\d{3}) in=(\d+) out=(\d+) \d+\.\d{3}s"
+
+
+def test_one_line_for_each_request(server: Server) -> None:
+    """Each request has one line of printable ASCII, whatever it was and however it was answered."""
+    target = "/%0A%1b[31m%E2%80%AE?a=%0d%0aGET"
+    content = random.randbytes(1000)
+    form = chunk_request(content, uuid=new(), name="zwei\r\n127.0.0.1 Zeilen\x1b[2J.bin")
+    sent = [
+        (request("GET", target), ("GET", target, "404")),
+        (request("GET", "/uploads"), ("GET", "/uploads", "200")),
+        (form, ("POST", "/upload", "200")),
+        (request("PUT", "/upload/x%0Ay", {}, b"abc"), ("PUT", "/upload/x%0Ay", "201")),
+        (request("PATCH", "/upload", {"Content-Length": "0"}), ("PATCH", "/upload", "405")),
+        (request("GET", f"/download/{new()}"), ("GET", None, "403")),
+        (b"GET / HTTP/1.1\r\n\r\n", ("-", "-", "400")),
+        (b"\x1b[2J\r\n\r\n", ("-", "-", "400")),
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", ("-", "-", "414")),
+        (b"GET /\x1b[2J\n HTTP/1.1\r\nHost: a\r\n\r\n", ("-", "-", "400")),
+    ]
+    received = {}
+    for number, (data, _) in enumerate(sent):
+        received[number] = exchange(server, data)
+        wait_until(lambda: server.log().count("\n") > number)  # noqa: B023 - called before the next round
+    lines = server.log().splitlines()
+    assert len(lines) == len(sent), lines
+    for line, (data, (method, path, status)) in zip(lines, sent, strict=True):
+        match = re.fullmatch(LINE, line)
+        assert match and line.isascii() and line.isprintable(), line
+        assert (match[1], match[3]) == (method, status) and path in (match[2], None), line
+        if status in ("200", "201"):
+            assert int(match[4]) == len(data.partition(b"\r\n\r\n")[2])
+
+
+def test_quiet(start_server: StartServer) -> None:
+    """With --quiet only what went wrong is logged."""
+    server = start_server("--quiet")
+    content, uuid = random.randbytes(3000), new()
+    assert exchange(server, request("GET", "/nowhere")).status == 404
+    assert exchange(server, chunk_request(content, 0, uuid=uuid, chunk_size=1000)).status == 200
+    assert server.log() == ""
+    (server.chunks / uuid / "data").unlink()  # the housekeeper may hold it open, so it goes by name only
+    (server.chunks / uuid).rmdir()
+    wait_until(lambda: exchange(server, chunk_request(content, 0, uuid=uuid, chunk_size=1000)).status == 200)
+    server.restart()
+    assert " 200 in=" not in server.log()
+
+
+def test_quiet_still_tells_what_went_wrong(capfd: pytest.CaptureFixture[str], logging_as_before: None) -> None:
+    """What went wrong is told in spite of --quiet."""
+    pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--quiet"]))
+    pyfiledrop.log.info("a request")
+    pyfiledrop.log.warning("a fault")
+    assert re.fullmatch(r"\S+ \S+ a fault\n", capfd.readouterr().err)
+
+
+@pytest.fixture
+def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Puts back what set_up_log changes for the whole process."""
+    for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing"):
+        monkeypatch.setattr(logging, name, getattr(logging, name))
+    before, level = list(pyfiledrop.log.handlers), pyfiledrop.log.level
+    yield
+    for handler in set(pyfiledrop.log.handlers) - set(before):
+        pyfiledrop.log.removeHandler(handler)
+        handler.close()
+    pyfiledrop.log.setLevel(level)
+
+
+def test_log_file_turns_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None) -> None:
+    """A full log file makes room: four generations, none over its size, every line whole, the newest kept."""
+    monkeypatch.setattr(pyfiledrop, "MAX_LOG_BYTES", 2000)
+    file = tmp_path / "log.txt"
+    pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(file)]))
+    for number in range(1000):
+        pyfiledrop.log.info("line %d", number)
+    names = ["log.txt.3", "log.txt.2", "log.txt.1", "log.txt"]  # from the oldest to the newest
+    assert sorted(os.listdir(tmp_path)) == sorted(names)
+    assert all((tmp_path / name).stat().st_size <= 2000 for name in names)
+    text = "".join((tmp_path / name).read_text() for name in names)
+    numbers = [int(number) for number in re.findall(r"^\S+ \S+ line (\d+)$", text, re.MULTILINE)]
+    assert numbers == list(range(1000 - len(numbers), 1000)) and len(numbers) == text.count("\n") > 100
+
+
+def test_log_file_limits() -> None:
+    """The four generations take 40 MB at most, as the help says."""
+    assert pyfiledrop.MAX_LOG_BYTES * (1 + pyfiledrop.LOG_GENERATIONS) == 40 * MIB
+
+
+def test_log_file(start_server: StartServer, tmp_path: Path) -> None:
+    """With --log-file the lines go there, after those of an earlier start, and none to stderr."""
+    file = tmp_path / "log.txt"
+    server = start_server("--log-file", str(file))
+    for count in (1, 2):
+        assert exchange(server, request("GET", "/uploads")).status == 200
+        wait_until(lambda: file.read_text().count("\n") == count)  # noqa: B023 - called before the next round
+        server.restart()
+    assert all(re.fullmatch(LINE, line) for line in file.read_text().splitlines())
+    assert server.log() == ""
+
+
+def test_log_file_that_cannot_be_written(program: list[str], tmp_path: Path) -> None:
+    """A log file that is a folder, or in a folder that is none, ends the start with one sentence."""
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "log.txt"):
+        assert "log file" in fails_to_start(program, tmp_path, "--log-file", str(path))

@@ -1,0 +1,442 @@
+"""Many clients, slow clients, too few descriptors and threads: everybody who behaves is served, and all is given back."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import select
+import socket
+import statistics
+import sys
+import threading
+import time
+import uuid as uuids
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import (
+    Connection,
+    Server,
+    StartServer,
+    _servers,
+    chunk_request,
+    exchange,
+    request,
+    upload,
+    wait_until,
+)
+from loading import (
+    KIB,
+    MIB,
+    QUIET_SECONDS,
+    SOURCES,
+    Dawdlers,
+    Dropped,
+    Sender,
+    Usage,
+    many_files,
+    needs_proc,
+    seconds_for,
+    send_all,
+    usage,
+)
+
+import build
+import pyfiledrop
+
+Launch = Callable[..., Server]
+Report = Callable[[str, object], None]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room_for_sockets() -> Iterator[None]:
+    with many_files():
+        yield
+
+
+@pytest.fixture
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
+    """A function that starts a server with some of its constants changed: `NAME=NUMBER,NAME=NUMBER`, options."""
+    with contextlib.ExitStack() as stack:
+
+        def start(changes: str, *options: str) -> Server:
+            command = [sys.executable, str(build.ROOT / "tests" / "launch.py"), changes]
+            servers = _servers(command, lambda: tmp_path_factory.mktemp("launched"))
+            server = next(servers)(*options)
+            stack.callback(next, servers, None)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Report:
+    """A function that notes a figure in the results and on the terminal. No test depends on it."""
+
+    def tell(name: str, value: object) -> None:
+        record_property(name, value)
+        if terminal := request.config.pluginmanager.get_plugin("terminalreporter"):
+            terminal.write_line(f"\n{request.node.name}: {name} {value}")
+
+    return tell
+
+
+def new() -> str:
+    return str(uuids.uuid4())
+
+
+def assert_gives_back(server: Server, before: Usage) -> None:
+    """Threads and descriptors are where they were, but for the few that are kept for whoever comes next."""
+    most_threads = before.threads + pyfiledrop.SPARE_WORKERS
+    most_descriptors = before.descriptors + 2 * pyfiledrop.MAX_IDLE_PIPES
+    wait_until(lambda: usage(server).threads <= most_threads, QUIET_SECONDS)
+    wait_until(lambda: usage(server).descriptors <= most_descriptors, QUIET_SECONDS)
+
+
+def assert_fine(server: Server) -> None:
+    """It serves, nothing is left over, and the log knows of no fault."""
+    content = random.randbytes(100_000)
+    uuid = upload(server, content, chunk_size=30_000)["uuid"]
+    assert [path.read_bytes() for path in server.storage.glob(f"{uuid}_*")] == [content]
+    wait_until(lambda: not list(server.chunks.iterdir()) and not list(server.storage.glob(".*.part")))
+    assert "Traceback" not in server.log() and "bug" not in server.log()
+
+
+# Those who dawdle
+
+
+def test_deadlines() -> None:
+    """A head has 10 seconds, a kept connection 15, a transfer 60 without half a kilobyte a second."""
+    seconds = (pyfiledrop.HEAD_SECONDS, pyfiledrop.KEEP_ALIVE_SECONDS, pyfiledrop.IDLE_SECONDS)
+    assert seconds == (10, 15, 60)
+    assert pyfiledrop.patiently.__kwdefaults__ == {"seconds": 60}
+    assert pyfiledrop.MIN_BYTES_PER_SECOND == 512
+    assert (pyfiledrop.TICK_SECONDS, pyfiledrop.LINGER_SECONDS) == (5, 5)
+    assert all(limit % pyfiledrop.TICK_SECONDS == 0 for limit in seconds), "a deadline is met to within a tick"
+    assert (pyfiledrop.MAX_CONNECTIONS, pyfiledrop.MAX_CONNECTIONS_PER_ADDRESS) == (1024, 512)
+
+
+COUNT = 500
+SHORT = "HEAD_SECONDS=4,KEEP_ALIVE_SECONDS=4,IDLE_SECONDS=4,LINGER_SECONDS=1,TICK_SECONDS=1"
+
+
+def work_seconds(server: Server) -> tuple[float, float]:
+    """How long it takes to send 16 MB in chunks, and to get the page (the median of several)."""
+    content = random.randbytes(MIB) * 16
+    sending = seconds_for(lambda: upload(server, content))
+
+    def get_page() -> None:
+        assert exchange(server, request("GET", "/", {"Accept": "text/html"}), QUIET_SECONDS).status == 200
+
+    return sending, statistics.median(seconds_for(get_page) for _ in range(20))
+
+
+def dawdlers(server: Server, kind: str) -> Dawdlers:
+    if kind == "nothing":
+        return Dawdlers(server, COUNT, b"")
+    if kind == "head":
+        return Dawdlers(server, COUNT, b"GET / HTTP/1.1\r\nHost: a\r\nX: ", drip=b"x")
+    if kind == "body":
+        begun = chunk_request(bytes(100_000), uuid=new(), chunk_size=50_000)[:1000]
+        return Dawdlers(server, COUNT, begun, drip=b"x")
+    link = upload(server, random.randbytes(4 * MIB))["link"]
+    return Dawdlers(server, COUNT, request("GET", f"/{link}"), read=KIB, window=4 * KIB)
+
+
+@needs_proc
+@pytest.mark.parametrize("kind", ["nothing", "head", "body", "download"])
+def test_row_27_connections_that_dawdle(launch: Launch, report: Report, kind: str) -> None:
+    """500 that say nothing, or a byte a second in head or body, or read 1 KB/s, stop nobody and are closed in time."""
+    server = launch(SHORT, "-a")
+    quiet = work_seconds(server)
+    before = usage(server)
+    with contextlib.closing(dawdlers(server, kind)) as crowd:
+        wait_until(lambda: usage(server).threads > COUNT, QUIET_SECONDS)
+        among = work_seconds(server)
+        for name, one, other in zip(("upload", "page"), quiet, among, strict=True):
+            report(name, f"{one * 1000:.1f} ms alone, {other * 1000:.1f} ms among {COUNT}, ratio {other / one:.2f}")
+        report("memory", f"{usage(server).memory / MIB:.0f} MB")
+        if kind == "download":
+            crowd.stop()  # 1 KB/s would be enough for it to go on
+        assert_gives_back(server, before)
+        words = crowd.last_words()
+    if kind == "body":
+        # The last of them may write the chunk; to all others it is one that was taken over. Each is too slow.
+        assert all(word.startswith(b"HTTP/1.1 408 ") for word in words), set(words)
+    elif kind == "download":
+        assert all(word.startswith(b"HTTP/1.1 200 ") or word for word in words)
+    else:
+        assert set(words) == {b""}
+    assert_fine(server)
+
+
+def test_row_27_kept_connections(launch: Launch) -> None:
+    """A connection that was answered and asks nothing more is closed too, without a word."""
+    server = launch(SHORT)
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(Connection(server, QUIET_SECONDS)) for _ in range(20)]
+        for connection in connections:
+            connection.send(request("GET", "/uploads"))
+            assert connection.receive().status == 200
+        assert all(connection.closed() for connection in connections)
+    assert server.log().count(" in=") == len(connections)
+
+
+def test_row_27_slow_transfers_that_move(launch: Launch) -> None:
+    """Who sends and reads 2 KB/s is served for as long as it takes, many times the deadline."""
+    server = launch("HEAD_SECONDS=1,IDLE_SECONDS=1,TICK_SECONDS=1", "-a")
+    content = random.randbytes(300_000)
+    link = upload(server, content)["link"]
+    uuid, sent = new(), random.randbytes(12_000)
+    chunk = chunk_request(sent, uuid=uuid, chunk_size=len(sent))
+    with socket.socket() as reader, Connection(server) as writer:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
+        reader.settimeout(QUIET_SECONDS)
+        reader.connect((server.host, server.port))
+        reader.sendall(request("GET", f"/{link}", {"Connection": "close"}))
+        received = b""
+        for start in range(0, len(chunk), 256):
+            writer.send(chunk[start : start + 256])
+            received += reader.recv(256)
+            time.sleep(1 / 8)  # the pace is what is tested
+        assert writer.receive().json()["files"][0]["done"]
+        while data := reader.recv(64 * KIB):
+            received += data
+    assert received.endswith(b"\r\n\r\n" + content)
+    assert [path.read_bytes() for path in server.storage.glob(f"{uuid}_*")] == [sent]
+
+
+# Too many
+
+
+def test_too_many_connections_from_one_address(launch: Launch) -> None:
+    """One more than an address may have is told 503 and when to come back, and can once another has gone."""
+    server = launch("MAX_CONNECTIONS_PER_ADDRESS=8")
+    assert_limit(server, 8, [""])
+    assert_fine(server)
+
+
+@pytest.mark.skipif(len(SOURCES) == 1, reason="this system has one address to come from")
+def test_too_many_connections_in_all(launch: Launch) -> None:
+    """So is one more than there may be in all, wherever it comes from; a full address is in no other's way."""
+    server = launch("MAX_CONNECTIONS=12,MAX_CONNECTIONS_PER_ADDRESS=8")
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            greet(stack.enter_context(Connection(server, source=SOURCES[0])))
+        assert_limit(server, 4, SOURCES[1:])
+        assert_refused(server, SOURCES[0])
+    assert_fine(server)
+
+
+def greet(connection: Connection) -> None:
+    connection.send(request("GET", "/uploads"))
+    assert connection.receive().status == 200
+
+
+def assert_refused(server: Server, source: str) -> None:
+    with Connection(server, source=source) as connection:  # it need not ask to be refused
+        answer = connection.receive()
+        assert (answer.status, answer.headers["Retry-After"], answer.headers["Connection"]) == (503, "2", "close")
+        assert answer.text == "The server is busy. Try again in a moment."
+        assert connection.closed()
+
+
+def assert_limit(server: Server, count: int, sources: list[str]) -> None:
+    """So many connections are served at the same time, no more; those that have gone make room."""
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(Connection(server, source=sources[i % len(sources)])) for i in range(count)]
+        for connection in held:
+            greet(connection)
+        for source in sources:
+            assert_refused(server, source)
+        for connection in held:
+            greet(connection)
+        held[0].close()
+        wait_until(lambda: comes_in(server, sources[0]))
+
+
+def comes_in(server: Server, source: str) -> bool:
+    with Connection(server, source=source) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.send(request("GET", "/uploads"))
+        return connection.receive().status == 200
+
+
+@needs_proc
+def test_row_36_too_many_open_files_by_connections(launch: Launch) -> None:
+    """Connections that use up the descriptors: those inside hear 200 or 503, the others wait, none is forgotten."""
+    import resource
+
+    server = launch("TICK_SECONDS=1")
+    before = usage(server)
+    _, hard = resource.prlimit(server.proc.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.proc.pid, resource.RLIMIT_NOFILE, (40, hard))
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(Connection(server)) for _ in range(150)]
+        chunk = chunk_request(bytes(200_000), uuid=new(), chunk_size=100_000)
+        statuses = set()
+        for connection in connections:
+            connection.send(chunk)
+        waiting = {connection.sock.fileno(): connection for connection in connections}
+        wait_until(lambda: usage(server).descriptors >= 40)
+        while waiting:
+            ready, _, _ = select.select(list(waiting), [], [], QUIET_SECONDS)
+            assert ready, f"{len(waiting)} connections have been forgotten; {usage(server)}"
+            for number in ready:
+                connection = waiting.pop(number)
+                statuses.add(connection.receive().status)
+                connection.close()
+    assert statuses in ({200}, {200, 503})
+    exchange(server, request("DELETE", "/uploads"))
+    assert_gives_back(server, before)
+    assert "Traceback" not in server.log() and "bug" not in server.log()
+    content = random.randbytes(200_000)
+    assert upload(server, content, chunk_size=90_000)["done"]
+
+
+def test_no_more_threads(launch: Launch) -> None:
+    """When the system lets no thread begin, those who come wait for those who are there; afterwards all is as before."""
+    server = launch("THREADS=7")
+    for _ in range(4):
+        with contextlib.ExitStack() as stack:
+            waiting = {}
+            for _ in range(20):
+                connection = stack.enter_context(Connection(server))
+                connection.send(request("GET", "/uploads"))
+                waiting[connection.sock.fileno()] = connection
+            while waiting:
+                ready, _, _ = select.select(list(waiting), [], [], 10)
+                assert ready, f"{len(waiting)} connections have been forgotten; {server.output()}"
+                for number in ready:
+                    connection = waiting.pop(number)
+                    assert connection.receive().status == 200
+                    connection.close()
+    # Two at the same time are still possible, which needs one that waits while another is served.
+    with Connection(server) as one, Connection(server) as other:
+        for connection in (one, other, one):
+            greet(connection)
+    assert_fine(server)
+
+
+def test_connection_that_waits_when_the_server_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A connection that is there before the first worker, and stays, does not leave the server without another one."""
+    options = ["--host", "127.0.0.1", "-p", "0", "-s", str(tmp_path / "storage"), "-c", str(tmp_path / "chunks")]
+    settings = pyfiledrop.Settings.parse(options)
+    real = threading.Thread.start
+    with contextlib.closing(pyfiledrop.open_store(settings)) as store:
+        server = pyfiledrop.make_server(settings, store)
+
+        def start(thread: threading.Thread) -> None:
+            real(thread)
+            for _ in range(20):  # the new thread is ahead of the one that started it, as far as it can get
+                if not server._handlers:
+                    time.sleep(0.01)
+
+        address = ("127.0.0.1", server.server_port)
+        with socket.create_connection(address), socket.create_connection(address, 10) as other:
+            monkeypatch.setattr(threading.Thread, "start", start)
+            thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+            real(thread)
+            try:
+                other.sendall(request("GET", "/uploads"))
+                assert other.recv(100).startswith(b"HTTP/1.1 200 ")
+            finally:
+                server.stop(10)
+                thread.join()
+
+
+# A crowd that behaves
+
+
+@needs_proc
+@pytest.mark.timeout(1800)
+def test_crowd(start_server: StartServer, report: Report, pytestconfig: pytest.Config) -> None:
+    """200 clients with four connections each, all at the same time: every file whole, memory small, all given back."""
+    clients, lanes = (200, 4) if len(SOURCES) > 1 else (100, 4)
+    full = pytestconfig.getoption("--full")
+    size, chunk_size = (50 * MIB, MIB) if full else (2 * MIB, 256 * KIB)
+    server = start_server()
+    before = usage(server)
+    shared = random.Random(0).randbytes(size + clients * 4099)
+    files = [Dropped(new(), memoryview(shared)[n * 4099 : n * 4099 + size + n], chunk_size) for n in range(clients)]
+    with contextlib.ExitStack() as stack:
+        senders = []
+        for number, file in enumerate(files):
+            for _ in range(lanes):
+                sender = Sender(server, SOURCES[number % len(SOURCES)], file)
+                stack.callback(sender.sock.close)
+                senders.append(sender)
+        wait_until(lambda: usage(server).threads > len(senders), QUIET_SECONDS)
+        seconds = seconds_for(lambda: send_all(senders))
+    most = usage(server).most_memory
+    total = sum(len(file.content) for file in files)
+    report("throughput", f"{total / MIB / seconds:.0f} MB/s, {len(senders)} connections, {total / MIB:.0f} MB")
+    report("most memory", f"{most / MIB:.0f} MB")
+    assert all(file.done for file in files)
+    for file in files:
+        (path,) = server.storage.glob(f"{file.uuid}_crowd.bin")
+        with path.open("rb") as stored:
+            for start in range(0, len(file.content), MIB):
+                assert stored.read(MIB) == file.content[start : start + MIB]
+            assert stored.read(1) == b""
+        path.unlink()  # it may be a great many
+    assert most < 200 * MIB
+    assert_gives_back(server, before)
+    assert server.log().count(" 200 in=") == sum(math.ceil(len(file.content) / chunk_size) for file in files)
+    assert_fine(server)
+
+
+# The end, in the middle
+
+
+def test_stop_under_load(server: Server) -> None:
+    """SIGTERM while chunks arrive on many connections: what was acknowledged is there at the next start; exit 0."""
+    size, chunk_size = 600, 64 * KIB
+    content, uuid = random.randbytes(size * chunk_size), new()
+    acknowledged: set[int] = set()
+    whole: dict[str, bytes] = {}
+    waiting = iter(range(size))
+    enough = threading.Event()
+
+    def send_chunks() -> None:
+        with contextlib.suppress(ConnectionError), Connection(server) as connection:
+            for index in waiting:
+                connection.send(chunk_request(content, index, uuid=uuid, chunk_size=chunk_size))
+                assert connection.receive().status == 200
+                acknowledged.add(index)
+                if len(acknowledged) == 60:
+                    enough.set()
+
+    def send_files() -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                data = random.randbytes(random.randrange(200_000))
+                with Connection(server) as connection:
+                    connection.send(request("PUT", "/upload/whole.bin", {}, data))
+                    answer = connection.receive()
+                assert answer.status == 201
+                whole[answer.json()["files"][0]["uuid"]] = data
+
+    with ThreadPoolExecutor(12) as pool:
+        results = [pool.submit(send_chunks) for _ in range(8)] + [pool.submit(send_files) for _ in range(4)]
+        assert enough.wait(QUIET_SECONDS)
+        server.stop()
+    for result in results:
+        result.result()
+    assert len(acknowledged) < size, "the end must have come in the middle"
+    assert "Traceback" not in server.log() and "bug" not in server.log()
+    server.start()
+    told = exchange(server, request("GET", f"/uploads/{uuid}")).json()["upload"]
+    present = {index for first, last in told["chunks"] for index in range(first, last + 1)}
+    assert acknowledged <= present
+    assert whole
+    for one, data in whole.items():
+        assert [path.read_bytes() for path in server.storage.glob(f"{one}_*")] == [data]
+    assert not list(server.storage.glob(".*.part"))
+    for index in sorted(set(range(size)) - present):
+        answer = exchange(server, chunk_request(content, index, uuid=uuid, chunk_size=chunk_size))
+        assert answer.status == 200
+    assert [path.read_bytes() for path in server.storage.glob(f"{uuid}_*")] == [content]
