@@ -3753,6 +3753,19 @@ _TOO_MANY_CONNECTIONS = (
 ).encode()
 
 
+def raise_descriptor_limit() -> None:
+    """Asks for the descriptors that all connections may need; many systems begin with as many as there may be of them."""
+    try:
+        import resource  # not on Windows, which has no such limit
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 4 * MAX_CONNECTIONS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def lan_address() -> str | None:
     """The address under which others on the network reach this machine, if it has one. Sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
@@ -3898,6 +3911,7 @@ def main(argv: list[str] | None = None) -> int:
     clicked = is_double_clicked(argv)
     try:
         set_up_log(settings)
+        raise_descriptor_limit()
         with contextlib.closing(open_store(settings)) as store:
             server = make_server(settings, store)
             try:

@@ -1,4 +1,4 @@
-"""What the tests of load share: a look at what a server uses, and clients by the hundred that cost little themselves."""
+"""What the tests of load share: a look at what a server uses, and clients by the hundred that cost little."""
 
 from __future__ import annotations
 
