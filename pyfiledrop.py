@@ -3041,6 +3041,7 @@ const prepare = async (view, upload) => {
         view.chunkSize = known.chunk_size;
         view.present = known.chunks;
         view.resumed = true;
+        refreshSoon();   // the list need not ask for this file any more
       } else {
         upload.uuid = fresh;
       }
@@ -3754,7 +3755,7 @@ _TOO_MANY_CONNECTIONS = (
 
 
 def raise_descriptor_limit() -> None:
-    """Asks for the descriptors that all connections may need; many systems begin with as many as there may be of them."""
+    """Asks for the descriptors that all connections may need; many systems begin with fewer."""
     try:
         import resource  # not on Windows, which has no such limit
     except ImportError:

@@ -120,6 +120,13 @@ def make_file(path: Path, size: int) -> Path:
     return path
 
 
+def make_sparse(path: Path, size: int) -> Path:
+    """A file of this many zeros, which takes no space."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
 def sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -144,6 +151,13 @@ class Gate:
             route.continue_()
         else:
             self._held.append(route)
+
+    def let(self, count: int) -> None:
+        """Let so many more through."""
+        self._passes += count
+        while self._passes and self._held:
+            self._passes -= 1
+            self._held.pop(0).continue_()
 
     def open(self) -> None:
         """Let through what is held and all that comes."""

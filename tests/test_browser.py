@@ -10,13 +10,13 @@ import os
 import re
 import struct
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import MIB, Gate, Tab, Visits, assert_stored, make_file, names, sha256, stored
+from browsing import MIB, Gate, Tab, Visits, assert_stored, make_file, make_sparse, names, sha256, stored
 from conftest import Server, StartServer, wait_until
 from playwright.sync_api import Page, Route, expect
 
@@ -811,42 +811,52 @@ def test_focus_stays_when_a_row_goes(tab: Tab) -> None:
 # The README's picture
 
 
-def test_screenshot(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
-    """The page with one file done, one on its way and one from before; it goes into the README when asked for.
+def png_size(image: bytes) -> tuple[int, int]:
+    """Width and height, as the head of a PNG says."""
+    assert image[12:16] == b"IHDR"
+    width, height = struct.unpack(">II", image[16:24])
+    return width, height
 
-    PYFILEDROP_SCREENSHOT=1 python -m pytest -k screenshot
+
+def test_screenshot(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
+    """The README's picture shows this page: one file done, one on its way, one from before.
+
+    It is taken anew by PYFILEDROP_SCREENSHOT=1 python -m pytest -k screenshot
     """
-    tab = visit(
-        start_server("-a"), viewport={"width": 1280, "height": 800}, timezone_id="UTC", reduced_motion="reduce"
-    )
+    look = {"viewport": {"width": 1280, "height": 880}, "timezone_id": "UTC", "reduced_motion": "reduce"}
+    tab = visit(start_server("-a"), **look)
     page = tab.page
-    page.clock.install(time="2026-06-12T09:41:00Z")
-    page.reload()
-    created = iter(range(1_781_257_200, 1_781_257_200 + 86_400, 60))
-    known: dict[str, int] = {}
+    created = {"Meeting notes.pdf": "2026-06-12T09:02Z", "Photos of the garden.zip": "2026-06-12T09:40Z"}
 
     def date(route: Route) -> None:
         answer = route.fetch()
-        uploads = answer.json()
-        for upload in reversed(uploads["uploads"]):
-            upload["created"] = known.setdefault(upload["uuid"], next(created))
-        route.fulfill(response=answer, json=uploads)
+        body = answer.json()
+        for upload in body["uploads"]:
+            if moment := created.get(upload["name"]):
+                upload["created"] = datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
+        route.fulfill(response=answer, json=body)
 
     page.route("**/uploads", date)
-    video = make_sparse(tmp_path / "Summer by the lake.mp4", 640 * MIB)
     tab.choose(make_sparse(tmp_path / "Meeting notes.pdf", 1_840_000))
     tab.expect_listed("Meeting notes.pdf")
+    page.clock.install(time="2026-06-12T09:41:00Z")
     page.reload()
-    tab.choose(make_sparse(tmp_path / "Photos of the garden.zip", 73 * MIB))
+    tab.choose(make_sparse(tmp_path / "Photos of the garden.zip", 23 * MIB))
     tab.expect_listed("Photos of the garden.zip", "Meeting notes.pdf")
-    gate = Gate(page, 0)
-    tab.choose(video)
-    tab.until("spy.posts.length === 4")
-    gate.let(51)
-    tab.until("spy.posts.filter((post) => post.status === 200).length === 51 + 1")
-    page.clock.run_for(6400)
-    tab.expect_percent(video.name, 63)
     expect(tab.notice).to_have_text("Photos of the garden.zip has arrived.")
+
+    # Chunks arrive while the page's clock stands, which then goes on by a round time.
+    gate = Gate(page, 0)
+    tab.choose(make_sparse(tmp_path / "Summer by the lake.mp4", 160 * MIB))
+    tab.until("spy.underWay === 4")
+    page.clock.pause_at("2026-06-12T09:45:00Z")
+    acknowledged = len(tab.acknowledged())
+    gate.let(13)
+    tab.until(f"spy.posts.filter((post) => post.status === 200).length === {acknowledged + 13}")
+    page.clock.fast_forward(2000)
+    expect(tab.row("Summer by the lake.mp4").locator(".status")).to_have_text("65 % · 52 MB/s · 2 s left")
+    page.unroute("**/uploads")
+
     image = page.screenshot(path=SCREENSHOT if os.environ.get("PYFILEDROP_SCREENSHOT") else None)
     assert len(image) <= SCREENSHOT_BYTES
     assert png_size(SCREENSHOT.read_bytes()) == png_size(image)
