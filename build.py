@@ -290,16 +290,19 @@ def from_cdn(version: str, names: Sequence[str], cdn: str) -> dict[str, bytes]:
     return files
 
 
+def wanted(source: str) -> dict[str, str]:
+    """The names of Dropzone's files that the module with this source text uses, and their hashes."""
+    return dict(constant(source, "DROPZONE_FILES").values())
+
+
 def differing(source: str, files: Mapping[str, bytes]) -> list[str]:
     """Which of the files that this module wants are missing or are not those whose hashes stand in it."""
-    hashes: dict[str, str] = dict(constant(source, "DROPZONE_FILES").values())
-    return [name for name, hash_ in hashes.items() if sri("sha384", files.get(name, b"")) != hash_]
+    return [name for name, hash_ in wanted(source).items() if sri("sha384", files.get(name, b"")) != hash_]
 
 
 def local_dropzone(source: str) -> dict[str, bytes]:
     """Those of Dropzone's files that lie beside the script."""
-    names = dict(constant(source, "DROPZONE_FILES").values())
-    return {name: (ROOT / name).read_bytes() for name in names if (ROOT / name).is_file()}
+    return {name: (ROOT / name).read_bytes() for name in wanted(source) if (ROOT / name).is_file()}
 
 
 def find_dropzone(source: str) -> dict[str, bytes]:
@@ -308,7 +311,7 @@ def find_dropzone(source: str) -> dict[str, bytes]:
     if not differing(source, files):
         return files
     version: str = constant(source, "DROPZONE_VERSION")
-    names = list(dict(constant(source, "DROPZONE_FILES").values()))
+    names = list(wanted(source))
     failures = []
     for cdn in (None, *CDNS):
         try:

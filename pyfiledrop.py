@@ -133,6 +133,7 @@ MAX_CONNECTIONS_PER_ADDRESS = 512
 
 # How bytes are moved.
 BLOCK_BYTES = 64 * KIB
+HEAD_BLOCK_BYTES = 8 * KIB  # what does not come with the head can be spliced
 PIPE_BYTES = 1 * MIB  # the most an ordinary user may ask of Linux
 MAX_IDLE_PIPES = 8
 SPLICE_FROM_BYTES = 64 * KIB  # below this two system calls more cost more than a copy saves
@@ -1850,7 +1851,7 @@ class Body:
         if limit and not self._buffer:
             self._buffer = memoryview(self._receive(max(limit, min(BLOCK_BYTES, self.remaining))))
         data = bytes(self._buffer[:limit])
-        self._buffer = self._buffer[limit:]
+        self._buffer = self._buffer[limit:] or memoryview(b"")  # an empty slice would keep all the bytes
         self.remaining -= len(data)
         return data
 
@@ -2011,6 +2012,7 @@ class _Form:
             if self._in_file and self._chunk is not None and len(pending) + front == self._chunk.length:
                 writer = self._files[0]
                 writer.write(pending)
+                pending = piece = b""  # hundreds of chunks may be on their way at a time
                 self._body.pour(writer, front)
                 if self._body.read_exactly(len(self._closing)) != self._closing:
                     raise BadRequest("The form is malformed.")
@@ -3502,7 +3504,7 @@ class Handler(httpserver.WSGIHandler):
                 return None
             seconds = deadline - time.monotonic()
             try:
-                more = seconds > 0 and patiently(self.connection.recv, BLOCK_BYTES, seconds=seconds)
+                more = seconds > 0 and patiently(self.connection.recv, HEAD_BLOCK_BYTES, seconds=seconds)
             except (OSError, TooSlow):
                 return None
             if not more:

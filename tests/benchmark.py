@@ -8,7 +8,8 @@
 A peer that is not installed is left out, and a line says how to get it. All servers run at the same time on 127.0.0.1,
 keep their files in memory, and take turns: each round gives each piece of work to one after the other, so that whatever
 else the machine does meets them all. The table shows medians with the least and the most. Being slow is no failure; an
-upload that is not answered well, and a stored file that differs from what was sent, is: exit status 1.
+upload that is not answered well, and a stored file that differs from what was sent, is: exit status 1. A peer that does
+so is left out from there on.
 
 The client is light, but it shares the machine's cores with the server it measures. The CPU seconds for each GiB are
 the server's alone and therefore the steadier figures.
@@ -815,7 +816,7 @@ LARGE_TASKS = [
     Task("receiving 10 GiB in 8 MiB pieces, 4 connections", "piece", receive(10 * GIB, 4, last=True)),
 ]
 LARGE_ONCE_TASKS = [
-    Task("memory at most, receiving 20 GiB over 16 connections", "piece", receive_much),
+    Task("memory at most, receiving 20 GiB over 16 connections", "put", receive_much),
     Task("an upload of 100,000 chunks of 1 KiB, time for each", "chunk", receive_many_chunks),
     Task("storage", "chunk", hold_many_files),
 ]
@@ -826,16 +827,26 @@ class Results:
 
     def __init__(self) -> None:
         self.values: dict[tuple[str, str, str], list[float]] = {}
+        self.problems: list[str] = []
 
-    def run(self, tasks: Sequence[Task], servers: Sequence[Server]) -> None:
-        """One round."""
+    def run(self, tasks: Sequence[Task], servers: list[Server], keep: bool = True) -> None:
+        """One round. A peer that does wrong is left out from there on; raises Problem when it is the project."""
         for task in tasks:
             say(f"  {task.title}")
-            for server in servers:
-                if task.suits(server.peer):
+            for server in [server for server in servers if task.suits(server.peer)]:
+                try:
                     with server.named():
-                        for figure, value in task.run(server).items():
-                            self.values.setdefault((task.title, figure, server.peer.name), []).append(value)
+                        figures = task.run(server)
+                except Problem as problem:
+                    if server.peer is PROJECT:
+                        raise
+                    say(f"{problem}\nIt is left out from here on.")
+                    self.problems.append(str(problem))
+                    server.close()
+                    servers.remove(server)
+                    continue
+                for figure, value in figures.items() if keep else ():
+                    self.values.setdefault((task.title, figure, server.peer.name), []).append(value)
 
     def rows(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, str, dict[str, list[float]]]]:
         """For each task and figure the values by peer."""
@@ -1034,10 +1045,10 @@ def describe_machine() -> dict[str, str]:
     }
 
 
-def run_rounds(results: Results, servers: Sequence[Server], wanted: int | None, began: float) -> int:
+def run_rounds(results: Results, servers: list[Server], wanted: int | None, began: float) -> int:
     """The tasks in so many rounds, or without a wish in as many as there is time for. Returns how many."""
     say("Warming up")  # whoever touches the machine's memory first pays for it
-    Results().run(TASKS[:1], servers)
+    results.run(TASKS[:1], servers, keep=False)
     longest = 0.0
     for number in range(1, (wanted or ROUNDS) + 1):
         if not wanted and time.monotonic() - began + longest > BUDGET_SECONDS - STOP_SECONDS:
@@ -1061,8 +1072,8 @@ def start_all(stack: contextlib.ExitStack, peers: Iterable[Peer], folder: Path, 
     return servers
 
 
-def measure(wishes: argparse.Namespace, stack: contextlib.ExitStack) -> None:
-    """All of it: starts the servers, lets them work, prints and keeps the result."""
+def measure(wishes: argparse.Namespace, stack: contextlib.ExitStack) -> list[str]:
+    """All of it: starts the servers, lets them work, prints and keeps the result. Returns what peers did wrong."""
     began = time.monotonic()
     base = choose_folder((12 if wishes.large else 3) * GIB)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyfiledrop-benchmark-", dir=base)))
@@ -1120,8 +1131,15 @@ def measure(wishes: argparse.Namespace, stack: contextlib.ExitStack) -> None:
             {"task": task, "figure": figure, "server": server, "values": values}
             for (task, figure, server), values in results.values.items()
         ]
-        kept = {"machine": machine, "versions": versions, "rounds": rounds, "figures": raw}
+        kept = {
+            "machine": machine,
+            "versions": versions,
+            "rounds": rounds,
+            "figures": raw,
+            "problems": results.problems,
+        }
         wishes.json.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+    return results.problems
 
 
 def at_least_one(text: str) -> int:
@@ -1150,14 +1168,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
     try:
         with contextlib.ExitStack() as stack:
-            measure(wishes, stack)
+            problems = measure(wishes, stack)
     except Problem as problem:
         print(f"benchmark: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
-    return 0
+    for sentence in problems:
+        print(f"benchmark: {sentence}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ SPY = """
     if (pause >= 1000) spy.pauses.push(pause);
     return setTimeout(then, pause >= 1000 && spy.hurry ? pause / spy.hurry : pause, ...what);
   };
-  const rows = (of) => [...document.querySelectorAll(`#${of} li`)];
+  const rows = spy.rows = (of) => [...document.querySelectorAll(`#${of} li`)];
   const text = (row, part) => row?.querySelector(part).textContent ?? '';
   const row = (name) => rows('files').find((row) => text(row, '.name') === name);
   spy.state = (name) => row(name)?.dataset.state;
@@ -100,8 +100,8 @@ SPY = """
     spy.onchange = look;
     setTimeout(() => {
       look();
-      const posts = spy.posts.map(({index, status}) => `${index}: ${status}`);
-      reject(new Error(`${condition} never came true.\n${document.body.innerText}\n${JSON.stringify({...spy, posts})}`));
+      const seen = JSON.stringify({...spy, posts: spy.posts.map(({index, status}) => `${index}: ${status}`)});
+      reject(new Error(`${condition} never came true.\n${document.body.innerText}\n${seen}`));
     }, WAIT_MS);
     look();
   });
@@ -221,6 +221,14 @@ class Tab:
         """Wait until the list has these names, the newest first, and no others."""
         listed = json.dumps(names, ensure_ascii=False, separators=(",", ":"))
         self.until(f"JSON.stringify(spy.listed()) === {json.dumps(listed)}")
+
+    def expect_notice(self, text: str) -> None:
+        """Wait until the page says this. It says a moment late that files have arrived, after what came meanwhile."""
+        self.until(f"document.getElementById('notice').textContent === {json.dumps(text)}")
+
+    def expect_rows(self, files: int, listed: int) -> None:
+        """Wait until so many uploads are shown, and so many files listed."""
+        self.until(f"spy.rows('files').length === {files} && spy.rows('list').length === {listed}")
 
     # What the spy has seen since the page was loaded
 

@@ -421,7 +421,7 @@ def copy(tmp_path: Path) -> Path:
 def test_wheel_holds_the_module_and_the_command(copy: Path) -> None:
     """`pip install .` gives `pyfiledrop`, with Dropzone inside and the packages that the project's files say."""
     source = build.read_text(build.ROOT / "pyfiledrop.py")
-    for name in dict(build.constant(source, "DROPZONE_FILES").values()):
+    for name in build.wanted(source):
         shutil.copy(build.ROOT / name, copy)
     before = names(copy)
     done = pip_wheel(copy)
