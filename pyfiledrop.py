@@ -1979,6 +1979,7 @@ class _Form:
         )
         self._fields: dict[str, str] = {}
         self._files: list[Writer] = []
+        self._unnamed: set[Writer] = set()
         self._chunk: Chunk | None = None  # known if its fields came before the file
         self._field = b""
         self._segment: MultipartSegment | None = None
@@ -2066,6 +2067,8 @@ class _Form:
             room = self._body.length - sum(writer.written for writer in self._files)
             writer = self._store.begin_whole(self._owner, clean_name(segment.filename), room)
         self._files.append(self._writers.enter_context(writer))
+        if not segment.filename:
+            self._unnamed.add(writer)
 
     def _end_part(self) -> None:
         assert self._segment is not None
@@ -2087,7 +2090,7 @@ class _Form:
         if self.is_chunk:
             return [self._move_into_place()]
         # A form whose file input was left empty sends a part with neither name nor bytes.
-        files = [writer for writer in self._files if writer.upload.name or writer.written]
+        files = [writer for writer in self._files if writer.written or writer not in self._unnamed]
         if not files:
             raise BadRequest("No file was sent. Choose one first.")
         for writer in files:

@@ -1,7 +1,7 @@
 """Requests that nobody would send: whatever comes, each gets an answer that makes sense, and nothing is left over.
 
 The fuzzer speaks the server's own grammar with mistakes in it, over real connections. It is seeded, so a failure comes
-again; its message has the bytes. The two lanes on which a form's bytes travel are held against each other by Hypothesis.
+again; its message has the bytes. The two lanes on which a form's bytes travel are held against each other.
 """
 
 from __future__ import annotations
@@ -53,44 +53,63 @@ UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 # The grammar
 
 NUMBERS = [
-    "", "0", "1", "2", "-1", "+1", "1_0", "01", " 1", "1 ", "1e3", "0x1", "1.0", "NaN", "\u0663", "9" * 15, "9" * 16, "9" * 999, "\0",
-    "1\r\n", "4294967296", "9223372036854775808", "100001",
+    "", "0", "1", "2", "-1", "+1", "1_0", "01", " 1", "1 ", "1e3", "0x1", "1.0", "NaN", "\u0663", "9" * 15, "9" * 16,
+    "9" * 999, "\0", "1\r\n", "4294967296", "9223372036854775808", "100001",
 ]  # fmt: skip
 NAMES = [
-    b"a.txt", b"", b".", b"..", b"../../x", b"C:\\x", b"CON", b"nul.txt", b".ssh", b"x" * 300, b"x" * 5000, b"a\0b", b"a\xffb",
-    "отчёт.pdf".encode(), "e\u0301\u202e.exe".encode(), b"%0d%0aX: y", b"a%22b", b"a;b=c", b"\xed\xa0\x80", b"<img onerror=x>", b"a\tb\x7f",
+    b"a.txt", b"", b".", b"..", b"../../x", b"C:\\x", b"CON", b"nul.txt", b".ssh", b"x" * 300, b"x" * 5000, b"a\0b",
+    b"a\xffb", "отчёт.pdf".encode(), "e\u0301\u202e.exe".encode(), b"%0d%0aX: y", b"a%22b", b"a;b=c", b"\xed\xa0\x80",
+    b"<img onerror=x>", b"a\tb\x7f",
 ]  # fmt: skip
 DISPOSITIONS = [
-    b'form-data; name="file"', b"form-data", b"", b"attachment; filename=x", b'form-data; name="file"; filename=x', b"form-data; filename=x",
-    b"form-data; name=file; filename*=UTF-8''%e2%82%ac", b'form-data; name="file"; filename="a\\"b"', b'form-data; name="file; filename="x"',
-    b'form-data; name="file"; filename="x"; filename="y"', b'form-data; name="dzuuid"; filename="x"', b"FORM-DATA; NAME=file; FILENAME=x",
-    b'form-data; name="\xff"; filename="\xff"', b'form-data;;; name="file";filename="x";', b'form-data; name="file"; filename="' + b"y" * 9000 + b'"',
+    b'form-data; name="file"', b"form-data", b"", b"attachment; filename=x", b'form-data; name="file"; filename=x',
+    b"form-data; filename=x", b"form-data; name=file; filename*=UTF-8''%e2%82%ac",
+    b'form-data; name="file"; filename="a\\"b"', b'form-data; name="file; filename="x"',
+    b'form-data; name="file"; filename="x"; filename="y"', b'form-data; name="dzuuid"; filename="x"',
+    b"FORM-DATA; NAME=file; FILENAME=x", b'form-data; name="\xff"; filename="\xff"',
+    b'form-data;;; name="file";filename="x";', b'form-data; name="file"; filename="' + b"y" * 9000 + b'"',
+]  # fmt: skip
+PART_HEADERS = [
+    b"", b"", b"", b"Content-Type: text/html\r\n", b"Content-Transfer-Encoding: base64\r\n", b" folded\r\n", b"X\r\n",
+    b"X: " + b"y" * 20_000 + b"\r\n", b"Content-Disposition: form-data; name=x\r\n", b"\xff: \xff\r\n",
+    b"Content-Length: 1\r\n",
 ]  # fmt: skip
 TARGETS = [
-    "/", "/upload", "/uploads", "/uploads/", "/upload/", "/upload/x", "/upload/%2e%2e%2fx", "/upload/a%00b", "/upload/%ff%fe", "/download/",
-    "/favicon.ico", "/dropzone.js", "/dropzone.css", "/dropzone.map", "//", "/?", "/%", "/%zz", "/uploads?x=1&y=%00", "/../etc/passwd", "*", "x",
-    "http://127.0.0.1/uploads", "http://[::1]:80/uploads", "http://[", "https://a/%ff", "/" + "a" * 3000, "/" + "%41" * 3000, "/upload/" + "b" * 7000,
-    "/uploads;x", "/uploads/..", "/UPLOADS", "/upload/%0d%0aX:%20y", "/\x7f", "/a b", "/<script>", "/download/%2e%2e",
+    "/", "/upload", "/uploads", "/uploads/", "/upload/", "/upload/x", "/upload/%2e%2e%2fx", "/upload/a%00b",
+    "/upload/%ff%fe", "/download/", "/favicon.ico", "/dropzone.js", "/dropzone.css", "/dropzone.map", "//", "/?",
+    "/%", "/%zz", "/uploads?x=1&y=%00", "/../etc/passwd", "*", "x", "http://127.0.0.1/uploads",
+    "http://[::1]:80/uploads", "http://[", "https://a/%ff", "/" + "a" * 3000, "/" + "%41" * 3000,
+    "/upload/" + "b" * 7000, "/uploads;x", "/uploads/..", "/UPLOADS", "/upload/%0d%0aX:%20y", "/\x7f", "/a b",
+    "/<script>", "/download/%2e%2e",
 ]  # fmt: skip
 METHODS = ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "get", "G T", "", "GET\t", "A" * 30]
 HEADERS: dict[str, list[str]] = {
     "Host": ["a", "127.0.0.1", "", "a:b", "[::1]:1", "a, b", "\xff", "x" * 500],
     "Accept": ["application/json", "*/*", "text/html", "", "application/json;q=0", "\xff"],
-    "Cookie": ["drop=x", "a@b=1", "drop", "=", "(=)", 'drop="\\377"', ";" * 100, "drop=\xff", "x=" + "y" * 8000, "x=" + "y" * 9000, "session=1.x"],
+    "Cookie": [
+        "drop=x", "a@b=1", "drop", "=", "(=)", 'drop="\\377"', ";" * 100, "drop=\xff", "x=" + "y" * 8000,
+        "x=" + "y" * 9000, "session=1.x",
+    ],
     "Content-Type": [
-        "multipart/form-data", "multipart/form-data; boundary=", 'multipart/form-data; boundary="a b"', "multipart/form-data; boundary=\xff",
-        "multipart/mixed; boundary=x", "text/plain", "", "multipart/form-data; boundary=" + "b" * 71, "multipart/form-data; boundary=-; boundary=x",
-        f'multipart/form-data; boundary="{BOUNDARY}"', f"MULTIPART/Form-Data; charset=x; BOUNDARY={BOUNDARY}", f"multipart/form-data;{BOUNDARY}",
+        "multipart/form-data", "multipart/form-data; boundary=", 'multipart/form-data; boundary="a b"',
+        "multipart/form-data; boundary=\xff", "multipart/mixed; boundary=x", "text/plain", "",
+        "multipart/form-data; boundary=" + "b" * 71, "multipart/form-data; boundary=-; boundary=x",
+        f'multipart/form-data; boundary="{BOUNDARY}"', f"MULTIPART/Form-Data; charset=x; BOUNDARY={BOUNDARY}",
+        f"multipart/form-data;{BOUNDARY}",
     ],
     "Range": [
-        "bytes=0-", "bytes=0-0", "bytes=-1", "bytes=-0", "bytes=5-2", "bytes=0-1,3-4", "bytes=9999999-", "bytes=-999999999999999999", "bytes=--1",
-        "bytes=1", "bytes=", "bytes", "items=0-1", "bytes=a-b", "bytes=0x0-", "bytes= 0 - 1 ", "bytes=\u0661-".encode().decode("latin-1"), "bytes=0-" + "9" * 99,
+        "bytes=0-", "bytes=0-0", "bytes=-1", "bytes=-0", "bytes=5-2", "bytes=0-1,3-4", "bytes=9999999-",
+        "bytes=-999999999999999999", "bytes=--1", "bytes=1", "bytes=", "bytes", "items=0-1", "bytes=a-b",
+        "bytes=0x0-", "bytes= 0 - 1 ", "bytes=\u0661-".encode().decode("latin-1"), "bytes=0-" + "9" * 99,
         "bytes=" + "0-1," * 500, "",
     ],
     "If-Range": ['"x"', "x", "Thu, 01 Jan 1970 00:00:00 GMT", "", "\xff"],
     "If-None-Match": ["*", '"x"', 'W/"x"', '"', "", "\xff", ",,,"],
     "If-Match": ["*", '"x"', "x", '"', ""],
-    "If-Modified-Since": ["Thu, 01 Jan 1970 00:00:00 GMT", "Mon, 99 Foo 99999", "", "0", "Thu, 01 Jan 99999 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 -2359"],
+    "If-Modified-Since": [
+        "Thu, 01 Jan 1970 00:00:00 GMT", "Mon, 99 Foo 99999", "", "0", "Thu, 01 Jan 99999 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+    ],
     "If-Unmodified-Since": ["Thu, 01 Jan 1970 00:00:00 GMT", "x"],
     "Origin": ["null", "http://127.0.0.1", "http://evil.example", "http://[", "", "\xff", "http://a:b:c"],
     "Sec-Fetch-Site": ["same-origin", "cross-site", "none", "same-site", "", "x"],
@@ -109,8 +128,9 @@ HEADERS: dict[str, list[str]] = {
     "X": ["a\tb", "a\0b", "a\x7fb", "a\rb", "a\nb", "a\r\n b", "\x80\x85\xa0"],
 }  # fmt: skip
 TOKENS = [
-    b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\0", b" ", b":", b"--", b"\xff", b"HTTP/1.1", b"GET ", b"Content-Length: 1\r\n", b"=", b";", b'"', b"%",
-    f"--{BOUNDARY}".encode(), f"\r\n--{BOUNDARY}--\r\n".encode(), f"\r\n--{BOUNDARY}\r\n".encode(), b"Content-Disposition: ", b"\r\nX: y", b"0", b"9" * 20,
+    b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\0", b" ", b":", b"--", b"\xff", b"HTTP/1.1", b"GET ",
+    b"Content-Length: 1\r\n", b"=", b";", b'"', b"%", f"--{BOUNDARY}".encode(), f"\r\n--{BOUNDARY}--\r\n".encode(),
+    f"\r\n--{BOUNDARY}\r\n".encode(), b"Content-Disposition: ", b"\r\nX: y", b"0", b"9" * 20,
 ]  # fmt: skip
 
 
@@ -254,10 +274,7 @@ class Grammar:
             disposition = b'form-data; name="file"; filename="' + self.pick.choice(NAMES) + b'"'
         else:
             disposition = self.pick.choice(DISPOSITIONS)
-        more = self.pick.choice(
-            [b"", b"", b"Content-Type: text/html\r\n", b"Content-Transfer-Encoding: base64\r\n", b" folded\r\n", b"X\r\n", b"X: " + b"y" * 20_000 + b"\r\n",
-             b"Content-Disposition: form-data; name=x\r\n", b"\xff: \xff\r\n", b"Content-Length: 1\r\n"]
-        )  # fmt: skip
+        more = self.pick.choice(PART_HEADERS)
         return b"Content-Disposition: " + disposition + b"\r\n" + more + b"\r\n" + content
 
     def _form(self) -> Said:
@@ -314,9 +331,8 @@ class Grammar:
                 data[place : place + 4] = self.pick.choice(TOKENS)
             elif change == 6:
                 length = str(self.pick.choice([*NUMBERS, len(data)])).encode()
-                data = bytearray(
-                    re.sub(rb"(?i)content-length: \d+", lambda _: b"Content-Length: " + length, bytes(data))
-                )  # noqa: B023
+                before, found, after = bytes(data).partition(b"Content-Length: ")
+                data = bytearray(before + found + (length + after.lstrip(b"0123456789") if found else b""))
             else:
                 data[place:other] = self.pick.randbytes(min(50, other - place))
         named = {match.decode() for match in re.findall(UUID.encode(), said.data + bytes(data))}
@@ -433,9 +449,9 @@ class Worker:
             while self._more():
                 self._in = b""
         self.judge.hear(status, head, body, not said.framed)
-        if status == 200 and said.data.startswith(b"DELETE ") and b'"removed"' in body:
-            target = said.data.split(b" ")[1].decode("latin-1")
-            self.judge.kept.pop(target[-36:].lower(), None)
+        removed = re.match(rf"DELETE \S*/uploads/({UUID})".encode(), said.data, re.IGNORECASE)
+        if status == 200 and removed and (b'"removed"' in body or body == b"Removed.\n"):
+            self.judge.kept.pop(removed[1].decode().lower(), None)
         return not self._closing
 
     _closing = False
@@ -495,7 +511,7 @@ def assert_consistent(server: Server, workers: list[Worker]) -> None:
 def test_fuzz(
     start_server: StartServer, pytestconfig: pytest.Config, seed: int, part: float, options: tuple[str, ...]
 ) -> None:
-    """Whatever is said, it is answered soon and never with 500, memory stays flat, and the store agrees with what was told."""
+    """Whatever is said is answered soon and never with 500, memory stays flat, the store agrees with the answers."""
     count = int(pytestconfig.getoption("--fuzz") * part)
     env = {"PYFILEDROP_PASSWORD": PASSWORD} if options else {}
     server = start_server("-a", "--no-fsync", "--max-size", "1", *options, env=env)
@@ -508,8 +524,8 @@ def test_fuzz(
     workers += crowd(server, seed + 100, count - count // 10, session)
     statuses = sum((worker.judge.statuses for worker in workers), Counter[int]())
     assert sum(statuses.values()) > count / 2, statuses
-    assert {200, 201, 206, 400, 404, 405, 411, 413, 416} <= set(statuses), statuses
-    assert usage(server).memory < warm.memory + 32 * MIB + count * 200
+    assert {200, 201, 400, 404, 405, 411, 413} | ({401, 421} if options else {206, 416}) <= set(statuses), statuses
+    assert usage(server).memory < warm.memory + 32 * MIB
     assert usage(server).threads <= warm.threads + pyfiledrop.SPARE_WORKERS
     assert exchange(server, request("GET", "/favicon.ico")).status == 200
     assert "Traceback" not in server.log() and "bug" not in server.log()
@@ -524,7 +540,7 @@ def test_fuzz(
 @needs_proc
 @pytest.mark.timeout(0)
 def test_soak(start_server: StartServer, pytestconfig: pytest.Config) -> None:
-    """However long it goes on: threads, descriptors and memory stay where they are, and the store agrees with the answers."""
+    """However long it goes on, threads, descriptors and memory stay as they are, the store agrees with the answers."""
     seconds = float(pytestconfig.getoption("--soak"))
     server = start_server("-a", "--no-fsync", "--max-size", "1", "--quiet")
     started = time.monotonic()
@@ -613,12 +629,10 @@ def lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Lane
         lane.folders.close()
 
 
-def lane_receives(lane: Lane, form: Form) -> Any:
-    return lane.receive(form.body, form.length, form.buffered, form.content_type)
-
-
 @dataclass
 class Form:
+    """What is sent; `length` is what is announced, and `buffered` bytes come with the head."""
+
     body: bytes
     length: int
     buffered: int
@@ -636,7 +650,8 @@ CONTENTS = st.lists(
     ),
     max_size=5,
 ).map(b"".join)
-FILE_NAMES = st.one_of(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), st.just("x.bin"))
+#: Without those that a form writes in two ways, so that their readers have to guess.
+FILE_NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="%\\\0"), max_size=30)
 
 
 @st.composite
@@ -691,7 +706,7 @@ FUNCTION_SCOPED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, He
 @given(form=forms())
 def test_both_lanes_do_the_same(lanes: list[Lane], form: Form) -> None:
     """The same bytes become the same file and get the same answer, or are refused with the same words."""
-    fast, plain = (lane_receives(lane, form) for lane in lanes)
+    fast, plain = (lane.receive(form.body, form.length, form.buffered, form.content_type) for lane in lanes)
     assert fast == plain
 
 
@@ -707,9 +722,8 @@ def test_forms_become_what_was_sent(lanes: list[Lane], files: list[tuple[str, by
         is_chunk, left, told = lane.receive(body, len(body), min(buffered, len(body)), kind)
         expected = []
         for name, content in sound:
-            sent = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
-            if shown := pyfiledrop.clean_name(sent) or content:
-                shown = pyfiledrop.clean_name(sent)
+            if name or content:
+                shown = pyfiledrop.clean_name(name)
                 expected.append((shown, len(content), None, f"_{pyfiledrop.safe_name(shown)}", content))
         if not expected:
             assert is_chunk is pyfiledrop.BadRequest
