@@ -127,6 +127,7 @@ def test_sign_in_in_a_browser(start_server: StartServer, visit: Visits) -> None:
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
     expect(page.get_by_role("status")).to_have_text("That is not the password.")
+    visit.expect_complaints("net::ERR_")  # the icon may not have come yet
     server.restart()  # it would let nobody try again at once
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()

@@ -355,7 +355,7 @@ class Judge:
         assert status not in (429, 503, 507) or b"\r\nRetry-After: " in head, head
         if b"\r\nContent-Type: application/json" in head and body:
             told = json.loads(body)
-            assert status < 400 or re.fullmatch(r"[A-Z].*\.", told["error"]), told
+            assert status < 400 or re.fullmatch(r"[A-Z].*", told["error"]), told
             for file in told.get("files", []):
                 if file["done"]:
                     self.kept[file["uuid"]] = file["size"]
