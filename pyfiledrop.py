@@ -1094,7 +1094,7 @@ class Store:
         heir, deadline = writer.heir, time.monotonic() + TAKEOVER_SECONDS
         while heir is not None and heir.settled.wait(max(0, deadline - time.monotonic())) and not heir.merged:
             heir = heir.heir
-        with disk_errors():
+        with disk_errors(), self._db_lock:  # both looks at one moment: publishing moves what they look for
             upload = self._find(writer.upload.uuid)
             if upload is None and writer.upload.chunk_count > 1 and writer.heir is None:
                 raise NotFound("This upload was removed.")

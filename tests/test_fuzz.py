@@ -374,6 +374,12 @@ class Worker:
         self.judge = Judge()
 
     def run(self, count: int, until: float = float("inf")) -> None:
+        try:
+            self._run(count, until)
+        finally:
+            self.close()
+
+    def _run(self, count: int, until: float) -> None:
         while count > 0 and time.monotonic() < until:
             script = [self._grammar.request() for _ in range(self._grammar.pick.choice([1, 1, 1, 2, 3, 6]))]
             for position, said in enumerate(script):
@@ -387,7 +393,6 @@ class Worker:
             except (AssertionError, OSError, ValueError) as error:
                 said = [one.data if len(one.data) < 3000 else one.data[:3000] + b"..." for one in script]
                 raise AssertionError(f"{error!r} after {said}") from error
-        self.close()
 
     def close(self) -> None:
         if self._sock:

@@ -948,11 +948,11 @@ def test_addresses(shared_server: Server, data: bytes, status: int, kind: str) -
 
 
 def test_every_answer_is_guarded(shared_server: Server, link: str) -> None:
-    """No answer of any kind can be framed, sniffed, or say where it was linked from."""
+    """No answer of any kind can be framed, sniffed, or tell another site where it was linked from."""
     for target in ("/", "/favicon.ico", "/uploads", f"/download/{link}", "/nothing"):
         headers = exchange(shared_server, request("GET", target)).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
-        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Referrer-Policy"] == "same-origin"
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
         assert len(headers.get_all("Content-Security-Policy") or []) == 1
 
