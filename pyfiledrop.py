@@ -1876,14 +1876,6 @@ class Body:
         if count:
             self._splice(writer, count)
 
-    def skip(self, count: int) -> None:
-        """Reads count bytes and lets them fall."""
-        while count:
-            data = self.read(min(count, BLOCK_BYTES))
-            if not data:
-                raise CutOff
-            count -= len(data)
-
     def _can_splice(self, count: int) -> bool:
         return count >= SPLICE_FROM_BYTES and hasattr(os, "splice") and not isinstance(self._sock, ssl.SSLSocket)
 
