@@ -231,7 +231,11 @@ class Settings:
         help="size of a chunk, in bytes (default: 8 MiB, more for files over 16 GB)",
     )  # fmt: skip
     parallel_chunks: int = option(
-        "--parallel-chunks", default=4, type=integer(1, 64), metavar="N", help="chunks the page sends at a time"
+        "--parallel-chunks",
+        default=4,
+        type=integer(1, 5),
+        metavar="N",
+        help="chunks the page sends at a time; at most 5, so that one of a browser's six connections stays free",
     )
     disable_parallel_chunks: bool = option(
         "--disable-parallel-chunks", default=False, action="store_true", help="send one chunk after the other"

@@ -461,17 +461,17 @@ def test_retry_sends_only_what_is_missing(tab: Tab, visit: Visits, tmp_path: Pat
     file = make_file(tmp_path / "file.bin", 13 * CHUNK)
     seen: list[Route] = []
 
-    def refuse_the_fourth(route: Route) -> None:
+    def refuse_the_seventh(route: Route) -> None:
         seen.append(route)
-        if len(seen) == 4:
-            route.fulfill(status=409, json={"error": "The <b>fourth</b> is refused."})
-        elif len(seen) < 4:
-            route.continue_()  # those after it are held
+        if len(seen) == 7:
+            route.fulfill(status=409, json={"error": "The <b>seventh</b> is refused."})
+        elif len(seen) <= 3:
+            route.continue_()  # and three are held
 
-    tab.page.route("**/upload", refuse_the_fourth)
+    tab.page.route("**/upload", refuse_the_seventh)
     tab.choose(file)
     tab.expect_state("file.bin", "failed")
-    expect(tab.row("file.bin").locator(".status")).to_have_text("The <b>fourth</b> is refused.")
+    expect(tab.row("file.bin").locator(".status")).to_have_text("The <b>seventh</b> is refused.")
     tab.until("spy.underWay === 0")  # though nobody has answered them
     tab.page.unroute("**/upload")
     assert stored(tab.server, "file.bin") == []
@@ -637,7 +637,7 @@ def test_option_chunk_size(start_server: StartServer, visit: Visits, tmp_path: P
 
 @pytest.mark.parametrize(
     ("options", "most"),
-    [(["--disable-parallel-chunks"], 1), (["--parallel-chunks", "2"], 2), (["--parallel-chunks", "64"], 5)],
+    [(["--disable-parallel-chunks"], 1), (["--parallel-chunks", "2"], 2), (["--parallel-chunks", "5"], 5)],
     ids=["disabled", "2", "64"],
 )
 def test_option_parallel_chunks(

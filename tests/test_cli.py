@@ -55,7 +55,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         ["--chunk-size", "8MB"],
         ["--chunk-size", str((1 << 40) + 1)],
         ["--parallel-chunks", "0"],
-        ["--parallel-chunks", "65"],
+        ["--parallel-chunks", "6"],
         ["--stale-hours", "0"],
         ["--stale-hours", "-24"],
         ["--dz-cdn", "javascript:alert(1)"],
@@ -195,9 +195,9 @@ def said_at_start(server: Server) -> str:
 
 def test_start_says_what_is_in_force(start_server: StartServer) -> None:
     """Address, folders, limits and whether files are given back: each is printed at start."""
-    server = start_server("--max-size", "3", "--max-total", "2048", "--chunk-size", "65536", "--parallel-chunks", "7")
+    server = start_server("--max-size", "3", "--max-total", "2048", "--chunk-size", "65536", "--parallel-chunks", "5")
     said = said_at_start(server)
-    for words in (server.url, str(server.storage), str(server.chunks), "3.0 MB", "2.0 GB", "64.0 KB", "7 at a time"):
+    for words in (server.url, str(server.storage), str(server.chunks), "3.0 MB", "2.0 GB", "64.0 KB", "5 at a time"):
         assert words in said
     assert "off; -a allows them" in said
     assert server.log() == ""

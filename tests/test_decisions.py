@@ -654,7 +654,7 @@ def test_page_carries_the_settings() -> None:
 
 def test_page_carries_the_switches() -> None:
     """One chunk at a time, plain forms for small files, no links: each as the page reads it."""
-    blocks, _ = render("--disable-parallel-chunks", "--parallel-chunks", "9", "--disable-force-chunking")
+    blocks, _ = render("--disable-parallel-chunks", "--parallel-chunks", "3", "--disable-force-chunking")
     facts = {name: blocks.settings[name] for name in ("chunkSize", "parallelChunks", "forceChunking", "downloads")}
     assert facts == {"chunkSize": None, "parallelChunks": 1, "forceChunking": False, "downloads": False}
 
