@@ -135,6 +135,7 @@ MAX_CONNECTIONS_PER_ADDRESS = 512
 BLOCK_BYTES = 64 * KIB
 HEAD_BLOCK_BYTES = 8 * KIB  # what does not come with the head can be spliced
 PIPE_BYTES = 1 * MIB  # the most an ordinary user may ask of Linux
+PIPES_AT_A_TIME = 8  # that one writer may empty into a file before the next one's turn
 MAX_IDLE_PIPES = 8
 SPLICE_FROM_BYTES = 64 * KIB  # below this two system calls more cost more than a copy saves
 HOUSEKEEPING_SECONDS = 1.0
@@ -143,6 +144,8 @@ LOG_GENERATIONS = 3
 AGEING_SECONDS = 60.0
 RESCAN_SECONDS = 5.0
 TAKEOVER_SECONDS = 60.0
+TURN_SECONDS = 0.01  # some thirty small requests
+SLOW_SYNC_SECONDS = 0.0002
 
 FROZEN = getattr(sys, "frozen", False)  # made into an exe by PyInstaller
 
@@ -542,6 +545,36 @@ def parse_chunk(fields: Mapping[str, str], max_bytes: int) -> Chunk:
     return chunk
 
 
+_PLAIN_FIELD = re.compile(
+    rb'(--[!-~]{1,70})\r\nContent-Disposition: form-data; name="([a-z]{1,32})"\r\n\r\n([!-~]{1,64})\r\n'
+)
+_PLAIN_FILE = re.compile(
+    rb'(--[!-~]{1,70})\r\nContent-Disposition: form-data; name="[a-z]{1,32}"; '
+    rb'filename="([^"%\\\x00-\x1f\x7f]{1,255})"\r\nContent-Type: [!-~]{1,99}\r\n\r\n'
+)
+
+
+def read_plain_form(data: bytes, opening: bytes) -> tuple[dict[str, str], str, int] | None:
+    """The fields and the file's name of a form (RFC 7578) that begins as browsers write Dropzone's, and where in data
+    the file's bytes begin; opening is the boundary with its two hyphens.
+
+    None for a form that looks otherwise in any way: that is a parser's work, and takes five times as long.
+    """
+    fields: dict[str, str] = {}
+    place = 0
+    while match := _PLAIN_FIELD.match(data, place):
+        name = match[2].decode("ascii")
+        if match[1] != opening or name in fields or len(fields) == MAX_FIELDS:
+            return None
+        fields[name] = match[3].decode("ascii")
+        place = match.end()
+    match = _PLAIN_FILE.match(data, place)
+    if match and match[1] == opening:
+        with contextlib.suppress(UnicodeDecodeError):
+            return fields, match[2].decode(), match.end()
+    return None
+
+
 def check_size(size: int, max_bytes: int) -> None:
     """Raises TooLarge when a file of size bytes is over the limit."""
     if size > max_bytes:
@@ -701,8 +734,16 @@ class Head:
 
 
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,20}) ([!-~]+) (HTTP/1\.[01])")
-_HEADER_LINE = re.compile(rb"([!#$%&'*+\-.^`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
+_HEADER_NAME = re.compile(rb"[!#$%&'*+\-.^`|~0-9A-Za-z]+")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _ONCE = frozenset({"host", "content-length", "content-type", "origin", "sec-fetch-site", "range"})
+
+
+@functools.lru_cache(maxsize=256)  # clients use few
+def _header_name(name: bytes) -> str:
+    if not _HEADER_NAME.fullmatch(name):
+        raise BadRequest("A header of the request is malformed.")
+    return name.decode("ascii").lower()
 
 
 def parse_head(data: bytes) -> Head:
@@ -723,10 +764,10 @@ def parse_head(data: bytes) -> Head:
     method, target, version = (part.decode("ascii") for part in match.groups())
     headers: dict[str, str] = {}
     for text in lines:
-        header = _HEADER_LINE.fullmatch(text)
-        if not header:
+        field, colon, content = text.partition(b":")
+        name, value = _header_name(field), content.strip(b" \t").decode("latin-1")
+        if not colon or _CONTROL.search(content):
             raise BadRequest("A header of the request is malformed.")
-        name, value = header[1].decode("ascii").lower(), header[2].decode("latin-1")
         if name in headers:
             if name in _ONCE:
                 raise BadRequest("A header of the request stands twice.")
@@ -862,6 +903,45 @@ def disk_errors() -> Iterator[None]:
         raise DiskFault from error
 
 
+class Turn:
+    """Lets threads work one after the other, as long as each is done in a moment.
+
+    Python runs one thread at a time. Threads that pass it to each other at every call into the system spend more on
+    that than on a small request, so whoever works takes the turn, and pauses it while waiting for a client or the disk.
+    It is a courtesy, not a lock: who has waited TURN_SECONDS works without it, so a slow holder stops nobody.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holder = 0  # the thread that has it; 0: none
+
+    def take(self) -> None:
+        """Waits for the turn, if this thread does not have it, but not for long."""
+        if self._holder != threading.get_ident() and self._lock.acquire(timeout=TURN_SECONDS):
+            self._holder = threading.get_ident()
+
+    def give_up(self) -> bool:
+        """Lets the next one work. Returns whether this thread had the turn."""
+        if self._holder != threading.get_ident():
+            return False
+        self._holder = 0
+        self._lock.release()
+        return True
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Without the turn for as long as the caller waits for something."""
+        had_it = self.give_up()
+        try:
+            yield
+        finally:
+            if had_it:
+                self.take()
+
+
+TURN = Turn()
+
+
 class Writer:
     """The right to write one chunk at its place, from Store.begin until merged, abandoned or taken over.
 
@@ -870,7 +950,14 @@ class Writer:
     """
 
     def __init__(
-        self, store: Store, upload: Upload, index: int, fd: int | None, length: int, owns_fd: bool = True
+        self,
+        store: Store,
+        upload: Upload,
+        index: int,
+        fd: int | None,
+        length: int,
+        splicing: threading.Lock,
+        owns_fd: bool = True,
     ) -> None:
         self.upload = upload
         self.index = index
@@ -883,6 +970,7 @@ class Writer:
         self._fd, self._owns_fd = fd, owns_fd
         self._offset = index * upload.chunk_size
         self._lock = threading.Lock()  # held while bytes go to the disk, so that none go after the right is gone
+        self._splicing = splicing
 
     def __enter__(self) -> Writer:
         return self
@@ -905,24 +993,34 @@ class Writer:
             self.written += count
             rest = rest[count:]
 
-    def splice(self, pipe: int, count: int) -> None:
-        """Puts count bytes that wait in a pipe behind what was written so far. The caller has checked the length."""
-        with self._lock, disk_errors():
-            while count:
-                if self._fd is None:
-                    moved = len(os.read(pipe, count))
-                else:
-                    try:
-                        moved = os.splice(pipe, self._fd, count, offset_dst=self._offset + self.written)
-                    except OSError as error:
-                        if error.errno != errno.EINVAL:
-                            raise
-                        # This file system cannot: by hand then.
-                        self._put(data := os.read(pipe, count))
-                        count -= len(data)
-                        continue
-                self.written += moved
-                count -= moved
+    def splice(self, pipe: int, count: int, refill: Callable[[], int]) -> None:
+        """Puts count bytes that wait in a pipe behind what was written so far. The caller has checked the length.
+
+        Goes on with as many bytes as refill() says it has put into the pipe, a few times or until it says 0: it must
+        not wait, because nobody else can write to the file meanwhile, and who waits for it is slow to wake up.
+        """
+        with self._splicing, self._lock, disk_errors():
+            for _ in range(PIPES_AT_A_TIME - 1):
+                self._empty(pipe, count)
+                count = refill()
+            self._empty(pipe, count)
+
+    def _empty(self, pipe: int, count: int) -> None:
+        while count:
+            if self._fd is None:
+                moved = len(os.read(pipe, count))
+            else:
+                try:
+                    moved = os.splice(pipe, self._fd, count, offset_dst=self._offset + self.written)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise
+                    # This file system cannot: by hand then.
+                    self._put(data := os.read(pipe, count))
+                    count -= len(data)
+                    continue
+            self.written += moved
+            count -= moved
 
     def read_back(self, size: int) -> Iterator[bytes]:
         """What was written, in blocks of at most size bytes."""
@@ -955,6 +1053,9 @@ class _Live:
 
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     users: int = 0
+    #: Held by the writer that splices. The system lets only one at a time write to a file, too, but there the others
+    #: wait in a loop: with four of them that was a third of all the work.
+    splicing: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     #: An upload of one chunk, which is not on record before it is whole: there is nothing of it that could go on.
     pending: Upload | None = None
     writers: dict[int, Writer] = dataclasses.field(default_factory=dict)
@@ -1001,6 +1102,7 @@ class Store:
         self._stop = threading.Event()
         self._promised = 0  # bytes that pending uploads may still bring; guarded by the database's lock
         self._durable = False
+        self._slow_until = 0.0
         self._scanned = (0, 0.0)
         for folder in (storage, chunks):
             self._check_folder(folder)
@@ -1050,15 +1152,15 @@ class Store:
                 raise Conflict
             if live.failed:
                 self._distrust(live, upload)
-            if upload.stored is not None or self._is_in(upload, chunk.index):
-                return Writer(self, upload, chunk.index, None, chunk.length)
+            if upload.stored is not None or (upload.merged and self._is_in(upload, chunk.index)):
+                return Writer(self, upload, chunk.index, None, chunk.length, live.splicing)
             if live.fd is None:
                 live.fd = self._open_data(upload)
             return self._make_writer(live, upload, chunk.index, chunk.length)
 
     def begin_whole(self, owner: str | None, name: str, max_length: int) -> Writer:
         """The writer for a whole file of at most max_length bytes, under a UUID of its own. Raises NoSpace."""
-        chunk = Chunk(str(uuidlib.UUID(bytes=secrets.token_bytes(16), version=4)), 0, 1, max(1, max_length), max_length)
+        chunk = Chunk(str(uuidlib.uuid4()), 0, 1, max(1, max_length), max_length)
         with disk_errors(), self._locked(chunk.uuid) as live:
             return self._make_writer(live, self._create(live, owner, chunk, name), 0, max_length)
 
@@ -1080,7 +1182,7 @@ class Store:
         """
         if writer.written != writer.length:
             raise BadRequest("The chunk is shorter than it must be.")
-        with disk_errors(), self._locked(writer.upload.uuid) as live:
+        with self._out_of_turn(), disk_errors(), self._locked(writer.upload.uuid) as live:
             if live.writers.get(writer.index) is writer:
                 upload = self._current(live, writer.upload.uuid)
                 if upload is None:
@@ -1200,7 +1302,7 @@ class Store:
     def _make_writer(self, live: _Live, upload: Upload, index: int, length: int) -> Writer:
         # One of its own, because parallel writers of a file may have to move its position; the only one needs none.
         fd = live.fd if live.pending else os.open(self.data_path(upload), os.O_WRONLY | _BINARY)
-        writer = Writer(self, upload, index, fd, length, owns_fd=not live.pending)
+        writer = Writer(self, upload, index, fd, length, live.splicing, owns_fd=not live.pending)
         if index in live.writers:
             with contextlib.suppress(OSError):  # of bytes that fall anyway
                 live.writers[index].release(heir=writer)
@@ -1228,7 +1330,8 @@ class Store:
             raise DiskFault("The upload's data was changed on the server's disk. Send it again.")
         self._sync_data(live, upload)
         live.close()  # an open file cannot be renamed everywhere
-        source, target = self.data_path(upload), os.path.join(self._storage, upload.path_name)
+        name = upload.path_name
+        source, target = self.data_path(upload), self._in_storage(name)
         try:
             try:
                 self._place(source, target, upload)
@@ -1244,7 +1347,7 @@ class Store:
         except FileExistsError:  # perhaps from an attempt that failed half-way
             if not self._is_whole(target, upload.size):
                 raise Conflict("A file of this name and UUID is there already. Start the upload anew.") from None
-        done = dataclasses.replace(upload, stored=upload.path_name, merged=upload.chunk_count)
+        done = dataclasses.replace(upload, stored=name, merged=upload.chunk_count)
         try:
             self._sync_folder(self._storage)
             self._finish(done)
@@ -1317,7 +1420,15 @@ class Store:
 
     def _sync(self, fd: int) -> None:
         if self._fsync:
+            began = time.monotonic()
             force_to_disk(fd)
+            ended = time.monotonic()
+            if ended - began > SLOW_SYNC_SECONDS:
+                self._slow_until = ended + 1
+
+    def _out_of_turn(self) -> contextlib.AbstractContextManager[None]:
+        """For what ends on the disk: if that has taken a while lately, others work meanwhile."""
+        return TURN.paused() if time.monotonic() < self._slow_until else contextlib.nullcontext()
 
     def _sync_data(self, live: _Live, upload: Upload) -> None:
         assert live.fd is not None
@@ -1332,7 +1443,7 @@ class Store:
         if self._fsync and os.name != "nt":
             fd = os.open(folder, os.O_RDONLY | _BINARY)
             try:
-                force_to_disk(fd)
+                self._sync(fd)
             except OSError as error:
                 if error.errno not in _NO_FOLDER_SYNC:
                     raise
@@ -1379,7 +1490,7 @@ class Store:
                 upload = self._find(uuid)
             if upload is None or upload.stored is None:
                 raise NotFound
-            path = os.path.join(self._storage, upload.stored)
+            path = self._in_storage(upload.stored)
             try:
                 # Neither a symbolic link nor a folder, nor a pipe that would make us wait.
                 if not stat.S_ISREG(os.lstat(path).st_mode):
@@ -1403,7 +1514,7 @@ class Store:
             elif upload.owner is None:
                 raise NotFound
             else:
-                self._unlink(os.path.join(self._storage, upload.stored))
+                self._unlink(self._in_storage(upload.stored))
                 self._remove_data(upload)  # if it could not be removed when the file was published
                 self._delete_record(upload)
 
@@ -1431,11 +1542,14 @@ class Store:
             return self._hidden(upload.uuid)
         return os.path.join(self._chunks, upload.uuid, "data")
 
+    def _in_storage(self, name: str) -> str:
+        return f"{self._storage}{os.sep}{name}"
+
     def _hidden(self, uuid: str) -> str:
-        return os.path.join(self._storage, f".{uuid}.part")
+        return self._in_storage(f".{uuid}.part")
 
     def _is_there(self, name: str) -> bool:
-        return os.path.exists(os.path.join(self._storage, name))
+        return os.path.exists(self._in_storage(name))
 
     @staticmethod
     def _is_whole(path: str, size: int) -> bool:
@@ -1489,7 +1603,7 @@ class Store:
             raise StartError(f"The folder {folder} cannot be used: {reason}. Choose others with -s and -c.") from error
 
     def _open_record(self) -> sqlite3.Connection:
-        path = os.path.join(self._storage, ".pyfiledrop.sqlite3")
+        path = self._in_storage(".pyfiledrop.sqlite3")
         try:
             db = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
@@ -1612,7 +1726,7 @@ class Store:
         resumable = removed = finished = 0
         for upload in self._select("stored IS NULL"):
             data = self.data_path(upload)
-            if self._is_whole(os.path.join(self._storage, upload.path_name), upload.size):
+            if self._is_whole(self._in_storage(upload.path_name), upload.size):
                 # Publishing was cut off after the file got its name: it was whole and synced then.
                 self._finish(dataclasses.replace(upload, stored=upload.path_name, merged=upload.chunk_count))
                 self._remove_data(upload)
@@ -1645,10 +1759,10 @@ class Store:
             parts = [entry.name for entry in entries if _PART_NAME.fullmatch(entry.name)]
         names = os.listdir(self._storage) if parts else []
         for part in parts:
-            path, known = os.path.join(self._storage, part), self._find(part[1:37].lower())
+            path, known = self._in_storage(part), self._find(part[1:37].lower())
             if known is None or known.stored is None:  # it may have its last name already, but not its record
                 for name in names:
-                    named = os.path.join(self._storage, name)
+                    named = self._in_storage(name)
                     if name.startswith(f"{part[1:37]}_") and os.path.samestat(os.lstat(named), os.lstat(path)):
                         os.unlink(named)
             os.unlink(path)
@@ -1679,7 +1793,7 @@ class Store:
                 for upload in self._select("stored IS NOT NULL AND stored NOT IN (SELECT stored FROM seen)"):
                     if self._is_whole(data := self.data_path(upload), upload.size):
                         # Recorded as finished, though the record's disk had reported an error and the name was undone.
-                        self._place_or_move(data, os.path.join(self._storage, upload.path_name), upload)
+                        self._place_or_move(data, self._in_storage(upload.path_name), upload)
                         self._sync_folder(self._storage)
                         continue
                     lost += 1
@@ -1688,7 +1802,7 @@ class Store:
                     "SELECT stored, uuid FROM seen WHERE uuid NOT IN (SELECT uuid FROM uploads) GROUP BY uuid"
                 ).fetchall()
                 for name, uuid in new:
-                    status = os.lstat(os.path.join(self._storage, name))
+                    status = os.lstat(self._in_storage(name))
                     if not stat.S_ISREG(status.st_mode):
                         continue
                     found += 1
@@ -1773,6 +1887,7 @@ class Store:
 # ======================================================================================================================
 
 
+_NO_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 _idle_pipes: list[tuple[int, int]] = []
 
 
@@ -1810,9 +1925,12 @@ def set_ticking(sock: socket.socket) -> None:
 
 def patiently(call: Callable[..., Any], *args: Any, seconds: float = IDLE_SECONDS) -> Any:
     """call(*args) on a ticking socket, again and again until something moves. Raises TooSlow after so many seconds."""
-    for _ in range(max(1, round(seconds / TICK_SECONDS))):
-        with contextlib.suppress(BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return call(*args)
+    with TURN.paused():
+        for _ in range(max(1, round(seconds / TICK_SECONDS))):
+            try:
+                return call(*args)
+            except (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                continue
     raise TooSlow
 
 
@@ -1878,24 +1996,36 @@ class Body:
             writer.write(data)
             count -= len(data)
         if count:
-            self._splice(writer, count)
+            with TURN.paused():
+                self._splice(writer, count)
 
     def _can_splice(self, count: int) -> bool:
         return count >= SPLICE_FROM_BYTES and hasattr(os, "splice") and not isinstance(self._sock, ssl.SSLSocket)
 
     def _splice(self, writer: Writer, count: int) -> None:
         self._start()
-        source = self._sock.fileno()
+        end = self.remaining - count
         with borrow_pipe() as (read_end, write_end):
-            while count:
+
+            def fill() -> int:
+                room = min(self.remaining - end, PIPE_BYTES)
                 try:
-                    moved = patiently(os.splice, source, write_end, min(count, PIPE_BYTES))
+                    moved: int = patiently(os.splice, self._sock.fileno(), write_end, room)
                 except OSError:
                     raise CutOff from None
                 self._arrived(moved)
                 self.remaining -= moved
-                count -= moved
-                writer.splice(read_end, moved)
+                return moved
+
+            def fill_at_once() -> int:
+                """With what is here already. Splice itself waits for a socket even when told not to."""
+                with contextlib.suppress(OSError):
+                    if _NO_WAIT and self.remaining > end and self._sock.recv(1, socket.MSG_PEEK | _NO_WAIT):
+                        return fill()
+                return 0
+
+            while self.remaining > end:
+                writer.splice(read_end, fill(), fill_at_once)
 
     def _receive(self, limit: int) -> bytes:
         self._start()
@@ -1952,10 +2082,10 @@ def receive_form(
 class _Form:
     """The reading of one multipart form.
 
-    While heads and fields are read, the parser is fed no further than the next empty line, so that when a file begins
-    it is known at which byte. If the fields before it say which chunk it is, and the body's length says that the chunk
-    is the form's last part, then its bytes need no look at all: they go to their place, and only the delimiter behind
-    them is checked. Everything else goes through the parser.
+    If the fields before a file say which chunk it is, and the body's length says that the chunk is the form's last
+    part, then its bytes need no look at all: they go to their place, and only the delimiter behind them is checked.
+    What browsers send is recognized by its first bytes. For all else there is a parser: while heads and fields are
+    read, it is fed no further than the next empty line, so that when a file begins it is known at which byte.
     """
 
     def __init__(
@@ -1985,7 +2115,20 @@ class _Form:
         front = self._body.length - len(self._closing)
         if front < 0:
             raise BadRequest("The form is malformed.")
-        pending = b""
+        pending = self._body.read(min(BLOCK_BYTES, front))
+        front -= len(pending)
+        if (plain := read_plain_form(pending, self._opening)) and "dzuuid" in plain[0]:
+            self._fields, name, place = plain
+            chunk = parse_chunk(self._fields, self._max_bytes)
+            if len(pending) - place + front == chunk.length:
+                self._begin_chunk(chunk, name)
+                self._files[0].write(pending[place:])
+                del pending  # hundreds of chunks may be on their way at a time
+                return self._receive_rest(front)
+            self._fields = {}
+        return self._parse(pending, front)
+
+    def _parse(self, pending: bytes, front: int) -> list[Upload]:
         while front or pending:
             if self._in_file:
                 if not pending:
@@ -2007,15 +2150,19 @@ class _Form:
                     self._opening = b""
             self._feed(piece)
             if self._in_file and self._chunk is not None and len(pending) + front == self._chunk.length:
-                writer = self._files[0]
-                writer.write(pending)
-                pending = piece = b""  # hundreds of chunks may be on their way at a time
-                self._body.pour(writer, front)
-                if self._body.read_exactly(len(self._closing)) != self._closing:
-                    raise BadRequest("The form is malformed.")
-                return [self._store.merge(writer)]
+                self._files[0].write(pending)
+                del pending, piece
+                return self._receive_rest(front)
         self._feed_end()
         return self._finish()
+
+    def _receive_rest(self, count: int) -> list[Upload]:
+        """The last part, which is a chunk, has so many more bytes."""
+        (writer,) = self._files
+        self._body.pour(writer, count)
+        if self._body.read_exactly(len(self._closing)) != self._closing:
+            raise BadRequest("The form is malformed.")
+        return [self._store.merge(writer)]
 
     @property
     def is_chunk(self) -> bool:
@@ -2057,14 +2204,17 @@ class _Form:
         if self.is_chunk:
             if self._files:
                 raise BadRequest("A chunk's form must have exactly one file.")
-            self._chunk = parse_chunk(self._fields, self._max_bytes)
-            writer = self._store.begin(self._owner, self._chunk, clean_name(segment.filename))
-        else:
-            room = self._body.length - sum(writer.written for writer in self._files)
-            writer = self._store.begin_whole(self._owner, clean_name(segment.filename), room)
+            self._begin_chunk(parse_chunk(self._fields, self._max_bytes), segment.filename)
+            return
+        room = self._body.length - sum(writer.written for writer in self._files)
+        writer = self._store.begin_whole(self._owner, clean_name(segment.filename), room)
         self._files.append(self._writers.enter_context(writer))
         if not segment.filename:
             self._unnamed.add(writer)
+
+    def _begin_chunk(self, chunk: Chunk, name: str) -> None:
+        self._chunk = chunk
+        self._files.append(self._writers.enter_context(self._store.begin(self._owner, chunk, clean_name(name))))
 
     def _end_part(self) -> None:
         assert self._segment is not None
@@ -3384,7 +3534,7 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
             log.error("%s cannot be read: %s", own, error)
             raise DropError("The server's index.html cannot be read.") from error
         response = send_page(source)
-        drop = _drop() or str(uuidlib.UUID(bytes=secrets.token_bytes(16), version=4))
+        drop = _drop() or str(uuidlib.uuid4())
         set_cookie(response, DROP_COOKIE, drop, DROP_SECONDS)
         return response
 
@@ -3437,8 +3587,6 @@ class Handler(httpserver.WSGIHandler):
     """One connection. Paste's handler, with the reading of heads and the writing of answers made strict and thin."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # an answer goes out in one piece; waiting for more of it costs 40 ms
-    rbufsize = 0
     server: Server
     request: Any  # the socket
 
@@ -3447,8 +3595,10 @@ class Handler(httpserver.WSGIHandler):
         if self.server.tls:
             self.request.settimeout(HEAD_SECONDS)  # for the handshake
             self.request = self.server.tls.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
-            self.request.do_handshake()
-        super().setup()
+            with TURN.paused():
+                self.request.do_handshake()
+        self.connection = self.request  # without the files that socketserver lays around it
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # each answer goes out in one piece
         set_ticking(self.connection)
         self.buffer = b""
         self.requests = 0
@@ -3458,7 +3608,6 @@ class Handler(httpserver.WSGIHandler):
     def finish(self) -> None:
         """Once at the end of the connection."""
         self.server.leave(self)
-        super().finish()
         if self.server.tls:
             self.connection.close()  # the server knows only the socket below it
 
@@ -3471,6 +3620,7 @@ class Handler(httpserver.WSGIHandler):
         data = self._read_head()
         if data is None:
             return
+        TURN.take()
         started = time.perf_counter()
         self.busy = True
         try:
@@ -3557,7 +3707,8 @@ class Handler(httpserver.WSGIHandler):
         try:
             if isinstance(result, FileSpan):
                 self.wsgi_write_chunk(b"")
-                self._send_file(result)
+                with TURN.paused():
+                    self._send_file(result)
             else:
                 self.wsgi_write_chunk(b"".join(result))
         finally:
@@ -3587,6 +3738,10 @@ class Handler(httpserver.WSGIHandler):
 
     def _send(self, data: bytes) -> None:
         view, pace = memoryview(data), watch_pace()
+        if _NO_WAIT and not self.server.tls:  # nearly always all of it, and then nobody has waited
+            with contextlib.suppress(BlockingIOError):
+                self.sent += (count := self.connection.send(view, _NO_WAIT))
+                view = view[count:]
         while view:  # not sendall, whose timeout is for all of it: a slow reader that moves is served
             count = patiently(self.connection.send, view)
             pace(count)
@@ -3691,7 +3846,9 @@ class Server(httpserver.WSGIServer):
                 if not self._idle_workers:
                     with contextlib.suppress(RuntimeError):  # no more threads: who is done first waits next
                         self._add_worker()
+            TURN.take()
             self._serve(connection, address)
+            TURN.give_up()
             with self._changed:
                 if self._idle_workers >= SPARE_WORKERS:
                     return

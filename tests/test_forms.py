@@ -382,6 +382,7 @@ LACKING = {
     "os.pwrite": "vars(os).pop('pwrite', None)",
     "os.fsync": FOLDERS_CANNOT_BE_FORCED,
     "fcntl": "sys.modules['fcntl'] = None",
+    "MSG_DONTWAIT": "import socket; vars(socket).pop('MSG_DONTWAIT', None)",
     "F_SETPIPE_SZ": "import fcntl; vars(fcntl).pop('F_SETPIPE_SZ', None)",
     "boot_id": NO_BOOT_ID,
     "SIGHUP": "import signal; vars(signal).pop('SIGHUP', None)",

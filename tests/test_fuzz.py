@@ -584,7 +584,7 @@ def test_requests_in_one_piece(shared_server: Server) -> None:
 
 @dataclass
 class Lane:
-    """A store, and a way of bytes into it: through the system's pipe, or through Python."""
+    """A store, and a way of bytes into it: by a look at the first ones and the system's pipe, or by a parser."""
 
     folders: Folders
     store: pyfiledrop.Store
@@ -597,6 +597,7 @@ class Lane:
             patch.setattr(pyfiledrop, "SPLICE_FROM_BYTES", 1)
             if not self.splices:
                 patch.setattr(pyfiledrop.Body, "_can_splice", lambda self, count: False)
+                patch.setattr(pyfiledrop, "read_plain_form", lambda data, opening: None)
             pyfiledrop.set_ticking(ours)
             theirs.sendall(body[buffered:])
             theirs.shutdown(socket.SHUT_WR)

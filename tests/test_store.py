@@ -1113,16 +1113,86 @@ def test_splice(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch,
     try:
         os.write(write_end, file.piece(1))
         with file.begin(store, 1) as writer:
-            writer.splice(read_end, 100)
+            writer.splice(read_end, 100, lambda: 0)
             store.merge(writer)
         with file.begin(store, 1) as again:  # done: taken out of the pipe, and let fall
             os.write(write_end, b"X" * 100)
-            again.splice(read_end, 100)
+            again.splice(read_end, 100, lambda: 0)
             assert store.merge(again).stored
     finally:
         os.close(read_end)
         os.close(write_end)
     finish(folders, store, [file])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux splices")
+def test_splice_goes_on_for_a_while(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer empties the pipe again as long as it is refilled, up to a limit; meanwhile no other one splices."""
+    monkeypatch.setattr(pyfiledrop, "PIPES_AT_A_TIME", 4)
+    file = File(random.Random(0).randbytes(200), chunk_size=100)
+    read_end, write_end = os.pipe()
+    pieces = [file.piece(1)[place : place + 20] for place in range(0, 100, 20)]
+
+    def refill() -> int:
+        assert not other._splicing.acquire(blocking=False)
+        return os.write(write_end, pieces.pop(0))
+
+    try:
+        with file.begin(store, 0) as other, file.begin(store, 1) as writer:
+            writer.splice(read_end, refill_first := os.write(write_end, pieces.pop(0)), refill)
+            assert refill_first == 20 and writer.written == 80 and len(pieces) == 1
+            writer.splice(read_end, os.write(write_end, pieces.pop(0)), lambda: 0)
+            store.merge(writer)
+            other.write(file.piece(0))
+            store.merge(other)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    finish(folders, store, [file])
+
+
+def test_turn() -> None:
+    """One thread has it; who waits too long goes on without, and never gives up what is another's."""
+    turn = pyfiledrop.Turn()
+    turn.take()
+    turn.take()  # has it already: does not wait for itself
+    with ThreadPoolExecutor(1) as pool:
+        assert not pool.submit(turn.give_up).result()
+        pool.submit(turn.take).result(5)  # waits in vain, and works without it
+        assert not pool.submit(turn.give_up).result()
+        with turn.paused():
+            pool.submit(turn.take).result(5)
+            assert not turn.give_up()
+            assert pool.submit(turn.give_up).result()
+        assert turn.give_up()
+        with turn.paused():  # who had none has none afterwards
+            pass
+        assert not turn.give_up()
+        pool.submit(turn.take).result(5)
+        assert pool.submit(turn.give_up).result()
+
+
+@pytest.mark.parametrize(("seconds", "waits"), [(0.0, False), (0.01, True)], ids=["fast", "slow"])
+def test_slow_disk_gives_up_the_turn(
+    store: Store, monkeypatch: pytest.MonkeyPatch, seconds: float, waits: bool
+) -> None:
+    """When the disk has kept somebody waiting, files are finished out of turn, so that others can work meanwhile."""
+    had = []
+
+    def sync(fd: int) -> None:
+        had.append(pyfiledrop.TURN._holder == threading.get_ident())
+        threading.Event().wait(seconds)
+
+    monkeypatch.setattr(pyfiledrop, "force_to_disk", sync)
+    monkeypatch.setattr(pyfiledrop, "SLOW_SYNC_SECONDS", 0.005)
+    monkeypatch.setattr(store, "_slow_until", 0.0)  # whatever the real disk did when the folders were made
+    pyfiledrop.TURN.take()
+    try:
+        for _ in range(2):
+            File(b"abc").send(store, 0)
+    finally:
+        assert pyfiledrop.TURN.give_up()
+    assert had == [True, True, not waits, not waits]
 
 
 def test_boot_mark_without_linux(monkeypatch: pytest.MonkeyPatch) -> None:
