@@ -3591,19 +3591,26 @@ class Handler(httpserver.WSGIHandler):
     request: Any  # the socket
 
     def setup(self) -> None:
-        """Once for the connection, in its own thread. Raises OSError when the client cannot shake hands for TLS."""
-        if self.server.tls:
-            self.request.settimeout(HEAD_SECONDS)  # for the handshake
-            self.request = self.server.tls.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
-            with TURN.paused():
-                self.request.do_handshake()
+        """Once for the connection, in its own thread."""
         self.connection = self.request  # without the files that socketserver lays around it
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # each answer goes out in one piece
-        set_ticking(self.connection)
+        if self.server.tls:
+            self.connection = self.server.tls.wrap_socket(
+                self.connection, server_side=True, do_handshake_on_connect=False
+            )
         self.buffer = b""
         self.requests = 0
         self.busy = False
         self.server.enter(self)
+
+    def handle(self) -> None:
+        """One request after the other. Raises OSError when the client cannot shake hands for TLS."""
+        if isinstance(self.connection, ssl.SSLSocket):
+            self.connection.settimeout(HEAD_SECONDS)
+            with TURN.paused():
+                self.connection.do_handshake()
+        set_ticking(self.connection)
+        super().handle()
 
     def finish(self) -> None:
         """Once at the end of the connection."""

@@ -868,6 +868,25 @@ def test_https_handshakes_that_stall(
         assert "bug" not in server.log() and "Traceback" not in server.log()
 
 
+def test_https_handshakes_that_stall_at_the_end(
+    start_server: StartServer, certificate: tuple[str, str], trust: ssl.SSLContext
+) -> None:
+    """The server does not wait for them when it is told to stop."""
+    server = start_server("--tls-cert", certificate[0], "--tls-key", certificate[1])
+    first = hello(trust)
+    with contextlib.ExitStack() as stack:
+        stalled = [stack.enter_context(Connection(server)) for _ in range(6)]
+        for number, connection in enumerate(stalled):
+            connection.send(first[: number * len(first) // len(stalled)])
+        server.tls = trust
+        assert (
+            exchange(server, request("GET", "/uploads")).status == 200
+        )  # connections are accepted one after the other
+        server.stop()
+        assert all(connection.closed() for connection in stalled)
+    assert "Stopping" in server.output() and "Waiting" not in server.output()
+
+
 @pytest.mark.parametrize(
     "data",
     [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\0" * 300, b"\x16\x03\x01\xff\xff" + b"x" * 500, b"SSH-2.0-x\r\n", b""],

@@ -42,7 +42,7 @@ from storing import Folders
 
 import pyfiledrop
 
-HANG_SECONDS = 8.0  # an answer takes milliseconds; what takes so long waits for something that never comes
+HANG_SECONDS = 1.0  # an answer takes milliseconds; what takes so long waits for something that never comes
 WORKERS = 4
 PASSWORD = "fuzzing"
 STATUSES = {
@@ -348,6 +348,7 @@ class Judge:
 
     kept: dict[str, int | None] = field(default_factory=dict)  # finished files: size, if it was told
     statuses: Counter[int] = field(default_factory=Counter)
+    lost: int = 0  # scripts of which nobody heard what they did
 
     def hear(self, status: int, head: bytes, body: bytes, cut: bool) -> None:
         assert status in STATUSES, f"status {status}"
@@ -389,7 +390,11 @@ class Worker:
                     del script[position + 1 :]
             count -= len(script)
             try:
-                self._send(script)
+                try:
+                    self._send(script)
+                except TimeoutError:  # a busy machine may be late, but not twice for the same
+                    self._lose(script)
+                    self._send(script)
             except (AssertionError, OSError, ValueError) as error:
                 said = [one.data if len(one.data) < 3000 else one.data[:3000] + b"..." for one in script]
                 raise AssertionError(f"{error!r} after {said}") from error
@@ -403,6 +408,15 @@ class Worker:
         """What was not sent, or not heard to its end, says nothing about its upload."""
         for uuid in re.findall(UUID.encode(), said.data):
             self._grammar.contents.pop(uuid.decode(), None)
+
+    def _lose(self, script: list[Said]) -> None:
+        """The connection, and with it whatever the answers would have said."""
+        self.close()
+        self.judge.lost += 1
+        for said in script:
+            self._forget(said)
+            for uuid in re.findall(UUID.encode(), said.data):
+                self.judge.kept.pop(uuid.decode(), None)
 
     def _send(self, script: list[Said]) -> None:
         if self._sock is None:
@@ -475,8 +489,6 @@ class Worker:
             data = self._sock.recv(256 * KIB)
         except ConnectionResetError:
             return False
-        except TimeoutError:
-            raise AssertionError(f"no answer within {HANG_SECONDS:.0f} s") from None
         self._in += data
         return bool(data)
 
@@ -495,7 +507,9 @@ def assert_consistent(server: Server, workers: list[Worker]) -> None:
     kept = {uuid: size for worker in workers for uuid, size in worker.judge.kept.items()}
     stored = {name[:36]: server.storage / name for name in os.listdir(server.storage) if not name.startswith(".")}
     hidden = [name for name in os.listdir(server.storage) if name.startswith(".")]
-    assert set(stored) == set(kept), f"{set(stored) ^ set(kept)}; {[w._grammar.drop for w in workers]}"
+    assert set(stored) >= set(kept), set(kept) - set(stored)
+    if not any(worker.judge.lost for worker in workers):
+        assert set(stored) == set(kept), f"{set(stored) ^ set(kept)}; {[w._grammar.drop for w in workers]}"
     assert all(path.stat().st_size == kept[uuid] for uuid, path in stored.items() if kept[uuid] is not None)
     assert all(name.startswith(".pyfiledrop.sqlite3") for name in hidden), hidden
     clean = {uuid: content for worker in workers for uuid, content in worker._grammar.contents.items()}
