@@ -144,6 +144,7 @@ LOG_GENERATIONS = 3
 AGEING_SECONDS = 60.0
 RESCAN_SECONDS = 5.0
 TAKEOVER_SECONDS = 60.0
+MAX_REMOVED = 1000  # uploads of which chunks are refused, lest they begin anew
 TURN_SECONDS = 0.01  # some thirty small requests
 SLOW_SYNC_SECONDS = 0.0002
 
@@ -234,12 +235,9 @@ class Settings:
         help="size of a chunk, in bytes (default: 8 MiB, more for files over 16 GB)",
     )  # fmt: skip
     parallel_chunks: int = option(
-        "--parallel-chunks",
-        default=4,
-        type=integer(1, 5),
-        metavar="N",
+        "--parallel-chunks", default=4, type=integer(1, 5), metavar="N",
         help="chunks the page sends at a time; at most 5, so that one of a browser's six connections stays free",
-    )
+    )  # fmt: skip
     disable_parallel_chunks: bool = option(
         "--disable-parallel-chunks", default=False, action="store_true", help="send one chunk after the other"
     )
@@ -641,7 +639,8 @@ def content_disposition(name: str) -> str:
     name = name if name.strip(". ") else "file"
     if re.fullmatch(r"[ !#$&\'()+,\-.0-9;=@A-Z\[\]^_`a-z{}~]+", name):
         return f'attachment; filename="{name}"'
-    fallback = secure_filename(name) or "file"
+    stem, suffix = os.path.splitext(name)  # curl -J knows only the fallback: "file.pdf" is better than "pdf"
+    fallback = (secure_filename(stem) or "file") + re.sub(r"[^.0-9A-Za-z]", "", suffix).rstrip(".")
     return f"attachment; filename=\"{fallback}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
@@ -1100,6 +1099,7 @@ class Store:
         self._guard = threading.Lock()
         self._db_lock = threading.RLock()
         self._stop = threading.Event()
+        self._removed: dict[str, None] = {}  # the latest removed uploads, whose last chunks may still be on their way
         self._promised = 0  # bytes that pending uploads may still bring; guarded by the database's lock
         self._durable = False
         self._slow_until = 0.0
@@ -1142,6 +1142,8 @@ class Store:
         """
         with disk_errors(), self._locked(chunk.uuid) as live:
             upload = self._current(live, chunk.uuid)
+            if upload is None and chunk.uuid in self._removed:
+                raise NotFound("This upload was removed.")
             if upload is None:
                 upload = self._create(live, owner, chunk, name)
             elif upload.owner not in (None, owner):
@@ -1511,6 +1513,10 @@ class Store:
                 raise NotFound
             if upload.stored is None:
                 self._discard(live, upload)
+                with self._guard:
+                    self._removed[uuid] = None
+                    if len(self._removed) > MAX_REMOVED:
+                        del self._removed[next(iter(self._removed))]
             elif upload.owner is None:
                 raise NotFound
             else:
@@ -3643,7 +3649,7 @@ class Handler(httpserver.WSGIHandler):
         finally:
             if self.status:
                 self._log(time.perf_counter() - started)
-            if self.body is None or self.body.remaining:
+            if self.body is None or self.body.remaining or (self.close_connection and self._has_more()):
                 self._linger()
             self.busy = False
             self.requests += 1
@@ -3779,6 +3785,14 @@ class Handler(httpserver.WSGIHandler):
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
         with contextlib.suppress(OSError):
             self._send_head(f"{error.status.value} {error.status.phrase}", headers, text)
+
+    def _has_more(self) -> bool:
+        """Whether the client has said something behind the request, though the connection ends with it."""
+        if self.buffer or isinstance(self.connection, ssl.SSLSocket) or not _NO_WAIT:
+            return bool(self.buffer)
+        with contextlib.suppress(OSError):
+            return bool(self.connection.recv(1, socket.MSG_PEEK | _NO_WAIT))
+        return False
 
     def _linger(self) -> None:
         """Before closing: lets the client finish what it is saying, within limits, so that it reads the answer.
@@ -4061,12 +4075,7 @@ def _on_signal(number: int, frame: object) -> None:
 
 
 def _handle_signals(handler: Any) -> None:
-    for name in (
-        "SIGINT",
-        "SIGTERM",
-        "SIGHUP",
-        "SIGBREAK",
-    ):  # the last two are a closed window and Windows's Ctrl-Break
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):  # the last two: a closed window, Windows's Ctrl-Break
         if hasattr(signal, name) and not (name == "SIGHUP" and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN):
             signal.signal(getattr(signal, name), handler)
 

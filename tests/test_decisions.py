@@ -328,7 +328,8 @@ def test_content_disposition_carries_the_name(name: str) -> None:
     ("name", "header"),
     [
         ("report (1).pdf", 'attachment; filename="report (1).pdf"'),
-        ("отчёт.pdf", "attachment; filename=\"pdf\"; filename*=UTF-8''%D0%BE%D1%82%D1%87%D1%91%D1%82.pdf"),
+        ("отчёт.pdf", "attachment; filename=\"file.pdf\"; filename*=UTF-8''%D0%BE%D1%82%D1%87%D1%91%D1%82.pdf"),
+        ("測.я.gz", "attachment; filename=\"file.gz\"; filename*=UTF-8''%E6%B8%AC.%D1%8F.gz"),
         ('a"b\r\nSet-Cookie: x.txt', None),
         ("100%.txt", "attachment; filename=\"100.txt\"; filename*=UTF-8''100%25.txt"),
         ("", 'attachment; filename="file"'),

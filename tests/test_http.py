@@ -353,6 +353,8 @@ def test_remove_while_a_chunk_is_on_its_way(shared_server: Server) -> None:
         assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=drop)).json() == {"removed": 1}
         connection.send(rest)
         assert connection.receive().status == 404
+    late = exchange(shared_server, chunk_request(content, 1, uuid=uuid, chunk_size=CHUNK, cookie=drop))
+    assert (late.status, late.json()) == (404, {"error": "This upload was removed."})
     assert listed(shared_server, drop) == []
     assert_tidy(shared_server)
 
@@ -584,7 +586,7 @@ def test_an_upload_without_a_cookie(shared_server: Server) -> None:
     assert exchange(shared_server, request("GET", f"/uploads/{uuid}", cookie=new())).status == 200
     assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}")).status == 200
     assert exchange(shared_server, request("GET", f"/uploads/{uuid}")).status == 404
-    assert upload(shared_server, content, uuid=uuid, chunk_size=4)["done"]
+    uuid = upload(shared_server, content, chunk_size=4)["uuid"]
     for cookie in ("", new()):
         assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=cookie)).status == 404
     assert stored(shared_server, uuid) == content

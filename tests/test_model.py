@@ -73,6 +73,7 @@ class StoreMachine(RuleBasedStateMachine):
             for number, size in enumerate(sizes)
         ]
         self.known: dict[str, Expected] = {}
+        self.removed: set[str] = set()  # unfinished, since the last start: chunks of them are refused
         self.store = self.folders.open()
 
     def teardown(self) -> None:
@@ -98,7 +99,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def may_begin(self, file: File) -> bool:
         expected = self.expected(file)
-        return expected is None or expected.owner in (None, file.owner)
+        return file.uuid not in self.removed if expected is None else expected.owner in (None, file.owner)
 
     number = st.integers(0, 3)
     index = st.integers(0, 12)
@@ -201,6 +202,8 @@ class StoreMachine(RuleBasedStateMachine):
             return
         self.store.remove(owner, file.uuid)
         removed = self.known.pop(file.uuid)
+        if not removed.done:
+            self.removed.add(file.uuid)
         for index, writer in removed.writers.items():
             writer.write(file.piece(index))
             with pytest.raises(NotFound), writer:
@@ -256,6 +259,7 @@ class StoreMachine(RuleBasedStateMachine):
                 expected.chunks &= expected.synced
         self.settle_writers()
         self.boot += power
+        self.removed.clear()
         self.store = self.folders.open()
 
     @rule()
@@ -266,6 +270,7 @@ class StoreMachine(RuleBasedStateMachine):
                 self.store.abandon(writer)
             expected.sync()
         self.settle_writers()
+        self.removed.clear()
         self.store = self.folders.open()
 
     @precondition(lambda self: self.known)

@@ -367,16 +367,26 @@ def test_remove_while_receiving(folders: Folders, store: Store) -> None:
     assert (folders.unfinished(), folders.files(), store.uploads(ALICE)) == (set(), set(), [])
 
 
-def test_removed_upload_begins_anew(folders: Folders, store: Store) -> None:
-    """A writer of before the removal cannot touch the upload that was begun anew under the same UUID."""
+def test_removed_upload_stays_removed(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its chunks that were still on their way, here or at the client, do not begin it anew."""
+    monkeypatch.setattr(pyfiledrop, "MAX_REMOVED", 2)
     file = File(b"aaaabbbb")
     old = file.begin(store, 0)
     store.remove(ALICE, file.uuid)
-    file.send(store, 1)
-    with file.begin_filled(store, 0) as new:
-        old.write(b"XXXX")
-        store.abandon(old)
-        store.merge(new)
+    with pytest.raises(NotFound, match="removed"):
+        file.begin(store, 1)
+    old.write(b"XXXX")
+    with pytest.raises(NotFound), old:
+        store.merge(old)
+    assert (folders.unfinished(), store.uploads(ALICE)) == (set(), [])
+    for _ in range(2):  # only so many are remembered
+        other = File(b"ccccdddd")
+        other.send(store, 0)
+        store.remove(ALICE, other.uuid)
+        with pytest.raises(NotFound):
+            other.begin(store, 1)
+    for index in (0, 1):
+        file.send(store, index)
     finish(folders, store, [file])
 
 

@@ -1008,6 +1008,19 @@ def test_row_28_body_is_never_the_next_request(shared_server: Server, first: str
             assert connection.closed()
 
 
+@pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
+def test_row_28_more_than_was_asked_for(start_server: StartServer, version: str) -> None:
+    """Who goes on talking on a connection that ends gets the whole answer all the same."""
+    server = start_server("-a")
+    content = random.randbytes(200_000)
+    link = upload(server, content, chunk_size=len(content))["link"]
+    with Connection(server) as connection:
+        connection.send(raw(f"GET /{link} {version}", "Host: a", "Connection: close") + b"x" * 100_000)
+        wait_until(lambda: f"GET /{link} 200 " in server.log())  # all of it is in the system's hands
+        assert connection.receive().body == content
+        assert connection.closed()
+
+
 def test_row_28_client_that_waits_to_be_asked(small_server: Server) -> None:
     """With Expect: 100-continue a refusal comes before a byte of the body is sent."""
     with Connection(small_server) as connection:
