@@ -2855,11 +2855,14 @@ const channel = new BroadcastChannel(`pyfiledrop ${location.pathname}`);
 channel.onmessage = ({data}) => {
   if (data === 'changed') refreshSoon();
   else if (data === 'who') channel.postMessage([...views].filter(isBusy).map((view) => view.file.upload.uuid));
-  else for (const uuid of data) elsewhere.add(uuid);
+  else {
+    for (const uuid of data) elsewhere.add(uuid);
+    if (data.some((uuid) => listRows.has(uuid))) showList(latest);   // it was late: the list is there already
+  }
 };
 const getUploads = async () => {
   elsewhere.clear();
-  channel.postMessage('who');   // answers come while the request is under way
+  channel.postMessage('who');   // answers come while the request is under way, or a moment later
   return (await call('uploads')).uploads;
 };
 
@@ -2869,6 +2872,7 @@ const listRows = new Map();     // uuid → li
 let refreshTimer = 0;
 let refreshTook = 0;            // ms; a long list is asked for less often
 let refreshes = 0;
+let latest = [];                // what the server said last
 
 const refreshSoon = () => { refreshTimer ||= setTimeout(refresh, 200 + 5 * refreshTook); };
 const changed = () => {
@@ -2883,7 +2887,7 @@ const refresh = async () => {
   const turn = ++refreshes;
   const uploads = await getUploads().catch(() => null);
   refreshTook = performance.now() - started;
-  if (uploads && turn === refreshes) showList(uploads);
+  if (uploads && turn === refreshes) showList(latest = uploads);
 };
 
 const showList = (uploads) => {
@@ -3194,6 +3198,10 @@ const prepare = async (view, upload) => {
         if (isOutage(error)) throw error;
         return {upload: {}};
       });
+      if (elsewhere.has(found.uuid)) {
+        upload.uuid = fresh;
+        continue;
+      }
       if (known.chunk_size && known.chunk_count === Math.max(1, Math.ceil(file.size / known.chunk_size))) {
         view.chunkSize = known.chunk_size;
         view.present = known.chunks;

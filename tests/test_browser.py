@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import unicodedata
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -193,10 +194,24 @@ def test_two_tabs_send_at_once(tab: Tab, visit: Visits, tmp_path: Path) -> None:
         each.expect_rows(files=1, listed=2)
 
 
-def test_two_tabs_send_the_same_file(tab: Tab, visit: Visits, tmp_path: Path) -> None:
-    """The second tab says that the first is sending it, and does not interfere: there are two files then."""
+LATE_ANSWERS = """() => {
+  const post = BroadcastChannel.prototype.postMessage;
+  BroadcastChannel.prototype.postMessage = function (data) {
+    setTimeout(() => post.call(this, data), Array.isArray(data) ? 1000 : 0);
+  };
+}"""
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
+def test_two_tabs_send_the_same_file(tab: Tab, visit: Visits, tmp_path: Path, late: bool) -> None:
+    """The second tab says that the first is sending it, and does not interfere: there are two files then.
+
+    Also when the first tab is slow to say what it does.
+    """
     file = make_file(tmp_path / "same.bin", 10 * CHUNK)
     gate = Gate(tab.page, 5)
+    if late:
+        tab.page.evaluate(LATE_ANSWERS)
     tab.choose(file)
     tab.expect_percent("same.bin", 50)
     other = visit(tab.server, tab.page.context)
@@ -447,8 +462,11 @@ def test_what_the_server_lost_is_sent_again(tab: Tab, tmp_path: Path) -> None:
     gate = Gate(tab.page, 5)
     tab.choose(file)
     tab.expect_percent("file.bin", 50)
-    lost = tab.present(tab.uploads()[0]["uuid"])
-    tab.page.request.delete(f"{tab.server.url}uploads/{tab.uploads()[0]['uuid']}")
+    uuid = tab.uploads()[0]["uuid"]
+    lost = tab.present(uuid)
+    tab.server.stop()
+    shutil.rmtree(tab.server.chunks / uuid)
+    tab.server.restart()
     gate.open()
     tab.expect_done("file.bin")
     assert_stored(tab.server, file)
