@@ -194,24 +194,10 @@ def test_two_tabs_send_at_once(tab: Tab, visit: Visits, tmp_path: Path) -> None:
         each.expect_rows(files=1, listed=2)
 
 
-LATE_ANSWERS = """() => {
-  const post = BroadcastChannel.prototype.postMessage;
-  BroadcastChannel.prototype.postMessage = function (data) {
-    setTimeout(() => post.call(this, data), Array.isArray(data) ? 1000 : 0);
-  };
-}"""
-
-
-@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
-def test_two_tabs_send_the_same_file(tab: Tab, visit: Visits, tmp_path: Path, late: bool) -> None:
-    """The second tab says that the first is sending it, and does not interfere: there are two files then.
-
-    Also when the first tab is slow to say what it does.
-    """
+def test_two_tabs_send_the_same_file(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """The second tab says that the first is sending it, and does not interfere: there are two files then."""
     file = make_file(tmp_path / "same.bin", 10 * CHUNK)
     gate = Gate(tab.page, 5)
-    if late:
-        tab.page.evaluate(LATE_ANSWERS)
     tab.choose(file)
     tab.expect_percent("same.bin", 50)
     other = visit(tab.server, tab.page.context)
@@ -222,6 +208,26 @@ def test_two_tabs_send_the_same_file(tab: Tab, visit: Visits, tmp_path: Path, la
     tab.expect_done("same.bin")
     assert [sha256(path) for path in stored(tab.server, "same.bin")] == [sha256(file)] * 2
     assert tab.acknowledged() == other.acknowledged() == list(range(10))
+
+
+LATE_ANSWERS = """() => {
+  const post = BroadcastChannel.prototype.postMessage;
+  BroadcastChannel.prototype.postMessage = function (data) {
+    setTimeout(() => post.call(this, data), Array.isArray(data) ? 1000 : 0);
+  };
+}"""
+
+
+def test_another_tab_is_slow_to_say_what_it_sends(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """The list says it when it is known, though it was shown before."""
+    gate = Gate(tab.page, 5)
+    tab.page.evaluate(LATE_ANSWERS)
+    tab.choose(make_file(tmp_path / "slow.bin", 10 * CHUNK))
+    tab.expect_percent("slow.bin", 50)
+    other = visit(tab.server, tab.page.context)
+    expect(other.listed("slow.bin").locator(".status")).to_have_text("50 % in – being sent in another tab")
+    gate.open()
+    tab.expect_done("slow.bin")
 
 
 def test_same_file_twice_in_one_tab(tab: Tab, tmp_path: Path) -> None:
