@@ -1182,6 +1182,36 @@ def test_turn() -> None:
         assert pool.submit(turn.give_up).result()
 
 
+@pytest.mark.parametrize("waits_for", ["the later request", "the upload"])
+def test_who_waits_for_another_gives_up_the_turn(
+    folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch, waits_for: str
+) -> None:
+    """Neither a chunk that was sent twice nor an upload that is being published keeps all others waiting."""
+    monkeypatch.setattr(pyfiledrop, "TURN_SECONDS", 20)
+    file = File(b"aaaabbbb")
+    first, later = file.begin_filled(store, 0), file.begin_filled(store, 0)
+    working = threading.Event()
+
+    def merge() -> None:
+        pyfiledrop.TURN.take()
+        working.set()
+        with first:
+            store.merge(first)
+        pyfiledrop.TURN.give_up()
+
+    with ThreadPoolExecutor(1) as pool:
+        with store._locked(file.uuid) if waits_for == "the upload" else contextlib.nullcontext():
+            merging = pool.submit(merge)
+            assert working.wait(20)
+            pyfiledrop.TURN.take()
+            assert pyfiledrop.TURN.give_up() and not merging.done()
+        with later:
+            store.merge(later)
+        merging.result(20)
+    file.send(store, 1)
+    finish(folders, store, [file])
+
+
 @pytest.mark.parametrize(("seconds", "waits"), [(0.0, False), (0.01, True)], ids=["fast", "slow"])
 def test_slow_disk_gives_up_the_turn(
     store: Store, monkeypatch: pytest.MonkeyPatch, seconds: float, waits: bool
