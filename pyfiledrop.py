@@ -72,7 +72,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from socketserver import TCPServer
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
 
 import bottle
@@ -801,8 +801,7 @@ def parse_head(data: bytes) -> Head:
 # ======================================================================================================================
 
 
-@dataclasses.dataclass(frozen=True)
-class Upload:
+class Upload(NamedTuple):
     """One upload as it is recorded, finished or not."""
 
     id: int
@@ -823,7 +822,7 @@ class Upload:
         return self.stored or f"{self.uuid}_{safe_name(self.name)}"
 
 
-_COLUMNS = ", ".join(field.name for field in dataclasses.fields(Upload))
+_COLUMNS = ", ".join(Upload._fields)
 _SCHEMA_VERSION = 1
 _SCHEMA = """
     CREATE TABLE uploads (
@@ -903,7 +902,7 @@ def disk_errors() -> Iterator[None]:
 
 
 class Turn:
-    """Lets threads work one after the other, as long as each is done in a moment.
+    """Lets threads work one after the other, as long as each is done in a moment; first come, first served.
 
     Python runs one thread at a time. Threads that pass it to each other at every call into the system spend more on
     that than on a small request, so whoever works takes the turn, and pauses it while waiting for a client or the disk.
@@ -911,20 +910,38 @@ class Turn:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holder = 0  # the thread that has it; 0: none
+        self._guard = threading.Lock()  # held for a moment only, by whoever changes what follows
+        self._holder = 0  # the thread that has it; 0: none, and then nobody waits
+        self._waiting: dict[int, threading.Lock] = {}  # thread -> what it waits for, in the order they came
 
     def take(self) -> None:
         """Waits for the turn, if this thread does not have it, but not for long."""
-        if self._holder != threading.get_ident() and self._lock.acquire(timeout=TURN_SECONDS):
-            self._holder = threading.get_ident()
+        thread = threading.get_ident()
+        with self._guard:
+            if self._holder in (0, thread):
+                self._holder = thread
+                return
+            gate = self._waiting[thread] = threading.Lock()
+            gate.acquire()
+        if not gate.acquire(timeout=TURN_SECONDS):
+            with self._guard:
+                self._waiting.pop(thread, None)  # gone already if the turn came just now
 
     def give_up(self) -> bool:
-        """Lets the next one work. Returns whether this thread had the turn."""
+        """Hands the turn to the one who has waited longest. Returns whether this thread had it."""
         if self._holder != threading.get_ident():
             return False
-        self._holder = 0
-        self._lock.release()
+        with self._guard:
+            self._holder = next(iter(self._waiting), 0)
+            if self._holder:
+                self._waiting.pop(self._holder).release()
+        return True
+
+    def let_others(self) -> bool:
+        """Waits behind all who wait for this thread's turn. Returns whether there were any."""
+        if not (self._waiting and self.give_up()):
+            return False
+        self.take()
         return True
 
     @contextlib.contextmanager
@@ -1177,7 +1194,7 @@ class Store:
         with self._locked(writer.upload.uuid) as live:
             writer.length = writer.written
             if live.pending is not None:
-                upload = dataclasses.replace(live.pending, size=writer.length, chunk_size=max(1, writer.length))
+                upload = live.pending._replace(size=writer.length, chunk_size=max(1, writer.length))
                 with self._db_lock:
                     self._promised -= live.pending.size - upload.size
                 live.pending = upload
@@ -1278,7 +1295,7 @@ class Store:
         # In place of a record that a rescan made when it met the file a moment before its upload was on record.
         db.execute(
             f"INSERT OR REPLACE INTO uploads ({_COLUMNS}) VALUES (NULL{', ?' * _COLUMNS.count(',')})",
-            list(vars(upload).values())[1:],
+            upload[1:],
         )
 
     def _reserve(self, db: sqlite3.Connection, size: int) -> None:
@@ -1324,7 +1341,7 @@ class Store:
             db.execute("INSERT INTO chunks VALUES (?, ?, 0)", (upload.id, writer.index))
             db.execute("UPDATE uploads SET merged = merged + 1, idle = 0 WHERE id = ?", (upload.id,))
         live.unsynced.append(writer.index)
-        return dataclasses.replace(upload, merged=upload.merged + 1)
+        return upload._replace(merged=upload.merged + 1)
 
     # -- publishing ----------------------------------------------------------------------------------------------------
 
@@ -1356,7 +1373,7 @@ class Store:
         except FileExistsError:  # perhaps from an attempt that failed half-way
             if not self._is_whole(target, upload.size):
                 raise Conflict("A file of this name and UUID is there already. Start the upload anew.") from None
-        done = dataclasses.replace(upload, stored=name, merged=upload.chunk_count)
+        done = upload._replace(stored=name, merged=upload.chunk_count)
         try:
             self._sync_folder(self._storage)
             self._finish(done)
@@ -1692,7 +1709,7 @@ class Store:
 
     def _select(self, where: str, *values: Any) -> list[Upload]:
         with self._db_lock:
-            return [Upload(*row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM uploads WHERE {where}", values)]
+            return list(map(Upload._make, self._db.execute(f"SELECT {_COLUMNS} FROM uploads WHERE {where}", values)))
 
     def _find(self, uuid: str) -> Upload | None:
         return next(iter(self._select("uuid = ?", uuid)), None)
@@ -1744,7 +1761,7 @@ class Store:
             data = self.data_path(upload)
             if self._is_whole(self._in_storage(upload.path_name), upload.size):
                 # Publishing was cut off after the file got its name: it was whole and synced then.
-                self._finish(dataclasses.replace(upload, stored=upload.path_name, merged=upload.chunk_count))
+                self._finish(upload._replace(stored=upload.path_name, merged=upload.chunk_count))
                 self._remove_data(upload)
                 finished += 1
             elif upload.merged == 0 or not os.path.isfile(data):
@@ -2118,15 +2135,18 @@ class _Form:
         self._body, self._store, self._owner, self._max_bytes, self._writers = body, store, owner, max_bytes, writers
         self._opening = b"--" + boundary
         self._closing = b"\r\n--" + boundary + b"--\r\n"
-        self._parser = PushMultipartParser(
-            boundary, content_length=body.length, max_segment_count=MAX_PARTS, strict=True
-        )
         self._fields: dict[str, str] = {}
         self._files: list[Writer] = []
         self._unnamed: set[Writer] = set()
         self._chunk: Chunk | None = None  # known if its fields came before the file
         self._field = b""
         self._segment: MultipartSegment | None = None
+
+    @functools.cached_property
+    def _parser(self) -> PushMultipartParser:
+        return PushMultipartParser(
+            self._opening[2:], content_length=self._body.length, max_segment_count=MAX_PARTS, strict=True
+        )
 
     def receive(self) -> list[Upload]:
         # The last bytes must be the closing delimiter, with or without its line break, and are kept for the end.
@@ -2147,6 +2167,7 @@ class _Form:
         return self._parse(pending, front)
 
     def _parse(self, pending: bytes, front: int) -> list[Upload]:
+        opening = self._opening
         while front or pending:
             if self._in_file:
                 if not pending:
@@ -2162,10 +2183,10 @@ class _Form:
                     pending += more
                 cut = len(pending) if cut < 0 else cut + 4
                 piece, pending = pending[:cut], pending[cut:]
-                if self._opening:
-                    if not piece.startswith(self._opening):
+                if opening:
+                    if not piece.startswith(opening):
                         raise BadRequest("The form is malformed.")
-                    self._opening = b""
+                    opening = b""
             self._feed(piece)
             if self._in_file and self._chunk is not None and len(pending) + front == self._chunk.length:
                 self._files[0].write(pending)
@@ -3686,7 +3707,7 @@ class Handler(httpserver.WSGIHandler):
                 return None
             seconds = deadline - time.monotonic()
             try:
-                more = seconds > 0 and patiently(self.connection.recv, HEAD_BLOCK_BYTES, seconds=seconds)
+                more = seconds > 0 and self._receive(seconds)
             except (OSError, TooSlow):
                 return None
             if not more:
@@ -3698,6 +3719,13 @@ class Handler(httpserver.WSGIHandler):
             end = len(data)
         self.buffer = data[end + 4 :]
         return data[:end]
+
+    def _receive(self, seconds: float) -> bytes:
+        """More of a head. When others wait to work, they go first: by then it is often there, with nobody to wake."""
+        if TURN.let_others() and _NO_WAIT and not self.server.tls:
+            with contextlib.suppress(BlockingIOError):
+                return bytes(self.connection.recv(HEAD_BLOCK_BYTES, _NO_WAIT))
+        return bytes(patiently(self.connection.recv, HEAD_BLOCK_BYTES, seconds=seconds))
 
     def wsgi_setup(self, environ: Any = None) -> None:
         """The request as PEP 3333 wants it, with a Body as its input."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import queue
 import random
 import shutil
 import sqlite3
@@ -1180,6 +1181,59 @@ def test_turn() -> None:
         assert not turn.give_up()
         pool.submit(turn.take).result(5)
         assert pool.submit(turn.give_up).result()
+
+
+def test_turn_is_first_come_first_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever lets others work comes behind all who waited by then."""
+    monkeypatch.setattr(pyfiledrop, "TURN_SECONDS", 20)
+    turn, order = pyfiledrop.Turn(), list[int]()
+    came: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    class Line(dict[int, Any]):
+        def __setitem__(self, thread: int, gate: Any) -> None:
+            super().__setitem__(thread, gate)
+            came.put(thread)
+
+    turn._waiting = Line()
+
+    def work(number: int) -> None:
+        turn.take()
+        order.append(number)
+        assert turn.give_up()
+
+    turn.take()
+    assert not turn.let_others()  # nobody is there
+    with ThreadPoolExecutor(3) as pool:
+        working = []
+        for number in range(3):
+            working.append(pool.submit(work, number))
+            came.get(timeout=20)
+        assert turn.let_others()
+        order.append(3)
+        for each in working:
+            each.result(20)
+    assert order == [0, 1, 2, 3]
+    assert turn.give_up() and not turn.let_others()
+
+
+def test_turn_that_comes_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never lost on who has just stopped waiting for it."""
+    monkeypatch.setattr(pyfiledrop, "TURN_SECONDS", 0.00002)
+    turn = pyfiledrop.Turn()
+
+    def work() -> None:
+        for _ in range(200):
+            turn.take()
+            os.urandom(50_000)  # longer than anybody waits
+            turn.let_others()
+            turn.give_up()
+
+    with ThreadPoolExecutor(8) as pool:
+        for each in [pool.submit(work) for _ in range(8)]:
+            each.result(60)
+    assert not turn._waiting
+    turn.take()
+    assert turn.give_up()
 
 
 @pytest.mark.parametrize("waits_for", ["the later request", "the upload"])
