@@ -3,7 +3,7 @@
 
     python tests/benchmark.py               five rounds, or as many as five minutes allow
     python tests/benchmark.py --browser     also through the pages, in Chromium
-    python tests/benchmark.py --large       also 10 and 20 GiB, 100,000 chunks, 100,000 files
+    python tests/benchmark.py --large       also 10 and 20 GiB, 100,000 chunks, 10,000 uploads, 100,000 files
 
 A peer that is not installed is left out, and a line says how to get it. All servers run at the same time on 127.0.0.1,
 keep their files in memory, and take turns: each round gives each piece of work to one after the other, so that whatever
@@ -780,8 +780,20 @@ def receive_many_chunks(server: Server) -> Figures:
     }
 
 
+def receive_many_files(server: Server) -> Figures:
+    """10,000 uploads to a server that did nothing before: whether memory grows with their number."""
+    figures: Figures = {}
+    with server.fresh() as fresh:
+        fresh.start()
+        for count in range(1000, 11_000, 1000):
+            fresh.take("chunk", cut(1000 * KIB, KIB), 4)
+            if count in (1000, 5000, 10_000):
+                figures |= {f"after {count:,}, {unit}": value for unit, value in fresh.peak().items()}
+    return figures
+
+
 def hold_many_files(server: Server) -> Figures:
-    """Start and page with nothing in storage and with 100,000 files."""
+    """Start, page and memory with nothing in storage and with 100,000 files."""
     figures: Figures = {}
     page = Request(head("GET", "/", False), 0, 0, b"", False)
 
@@ -789,6 +801,7 @@ def hold_many_files(server: Server) -> Figures:
         figures[f"start {when}, s"] = fresh.start()
         answers = drive(fresh.port, [page] * 200, 1)
         figures[f"GET / {when}, ms"] = 1000 * median(answer.done - answer.began for answer in answers)
+        figures.update({f"memory {when}, {unit}": value for unit, value in fresh.peak().items()})
         fresh.stop()
 
     with server.fresh() as fresh:
@@ -829,6 +842,7 @@ LARGE_TASKS = [
 LARGE_ONCE_TASKS = [
     Task("memory at most, receiving 20 GiB over 16 connections", "put", receive_much),
     Task("an upload of 100,000 chunks of 1 KiB, time for each", "chunk", receive_many_chunks),
+    Task("10,000 uploads, memory at most", "chunk", receive_many_files),
     Task("storage", "chunk", hold_many_files),
 ]
 

@@ -522,6 +522,50 @@ def test_adopted_while_running(folders: Folders, store: Store, monkeypatch: pyte
         assert (upload.name, opened.read()) == (file.name, file.content)
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "gone"), OSError(errno.EIO, "broken")])
+def test_adopted_while_the_folder_changes(
+    folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    """A file that is taken away while storage is looked through is no error; a look that fails is made again."""
+    monkeypatch.setattr(pyfiledrop, "RESCAN_SECONDS", 0.0)
+    first, second = sorted((File(b"aaaa"), File(b"bbbb")), key=lambda file: file.uuid)
+    for file in (first, second):
+        (folders.storage / file.stored).write_bytes(file.content)
+    lstat = os.lstat
+
+    def failing(path: Any) -> os.stat_result:
+        if str(path).endswith(second.stored):
+            raise error
+        return lstat(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "lstat", failing)
+        with pytest.raises(NotFound if error.errno == errno.ENOENT else DiskFault):
+            store.open(second.uuid)
+    for file in (first, second):
+        (folders.storage / "another").touch()  # the folder changed: reason for another look
+        (folders.storage / "another").unlink()
+        upload, opened = store.open(file.uuid)
+        with opened:
+            assert (upload.name, opened.read()) == (file.name, file.content)
+
+
+def test_one_came_and_one_went(folders: Folders) -> None:
+    """As many files as on record, but not the same ones."""
+    gone, there, new = (File(b"aaaa") for _ in range(3))
+    for file in (gone, there):
+        file.send(folders.store or folders.open())
+    folders.close()
+    (folders.storage / gone.stored).unlink()
+    (folders.storage / new.stored).write_bytes(new.content)
+    store = folders.open()
+    assert len(store.findings) == 2
+    for file in (there, new):
+        store.open(file.uuid)[1].close()
+    with pytest.raises(NotFound):
+        store.open(gone.uuid)
+
+
 def test_renamed_by_hand(folders: Folders) -> None:
     """A finished file renamed behind its UUID can be fetched under its new name."""
     file = File(b"aaaa")
