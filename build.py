@@ -97,6 +97,7 @@ DOWNLOAD_SECONDS = 30  # without a byte, before a CDN is given up
 DOWNLOAD_BYTES = 4 * 1024 * 1024  # far more than any file of Dropzone has
 
 BUILD_TOOLS = ("build>=1.2", "pyinstaller>=6.16")  # 6.16 is the first for Python 3.14
+DEBIAN_PACKAGES = {"curl": "curl", "objcopy": "binutils"}  # program -> where it is, for those that pip has not
 
 # Of the installed packages' files these are no use in an archive: compiled code cannot be imported from one (whoever
 # ships some has the same in Python), and the rest serves pip. Licences are kept.
@@ -196,6 +197,14 @@ def must(step: str, *command: str) -> None:
     """A step without which the next ones make no sense."""
     if status := run(step, *command):
         raise BuildError(f"This step failed with exit status {status}: {step}.")
+
+
+def need(*programs: str) -> None:
+    """Say what to install when one of these is not on the machine."""
+    for program in programs:
+        if not shutil.which(program):
+            package = DEBIAN_PACKAGES[program]
+            raise BuildError(f"The program {program} is needed; on Debian: sudo apt install {package}")
 
 
 def make_venv(folder: Path) -> str:
@@ -444,6 +453,8 @@ def licences(packages: Path) -> str:
 def make_exe() -> None:
     """Let PyInstaller write one program with Python, the packages and Dropzone inside."""
     source = whole_module()
+    if sys.platform == "linux":  # there PyInstaller adds what it has collected as a section of the program
+        need("objcopy")
     packages = install_packages()
     python = make_venv(WORK / "venv")
     must(
@@ -543,7 +554,8 @@ def find_chromium() -> str | None:
 
 
 def run_tests(pytest_arguments: Sequence[str]) -> int:
-    """Set up everything on a machine that may have nothing but Python, then run every check and test."""
+    """Set up everything on a machine that may have nothing but Python and curl, then run every check and test."""
+    need("curl", *(["objcopy"] if sys.platform == "linux" else []))
     python = make_venv(ROOT / ".venv")
     must(
         "installing the packages",

@@ -274,7 +274,10 @@ class Settings:
         "--tls-key", default=None, type=_path, metavar="FILE", help="the certificate's key (default: in the same file)"
     )
     no_open: bool = option(
-        "--no-open", default=False, action="store_true", help="do not open the page when the exe is double-clicked"
+        "--no-open",
+        default=False,
+        action="store_true",
+        help="do not open the page in a browser, as the exe does when it is double-clicked",
     )
     quiet: bool = option("--quiet", default=False, action="store_true", help="log only what went wrong")
     log_file: Path | None = option(
@@ -3619,7 +3622,7 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
     def dropzone(route: str) -> Any:
         data = dropzone_file(DROPZONE_FILES[route][0])
         if data is None:
-            raise NotFound("Dropzone is not here; run: python build.py dropzone")
+            raise NotFound("Dropzone is not here; build.py dropzone gets it.")
         return send("text/javascript" if route.endswith(".js") else "text/css", data)
 
 

@@ -467,8 +467,20 @@ def test_venv_that_cannot_be_made_is_explained(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Debian's Python lacks ensurepip until python3-venv is installed."""
+    monkeypatch.setattr(shutil, "which", lambda name, *args, **how: name)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "sudo apt install python3-venv" in refused(capsys, "test")
+    assert names(project) == {"pyfiledrop.py"}
+
+
+@pytest.mark.parametrize(("program", "package"), build.DEBIAN_PACKAGES.items())
+def test_a_program_that_is_missing_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], program: str, package: str
+) -> None:
+    """Before anything is set up, and not by a test that fails ten minutes later."""
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(shutil, "which", lambda name, *args, **how: None if name == program else name)
+    assert f"sudo apt install {package}" in refused(capsys, "test")
     assert names(project) == {"pyfiledrop.py"}
 
 
