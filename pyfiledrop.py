@@ -2784,18 +2784,19 @@ const LOST = 'Connection lost. Waiting for the server…';
 const UNREADABLE = 'This file can no longer be read: it was changed, moved or removed. Choose it again.';
 const UNFINISHED = 'The server has not finished this file. Retry sends it what it lacks.';
 const BROKEN = 'The connection breaks off again and again. Retry goes on from what has arrived.';
+const UNSURE = 'The connection broke off. The file may have arrived all the same: look at the list before you retry.';
 const STRANGER = 'Something between this page and the server answered in its place. Check the connection, then retry.';
 
 // For answers that are not the server's own: a proxy's error page is never shown.
 const REFUSALS = {
-  401: 'A proxy before the server asks for a login. Reload this page, then retry.',
-  403: 'A proxy before the server does not allow this upload.',
+  401: 'Something on the way to the server (a proxy) asks for a login. Reload this page, then retry.',
+  403: 'Something on the way to the server (a proxy) does not allow this upload.',
   404: 'There is no server at this address any more. Reload this page.',
-  413: 'A proxy before the server refuses requests of this size. Ask its owner to allow larger ones.',
-  429: 'A proxy before the server asks to slow down. Retry a little later.',
-  502: 'The proxy cannot reach the server. Retry a little later.',
-  503: 'The server is not available right now. Retry a little later.',
-  504: 'The proxy got no answer from the server. Retry a little later.',
+  413: 'Something on the way to the server (a proxy) refuses requests of this size. Ask its owner to allow larger ones.',
+  429: 'Something on the way to the server (a proxy) asks to slow down.',
+  502: 'Something on the way to the server (a proxy) cannot reach it.',
+  503: 'The server is not available right now.',
+  504: 'Something on the way to the server (a proxy) got no answer from it.',
   507: 'The server has no space left.',
 };
 const sentence = (status, body) => typeof body?.error === 'string' ? body.error
@@ -2817,7 +2818,7 @@ const stateOf = ({error, done, held, begun, sent, size}, offline) => error ? 'fa
 const describe = (state, {error, held, sent, size, speed}, offline) => ({
   waiting: () => 'Waiting',
   sending: () => [`${percent(sent, size)} %`, speed && `${bytes(speed)}/s`, speed && `${duration((size - sent) / speed)} left`].filter(Boolean).join(' · '),
-  paused: () => offline ? LOST : held,
+  paused: () => offline || `${held} Trying again…`,
   finishing: () => 'Finishing…',
   done: () => 'Uploaded',
   failed: () => error,
@@ -2827,6 +2828,8 @@ const describe = (state, {error, held, sent, size, speed}, offline) => ({
 const plain = (name) => name.normalize('NFC').replace(/\p{C}/gu, '');
 
 // ---- Page: small helpers that touch it. Names only ever go through textContent and attributes. ----
+
+const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, 1000 * seconds); });
 
 const say = (text) => { $('notice').textContent = text; };
 
@@ -2885,14 +2888,16 @@ const call = async (path, method = 'GET') => {
   const response = await fetch(path, {method, headers: {Accept: 'application/json'}, cache: 'no-store', signal: AbortSignal.timeout?.(30000)});
   const body = await response.json().catch(() => null);
   if (response.ok && body) return body;
-  throw Object.assign(new Error(sentence(response.ok ? 502 : response.status, body)), {status: response.ok ? 502 : response.status});
+  const status = response.ok ? 502 : response.status;
+  throw Object.assign(new Error(sentence(status, body)), {status, own: typeof body?.error === 'string'});
 };
 
-// An error without a status, or with one that a proxy gives for a server that is down.
+// An error without a status, or with one that a proxy gives for a server that is down, or the server's own trouble.
 const isOutage = (error) => !(error.status < 500);
+const reasonOf = (error, otherwise) => error.own || !isOutage(error) ? error.message : otherwise;
 
 const remove = (uuid) => call(`uploads/${uuid}`, 'DELETE').catch((error) => {
-  if (error.status !== 404) say(isOutage(error) ? 'The server could not be reached, so nothing was removed. Try again.' : error.message);
+  if (error.status !== 404) say(reasonOf(error, 'The server could not be reached, so nothing was removed. Try again.'));
   return error.status === 404;
 });
 
@@ -2933,8 +2938,8 @@ const refresh = async () => {
   const started = performance.now();
   const turn = ++refreshes;
   const uploads = await getUploads().catch(() => null);
-  refreshTook = performance.now() - started;
   if (uploads && turn === refreshes) showList(latest = uploads);
+  refreshTook = performance.now() - started;
 };
 
 const showList = (uploads) => {
@@ -2948,7 +2953,6 @@ const showList = (uploads) => {
     if (!listRows.has(upload.uuid)) listRows.set(upload.uuid, newListRow(upload));
     const li = listRows.get(upload.uuid);
     setLink(li, upload.name, upload.link);
-    li.dataset.uuid = upload.uuid;
     li.dataset.done = upload.done;
     li.querySelector('.status').textContent = upload.done ? `${bytes(upload.size)} · ${date.format(upload.created * 1000)}`
       : `${percent(upload.received, upload.size)} % in – ${elsewhere.has(upload.uuid) ? 'being sent in another tab' : 'drop the same file again to go on'}`;
@@ -2993,7 +2997,7 @@ $('clear').onclick = async () => {
   try {
     await call('uploads', 'DELETE');
   } catch (error) {
-    return say(isOutage(error) ? 'The server could not be reached, so the list is unchanged. Try again.' : error.message);
+    return say(reasonOf(error, 'The server could not be reached, so the list is unchanged. Try again.'));
   }
   $('forgotten').textContent = 'The list is cleared. The files stay on the server, and their links go on working.';
   $('history-title').focus();
@@ -3008,9 +3012,12 @@ const viewOf = new WeakMap();   // File → view
 const batch = new Set();        // what the percentage in the title counts: everything since the page was last idle
 const running = new Set();      // requests under way: {xhr, body, file, upload, view, block, sent}
 let waiting = [];               // requests that wait for a turn
-let lanes = Math.min(REQUESTS_AT_ONCE, settings.parallelChunks);
-let offline = false;
+const mostLanes = Math.min(REQUESTS_AT_ONCE, settings.parallelChunks);
+let lanes = mostLanes;
+let offline = '';               // what to say while the server cannot be reached
 let arrived = [];               // names not yet announced
+let refused = [];               // sentences about what was not uploaded, the same
+let announcing = 0;
 
 const isBusy = (view) => !view.error && !view.done;
 
@@ -3021,6 +3028,7 @@ const measure = (view, now) => {
   if (seconds < .5) return;
   const rate = Math.max(0, view.sent - view.sampledSent) / seconds;
   view.speed = view.speed ? view.speed + (rate - view.speed) * (1 - Math.exp(-seconds / 3)) : rate;
+  if (view.speed < 1000) view.speed = 0;   // it stands still: no time is left, and no time will do
   view.sampledAt = now;
   view.sampledSent = view.sent;
 };
@@ -3036,10 +3044,11 @@ const draw = (view) => {
   part('progress').value = view.size ? view.sent / view.size : 0;
   part('progress').textContent = `${percent(view.sent, view.size)} %`;
   part('.retry').hidden = state !== 'failed' || view.refused;
-  part('.cancel').hidden = state === 'done';
   const label = state === 'failed' ? 'Discard' : 'Cancel';
   if (part('.cancel').textContent !== label) setLabel(part('.cancel'), label, view.file.name);
   setLink(li, view.file.name, view.done && view.answer.link);
+  if (state === 'done' && document.activeElement === part('.cancel')) (part('.copy').hidden ? input : part('.copy')).focus();
+  part('.cancel').hidden = state === 'done';
 };
 
 // A timer and not animation frames: a hidden tab gets no frames, yet its title should go on counting.
@@ -3083,12 +3092,15 @@ const dropView = (view) => {
   dismiss(view.li);
 };
 
-const announce = (name) => {
-  // A thousand small files are one sentence, not a thousand.
-  if (arrived.push(name) > 1) return;
-  setTimeout(() => {
-    say(arrived.length === 1 ? `${name} has arrived.` : `${arrived.length} files have arrived.`);
-    arrived = [];
+const announce = () => {
+  announcing ||= setTimeout(() => {
+    // A thousand small files are one sentence, not a thousand.
+    const news = [
+      arrived.length > 1 ? `${arrived.length} files have arrived.` : arrived.map((name) => `${name} has arrived.`)[0],
+      refused.length > 1 ? `${refused.length} files were not uploaded.` : refused[0],
+    ];
+    say(news.filter(Boolean).join(' '));
+    [announcing, arrived, refused] = [0, [], []];
   }, 500);
 };
 
@@ -3126,6 +3138,7 @@ const dropzone = new Dropzone(document.documentElement, {
   disablePreviews: true,
   previewsContainer: false,
   createImageThumbnails: false,
+  ignoreHiddenFiles: false,   // a folder is all that is in it
   chunking: true,
   forceChunking: settings.forceChunking,
   parallelUploads: FILES_AT_ONCE,
@@ -3192,7 +3205,7 @@ dropzone.on('addedfile', (file) => {
   const view = viewOf.get(file) ?? newView(file);
   Object.assign(view, {
     received: 0, sent: 0, speed: 0, sampledAt: 0, sampledSent: 0,
-    begun: false, done: false, error: '', held: '', answer: null, present: null, resumed: false,
+    begun: false, done: false, error: '', held: '', full: false, answer: null, present: null, resumed: false,
   });
   batch.add(view);
   draw(view);
@@ -3205,7 +3218,9 @@ dropzone.on('success', (file) => {
   view.sent = view.size;
   $('forgotten').textContent = '';
   draw(view);
-  announce(file.name);
+  arrived.push(file.name);
+  announce();
+  dropzone.removeFile(file);   // it would hold on to the file and all its requests for good
   changed();
 });
 
@@ -3214,7 +3229,8 @@ dropzone.on('error', (file, error) => {
   view.error = error;
   batch.delete(view);
   draw(view);
-  say(`${file.name} was not uploaded. ${error}`);
+  refused.push(`${file.name} was not uploaded. ${error}`);
+  announce();
   changed();
 });
 
@@ -3226,33 +3242,39 @@ input.onchange = () => {
 };
 
 // Finds out whether the server already has a part of this file, and with that its chunk size. The file itself is not read.
+// Of a file in one chunk there is nothing to find, unless this is another attempt: then its answer may have been lost.
 const prepare = async (view, upload) => {
   const {file} = view;
   const anew = view.anew;
   const lastUuid = view.uuid;
+  const fresh = upload.uuid;
   view.anew = false;
   view.chunkSize = settings.chunkSize ?? MIB * Math.max(CHUNK_BYTES / MIB, Math.ceil(file.size / MIB / CHUNKS_PER_FILE));
-  while (!anew && isCurrent({file, upload})) {
+  while (!anew && (lastUuid || file.size > view.chunkSize) && isCurrent({file, upload})) {
     try {
       const uploads = await recentUploads();
-      const taken = new Set([...views].filter((other) => other !== view && isBusy(other)).map((other) => other.file.upload.uuid));
-      const found = uploads.find((known) => !taken.has(known.uuid) && !elsewhere.has(known.uuid) && (known.uuid === lastUuid || !known.done
-        && known.size === file.size && known.modified === file.lastModified && plain(known.name) === plain(file.name)));
+      upload.uuid = fresh;
+      // What failed on this page may be chosen again; the same name in another folder is another file.
+      const others = [...views].filter((other) => other !== view && !(other.error && other.file.fullPath === file.fullPath));
+      const taken = new Set(others.flatMap((other) => [other.uuid, other.file.upload.uuid]));
+      const free = uploads.filter((known) => !taken.has(known.uuid) && !elsewhere.has(known.uuid));
+      const found = free.find((known) => known.uuid === lastUuid) ?? free.find((known) => !known.done
+        && known.size === file.size && known.modified === file.lastModified && plain(known.name) === plain(file.name));
       if (!found) break;
-      const fresh = upload.uuid;
       upload.uuid = found.uuid;   // from here on it is taken
       const {upload: known} = await call(`uploads/${found.uuid}`).catch((error) => {
         if (isOutage(error)) throw error;
         return {upload: {}};
       });
-      if (elsewhere.has(found.uuid)) {
-        upload.uuid = fresh;
-        continue;
-      }
-      if (known.chunk_size && known.chunk_count === Math.max(1, Math.ceil(file.size / known.chunk_size))) {
+      if (elsewhere.has(found.uuid)) continue;
+      // Finished since the list was made, it is another file's, of the same name.
+      if ((!known.done || found.uuid === lastUuid) && known.chunk_size
+        && known.chunk_count === Math.max(1, Math.ceil(file.size / known.chunk_size))) {
         view.chunkSize = known.chunk_size;
         view.present = known.chunks;
         view.resumed = true;
+        // The row that failed would, when it is discarded, remove what this one sends.
+        for (const other of views) if (other !== view && other.uuid === found.uuid) dropView(other);
         refreshSoon();   // the list need not ask for this file any more
       } else {
         upload.uuid = fresh;
@@ -3260,7 +3282,7 @@ const prepare = async (view, upload) => {
       break;
     } catch (error) {
       if (!isOutage(error)) break;
-      await reach();
+      if (!await reach()) await pause(1);
     }
   }
   view.uuid = upload.uuid;
@@ -3293,9 +3315,18 @@ const skipPresent = (view, upload) => {
   view.present = null;
 };
 
+// Which block a request is for, submitRequest is told by Dropzone 6.3.4 and later only.
+let handedOver;
+const uploadData = dropzone._uploadData;
+dropzone._uploadData = (files, blocks) => {
+  [handedOver] = blocks;
+  uploadData.call(dropzone, files, blocks);
+};
+
 // Dropzone hands over each request here instead of sending it. A browser has six connections per server, and a
 // timeout counts from send(): so only a few are sent at a time, over all files.
-dropzone.submitRequest = (xhr, body, [file], [block]) => {
+dropzone.submitRequest = (xhr, body, [file]) => {
+  const block = handedOver;
   const view = viewOf.get(file);
   const {upload} = file;
   if (view.present) {
@@ -3357,6 +3388,7 @@ const judge = (request, countIt) => {
     if (known.done) view.answer = known;   // answers may overtake each other: this one counts
     view.received += block.data.size;
     view.held = '';
+    view.full = false;
     return countIt.call(xhr);
   }
   const reason = sentence(status, answer);
@@ -3378,6 +3410,7 @@ const broken = async (request, reason = BROKEN) => {
   }
   const lost = await reach();
   if (!isCurrent(request)) return;
+  if (!request.upload.chunked) return fail(request.view, UNSURE);   // it has no UUID, and would be stored a second time
   if (lost) resend(request);   // an outage is not the chunk's fault and is not counted
   else again(request, reason);
 };
@@ -3387,10 +3420,15 @@ const again = (request, reason, patient = false) => {
   block.failures = (block.failures ?? 0) + (patient && block.failures > 4 ? 0 : 1);
   if (block.failures >= TRIES_PER_CHUNK) return fail(view, reason);
   const wanted = Number(xhr.getResponseHeader('Retry-After')) || 0;
-  view.held = reason;
+  view.held = reason === BROKEN ? 'The connection broke off.' : reason;
   draw(view);
-  setTimeout(() => { if (isCurrent(request)) resend(request); },
-    1000 * Math.min(LONGEST_PAUSE_S, Math.max(wanted, 2 ** (block.failures - 1))));
+  if (patient && !view.full) {
+    // Waiting for room it must not keep files waiting that fit. Dropzone reads the option each time.
+    view.full = true;
+    dropzone.options.parallelUploads = FILES_AT_ONCE + [...views].filter((other) => isBusy(other) && other.full).length;
+    dropzone.processQueue();
+  }
+  pause(Math.min(LONGEST_PAUSE_S, Math.max(wanted, 2 ** (block.failures - 1)))).then(() => { if (isCurrent(request)) resend(request); });
 };
 
 const resend = ({file, block}) => dropzone._uploadData([file], [block]);
@@ -3403,26 +3441,26 @@ const reach = () => reaching ??= probe().finally(() => {
   pump();
 });
 const probe = async () => {
-  for (let pause = 1; ; pause = Math.min(LONGEST_PAUSE_S, 2 * pause)) {
+  for (let seconds = 1; ; seconds = Math.min(LONGEST_PAUSE_S, 2 * seconds)) {
     try {
       await call('uploads');
       break;
     } catch (error) {
       if (!isOutage(error)) break;
+      const text = error.own ? `${error.message} Trying again…` : LOST;
+      if (offline !== text) setOffline(text);
     }
-    if (!offline) setOffline(true);
-    await new Promise((resolve) => {
-      wake = resolve;
-      setTimeout(resolve, 1000 * pause);
-    });
+    await Promise.race([pause(seconds), new Promise((resolve) => { wake = resolve; })]);
   }
-  const lost = offline;
-  if (lost) setOffline(false);
-  return lost;
+  if (!offline) return false;
+  lanes = mostLanes;   // what timed out says nothing about the line as it is now
+  setOffline('');
+  refreshSoon();
+  return true;
 };
-const setOffline = (value) => {
-  offline = value;
-  say(offline ? LOST : 'The server is back.');
+const setOffline = (text) => {
+  offline = text;
+  say(offline || 'The server is back.');
   for (const view of views) if (isBusy(view)) draw(view);
 };
 addEventListener('online', () => wake());
@@ -3448,12 +3486,18 @@ const restart = (view, anew = false) => {
   dropzone.addFile(view.file);
 };
 
+// Whether what is left of a failed upload is no longer this row's to remove: another tab may have gone on with it.
+const isTakenUp = async (uuid) => {
+  const uploads = await getUploads().catch(() => []);
+  return elsewhere.has(uuid) || uploads.some((known) => known.uuid === uuid && known.done);
+};
+
 const cancel = async (view) => {
   dropzone.removeFile(view.file);
   halt(view);
   dropView(view);
   say(`${view.file.name} is ${view.error ? 'discarded' : 'cancelled'}.`);
-  if (view.uuid) await remove(view.uuid);
+  if (view.uuid && !(view.error && await isTakenUp(view.uuid))) await remove(view.uuid);
   changed();
 };
 })();

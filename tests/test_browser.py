@@ -68,16 +68,17 @@ def test_chosen_files_arrive(tab: Tab, tmp_path: Path) -> None:
 
 
 def test_dropped_files_and_folders_arrive(tab: Tab, tmp_path: Path) -> None:
-    """They may be dropped anywhere on the page, which says so while they hang over it; a folder is its files."""
+    """They may be dropped anywhere on the page, which says so while they hang over it; a folder is all its files."""
     file = make_file(tmp_path / "file.bin", 3 * CHUNK)
-    inner = [make_file(tmp_path / "folder" / "one.txt", 10), make_file(tmp_path / "folder" / "deeper" / "two.txt", 20)]
+    inner = [make_file(tmp_path / "folder" / name, 10) for name in ("one.txt", "deeper/two.txt", ".hidden")]
     overlay = tab.page.locator("#overlay")
     drag(tab.page, "dragEnter", "dragOver", files=(file, tmp_path / "folder"))
     expect(overlay).to_be_visible()
     drag(tab.page, "drop", files=(file, tmp_path / "folder"))
     expect(overlay).to_be_hidden()
-    tab.expect_done("file.bin", "one.txt", "two.txt")
-    assert_stored(tab.server, file, *inner)
+    tab.expect_done("file.bin", "one.txt", "two.txt", ".hidden")
+    assert_stored(tab.server, file, *inner[:2])
+    assert len(stored(tab.server, "_.hidden")) == 1
 
 
 def test_a_drag_that_ends_elsewhere_is_forgotten(tab: Tab, tmp_path: Path) -> None:
@@ -451,7 +452,7 @@ def test_no_space_left(start_server: StartServer, visit: Visits) -> None:
         tab.choose_content("new.bin", bytes(700_000))
     assert response.value.status == 507
     tab.expect_state("new.bin", "paused")
-    expect(tab.row("new.bin").locator(".status")).to_have_text(response.value.json()["error"])
+    expect(tab.row("new.bin").locator(".status")).to_have_text(f"{response.value.json()['error']} Trying again…")
     tab.until("spy.posts.length > 12")  # more often than a chunk may fail
     tab.expect_state("new.bin", "paused")
     assert names([upload for upload in tab.uploads() if upload["done"]]) == ["old.bin"]
@@ -525,6 +526,103 @@ def test_discard_removes_what_has_arrived(tab: Tab, visit: Visits, tmp_path: Pat
     expect(tab.page.locator("#history")).to_be_hidden()
 
 
+def fail_in_the_middle(tab: Tab, file: Path) -> Gate:
+    """Three chunks get there, the others are refused, and then all get through again."""
+    gate = Gate(tab.page, 3)
+    tab.choose(file)
+    tab.expect_percent(file.name, 30)
+    tab.page.route("**/upload", answer(400, "Refused."))
+    gate.open()
+    tab.expect_state(file.name, "failed")
+    tab.page.unroute("**/upload")
+    return gate
+
+
+def test_failed_file_is_chosen_again(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """The new row goes on where the failed one stopped and takes its place: nobody can discard what has arrived."""
+    visit.expect_complaints(REFUSED)
+    file = make_file(tmp_path / "file.bin", 10 * CHUNK)
+    fail_in_the_middle(tab, file)
+    tab.choose(file)
+    tab.expect_done("file.bin")
+    expect(tab.files).to_have_count(1)
+    assert_stored(tab.server, file)
+    assert len(set(tab.acknowledged())) == len(tab.acknowledged())  # what was in has not been sent again
+
+
+def test_discard_leaves_what_another_tab_finished(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """A failed upload that another tab took up and finished is not this row's to remove any more."""
+    visit.expect_complaints(REFUSED)
+    file = make_file(tmp_path / "file.bin", 10 * CHUNK)
+    fail_in_the_middle(tab, file)
+    other = visit(tab.server, tab.page.context)
+    other.choose(file)
+    other.expect_done("file.bin")
+    assert len(other.indexes()) <= 7
+    tab.row("file.bin").get_by_role("button", name="Discard").click()
+    tab.expect_listed("file.bin")
+    assert_stored(tab.server, file)
+
+
+def test_file_of_the_same_name_from_another_folder(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """Two files that differ in nothing but their bytes and their folder are two, also when one of them failed."""
+    visit.expect_complaints(REFUSED)
+    files = []
+    for folder in ("a", "b"):
+        files.append(make_file(tmp_path / folder / "same.bin", 10 * CHUNK))
+        os.utime(files[-1], (1_700_000_000, 1_700_000_000))
+    gate = Gate(tab.page, 3)
+    drag(tab.page, "dragEnter", "dragOver", "drop", files=(tmp_path / "a",))
+    tab.expect_percent("same.bin", 30)
+    tab.page.route("**/upload", answer(400, "Refused."))
+    gate.open()
+    tab.expect_state("same.bin", "failed")
+    tab.page.unroute("**/upload")
+    drag(tab.page, "dragEnter", "dragOver", "drop", files=(tmp_path / "b",))
+    tab.until("document.querySelectorAll('#files [data-state=done]').length === 1")
+    assert [sha256(path) for path in stored(tab.server, "same.bin")] == [sha256(files[1])]
+    tab.files.filter(has_text="Refused.").locator(".retry").click()
+    tab.until("document.querySelectorAll('#files [data-state=done]').length === 2")
+    assert sorted(map(sha256, stored(tab.server, "same.bin"))) == sorted(map(sha256, files))
+
+
+def test_upload_that_was_finished_meanwhile_is_not_taken_up(tab: Tab, tmp_path: Path) -> None:
+    """A list that is a moment old may name as unfinished what another file of the same name has become since."""
+    file = make_file(tmp_path / "same.bin", 10 * CHUNK)
+    tab.choose(file)
+    tab.expect_done("same.bin")
+    (finished,) = tab.uploads()
+    tab.page.route("**/uploads", lambda route: route.fulfill(json={"uploads": [{**finished, "done": False}]}))
+    tab.page.reload()
+    tab.choose(file)
+    tab.expect_done("same.bin")
+    assert tab.acknowledged() == list(range(10))
+    assert [sha256(path) for path in stored(tab.server, "same.bin")] == [sha256(file)] * 2
+
+
+def test_several_failures_are_one_notice(tab: Tab, visit: Visits) -> None:
+    """With what has arrived in the same moment."""
+    visit.expect_complaints(REFUSED)
+    tab.page.route("**/upload", answer(400, "Refused."))
+    content = {"mimeType": "text/plain", "buffer": b"content"}
+    tab.page.set_input_files("#file", [{**content, "name": f"{n}.txt"} for n in range(3)])
+    tab.expect_notice("3 files were not uploaded.")
+
+
+def test_files_without_room_keep_no_others_waiting(start_server: StartServer, visit: Visits) -> None:
+    """As many large files as may be sent at a time wait for room; a small one that fits gets past them."""
+    visit.expect_complaints(REFUSED)
+    tab = visit(start_server("--max-total", "1"))
+    content = {"mimeType": "text/plain", "buffer": bytes(2_000_000)}
+    tab.page.set_input_files("#file", [{**content, "name": f"{n}.bin"} for n in range(4)])
+    for n in range(4):
+        tab.expect_state(f"{n}.bin", "paused")
+    tab.choose_content("small.txt", b"content")
+    tab.expect_done("small.txt")
+    for n in range(4):
+        assert tab.spy(f"state('{n}.bin')") == "paused"
+
+
 def test_busy_server_is_asked_again(tab: Tab, visit: Visits, tmp_path: Path) -> None:
     """503 is not a failure: the chunk is sent again after the pause that the server asked for."""
     visit.expect_complaints(REFUSED)
@@ -555,7 +653,7 @@ def test_proxy_errors_are_translated(tab: Tab, visit: Visits) -> None:
     tab.choose_content("file.txt", b"content")
     tab.expect_state("file.txt", "failed")
     expect(tab.row("file.txt").locator(".status")).to_have_text(
-        "The proxy cannot reach the server. Retry a little later."
+        "Something on the way to the server (a proxy) cannot reach it."
     )
     assert len(tab.indexes()) == 8
     tab.page.unroute("**/upload")
@@ -662,7 +760,7 @@ def test_option_chunk_size(start_server: StartServer, visit: Visits, tmp_path: P
 @pytest.mark.parametrize(
     ("options", "most"),
     [(["--disable-parallel-chunks"], 1), (["--parallel-chunks", "2"], 2), (["--parallel-chunks", "5"], 5)],
-    ids=["disabled", "2", "64"],
+    ids=["disabled", "2", "5"],
 )
 def test_option_parallel_chunks(
     start_server: StartServer, visit: Visits, tmp_path: Path, options: list[str], most: int
@@ -688,6 +786,42 @@ def test_option_disable_force_chunking(start_server: StartServer, visit: Visits,
     assert [post["fields"] for post in posts if not post["uuid"]] == [["modified", "file"]]
     assert_stored(tab.server, *files)
     expect(tab.row("small.bin").get_by_role("link")).to_have_count(1)
+
+
+def test_lost_answer_of_a_plain_form(start_server: StartServer, visit: Visits) -> None:
+    """Nobody can tell whether the file arrived, and a second try would store it twice: a person has to look."""
+    visit.expect_complaints("net::ERR_FAILED")
+    tab = visit(start_server(*SMALL_CHUNKS, "--disable-force-chunking"))
+
+    def lose_the_answer(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    tab.page.route("**/upload", lose_the_answer)
+    tab.choose_content("file.txt", b"content")
+    tab.expect_state("file.txt", "failed")
+    expect(tab.row("file.txt").locator(".status")).to_contain_text("may have arrived")
+    tab.expect_listed("file.txt")
+    assert len(stored(tab.server, "file.txt")) == 1
+
+
+def test_older_dropzone(tab: Tab, tmp_path: Path) -> None:
+    """Versions before 6.3.4 do not tell submitRequest which chunk a request is for."""
+
+    def make_older(route: Route) -> None:
+        script, calls = re.subn(
+            r"this\.submitRequest\((\w+),(\w+),(\w+),\w+\)", r"this.submitRequest(\1,\2,\3)", route.fetch().text()
+        )
+        assert calls == 2
+        route.fulfill(body=script, content_type="text/javascript")
+
+    tab.page.route("**/dropzone.js", make_older)
+    tab.page.reload()
+    file = make_file(tmp_path / "file.bin", 5 * CHUNK)
+    tab.choose(file)
+    tab.expect_done("file.bin")
+    assert tab.acknowledged() == list(range(5))
+    assert_stored(tab.server, file)
 
 
 def test_option_timeout(start_server: StartServer, visit: Visits) -> None:
@@ -832,6 +966,34 @@ def test_focus_stays_when_a_row_goes(tab: Tab) -> None:
     tab.listed("two.txt").locator(".delete").press("Enter")
     tab.expect_listed("one.txt")
     expect(tab.listed("one.txt").get_by_role("button").first).to_be_focused()
+
+
+def test_focus_stays_when_a_button_goes(tab: Tab, tmp_path: Path) -> None:
+    """Whoever stood on Cancel when the file arrived is on what may be wanted next."""
+    gate = Gate(tab.page, 3)
+    tab.choose(make_file(tmp_path / "file.bin", 5 * CHUNK))
+    tab.row("file.bin").locator(".cancel").focus()
+    gate.open()
+    tab.expect_done("file.bin")
+    expect(tab.row("file.bin").locator(".copy")).to_be_focused()
+
+
+def test_trouble_of_the_servers_own(tab: Tab, visit: Visits) -> None:
+    """Its sentence is shown, and not that it could not be reached."""
+    visit.expect_complaints(REFUSED)
+    tab.choose_content("file.txt", b"content")
+    tab.expect_listed("file.txt")
+    sentence = "The server's disk reported an error."
+    refuse = answer(500, sentence)
+    tab.page.route("**/uploads", lambda route: refuse(route) if route.request.method == "DELETE" else route.continue_())
+    tab.page.locator("#clear").click()
+    tab.expect_notice(sentence)
+    tab.page.route("**/uploads/*", refuse)
+    tab.listed("file.txt").locator(".remove").click()
+    tab.page.locator("#notice").evaluate("notice => { notice.textContent = ''; }")
+    tab.listed("file.txt").locator(".delete").click()
+    tab.expect_notice(sentence)
+    assert len(stored(tab.server, "file.txt")) == 1
 
 
 # The README's picture
