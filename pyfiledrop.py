@@ -196,6 +196,12 @@ def _path(text: str) -> Path:
     return Path(os.path.abspath(text))
 
 
+def _address(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an address is needed; 0.0.0.0 is every one that this computer has")
+    return text
+
+
 def _host_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9.\-]+|[0-9A-Fa-f:]+", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a host's name or address, without a port")
@@ -209,7 +215,7 @@ class Settings:
     port: int = option(
         "-p", "--port", default=16273, type=integer(0, 65535), metavar="N", help="port to listen on; 0: any free one"
     )
-    host: str = option("--host", default="0.0.0.0", metavar="ADDRESS", help="address to listen on")
+    host: str = option("--host", default="0.0.0.0", type=_address, metavar="ADDRESS", help="address to listen on")
     storage: Path = option(
         "-s", "--storage", default=HOME / "storage", type=_path, metavar="DIR",
         help="folder for finished files (default: storage beside the script)",
@@ -863,7 +869,7 @@ def boot_mark() -> str:
 
 
 def _pwrite_by_seek(fd: int, data: bytes | memoryview, offset: int) -> int:
-    # Every writer has a descriptor of its own, so its position is nobody else's.
+    # No two writers use a descriptor at the same time, so its position is nobody else's.
     os.lseek(fd, offset, os.SEEK_SET)
     return os.write(fd, data)
 
@@ -873,7 +879,14 @@ _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os,
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP}
-_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTSUP}
+_NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EMLINK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTSUP}
+
+
+def long_path(path: str, system: str = os.name) -> str:
+    """An absolute path as it must be given for names beyond it that make it longer than 260 characters on Windows."""
+    if system != "nt" or path.startswith("\\\\?\\"):
+        return path
+    return "\\\\?\\UNC" + path[1:] if path.startswith("\\\\") else "\\\\?\\" + path
 
 
 def force_to_disk(fd: int) -> None:
@@ -1027,7 +1040,8 @@ class Writer:
         with self._splicing, self._lock, disk_errors():
             for _ in range(PIPES_AT_A_TIME - 1):
                 self._empty(pipe, count)
-                count = refill()
+                if not (count := refill()):
+                    return
             self._empty(pipe, count)
 
     def _empty(self, pipe: int, count: int) -> None:
@@ -1118,6 +1132,7 @@ class Store:
         Raises StartError when a folder cannot be used or another server owns it.
         """
         self._storage, self._chunks = str(storage), str(chunks)
+        self._prefix = long_path(self._storage) + os.sep
         self._fsync = fsync
         self._max_total_bytes = max_total_bytes
         self._stale_seconds = stale_seconds
@@ -1151,7 +1166,7 @@ class Store:
         self.flush()
         with self._guard:
             for live in self._live.values():
-                for writer in live.writers.values():  # of requests that did not end in time
+                for writer in list(live.writers.values()):  # of requests that did not end in time
                     with contextlib.suppress(OSError):
                         writer.release()
                 with contextlib.suppress(OSError):
@@ -1182,9 +1197,14 @@ class Store:
                 self._distrust(live, upload)
             if upload.stored is not None or (upload.merged and self._is_in(upload, chunk.index)):
                 return Writer(self, upload, chunk.index, None, chunk.length, live.splicing)
-            if live.fd is None:
-                live.fd = self._open_data(upload)
-            return self._make_writer(live, upload, chunk.index, chunk.length)
+            try:
+                if live.fd is None:
+                    live.fd = self._open_data(upload)
+                return self._make_writer(live, upload, chunk.index, chunk.length)
+            except OSError:
+                if not (upload.merged or live.writers):  # nothing of it is here: it would only keep its space
+                    self._discard(live, upload)
+                raise
 
     def begin_whole(self, owner: str | None, name: str, max_length: int) -> Writer:
         """The writer for a whole file of at most max_length bytes, under a UUID of its own. Raises NoSpace."""
@@ -1231,7 +1251,7 @@ class Store:
                 heir = heir.heir
         with disk_errors(), self._db_lock:  # both looks at one moment: publishing moves what they look for
             upload = self._find(writer.upload.uuid)
-            if upload is None and writer.upload.chunk_count > 1 and writer.heir is None:
+            if upload is None and writer.upload.uuid in self._removed:
                 raise NotFound("This upload was removed.")
             if upload is None or (upload.stored is None and not self._is_in(upload, writer.index)):
                 raise Unavailable("The chunk was sent twice, or its disk failed. Send it again.")
@@ -1288,7 +1308,7 @@ class Store:
     @staticmethod
     def _make_folder(folder: str) -> None:
         try:
-            os.mkdir(folder)
+            os.makedirs(folder)
         except FileExistsError:
             if os.listdir(folder):  # an empty one may be left from an upload that was removed
                 raise
@@ -1371,7 +1391,8 @@ class Store:
                     upload = live.pending = self._select("uuid = ?", upload.uuid)[0]
                 self._move(source, target)
         except FileNotFoundError:
-            self._forget_chunks(upload, "1")
+            if not os.path.exists(source):
+                self._forget_chunks(upload, "1")
             raise
         except FileExistsError:  # perhaps from an attempt that failed half-way
             if not self._is_whole(target, upload.size):
@@ -1384,7 +1405,10 @@ class Store:
             self._unplace(source, target)
             raise
         self._drop_pending(live)
-        self._remove_data(upload)
+        try:
+            self._remove_data(upload)
+        except OSError as error:  # it is in, and the next start removes what is left
+            log.warning("the data of finished upload %s could not be removed: %s", upload.uuid, error)
         return done
 
     def _finish(self, done: Upload) -> None:
@@ -1535,7 +1559,7 @@ class Store:
         What belongs to whoever knows the UUID can be removed only while unfinished: later the UUID is a link to read.
         """
         with disk_errors(), self._locked(uuid) as live:
-            upload = self._find(uuid)
+            upload = self._current(live, uuid)
             if upload is None or upload.owner not in (None, owner):
                 raise NotFound
             if upload.stored is None:
@@ -1576,7 +1600,7 @@ class Store:
         return os.path.join(self._chunks, upload.uuid, "data")
 
     def _in_storage(self, name: str) -> str:
-        return f"{self._storage}{os.sep}{name}"
+        return self._prefix + name
 
     def _hidden(self, uuid: str) -> str:
         return self._in_storage(f".{uuid}.part")
@@ -1650,7 +1674,8 @@ class Store:
             db.execute("PRAGMA synchronous = NORMAL")  # see _set_durable
             db.execute("BEGIN EXCLUSIVE")
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
+            self._is_new = version == 0
+            if self._is_new:
                 for statement in _SCHEMA.split(";"):
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
@@ -1793,10 +1818,12 @@ class Store:
         """Removes what the last run was receiving in one piece when it ended. Nobody was told that it is in."""
         with os.scandir(self._storage) as entries:
             parts = [entry.name for entry in entries if entry.name[0] == "." and _PART_NAME.fullmatch(entry.name)]
-        names = os.listdir(self._storage) if parts else []
+        names = os.listdir(self._storage) if parts and not self._is_new else []
         for part in parts:
             path, known = self._in_storage(part), self._find(part[1:37].lower())
-            if known is None or known.stored is None:  # it may have its last name already, but not its record
+            # It may have its last name already, but not its record. A record that is new cannot say so: after a power
+            # cut, a file that was reported done can still have both names.
+            if known is None or known.stored is None:
                 for name in names:
                     named = self._in_storage(name)
                     if name.startswith(f"{part[1:37]}_") and os.path.samestat(os.lstat(named), os.lstat(path)):
@@ -1842,6 +1869,8 @@ class Store:
                 # Recorded as finished, though the record's disk had reported an error and the name was undone.
                 self._place_or_move(data, self._in_storage(upload.path_name), upload)
                 self._sync_folder(self._storage)
+                continue
+            if self._is_there(upload.stored or ""):  # some file systems list a name otherwise than it was given
                 continue
             lost += 1
             db.execute("DELETE FROM uploads WHERE id = ?", (upload.id,))
@@ -1920,14 +1949,15 @@ class Store:
         with disk_errors():
             with self._transaction() as db:
                 db.execute("UPDATE uploads SET idle = idle + ? WHERE stored IS NULL", (elapsed_seconds,))
-            for stale in self._select("stored IS NULL AND idle > ?", self._stale_seconds):
-                with self._locked(stale.uuid) as live:
-                    # Looked at again under the lock: an upload that is receiving, or just went on, wins.
-                    fresh = self._select("uuid = ? AND stored IS NULL AND idle > ?", stale.uuid, self._stale_seconds)
-                    if fresh and not live.writers:
-                        self._discard(live, stale)
-                        log.info("removed unfinished upload %s of %s", stale.uuid, ascii(stale.name))
-                        removed += 1
+            all_stale = self._select("stored IS NULL AND idle > ?", self._stale_seconds)
+        for stale in all_stale:  # one that cannot be removed, which is logged, keeps no others
+            with contextlib.suppress(DropError), disk_errors(), self._locked(stale.uuid) as live:
+                # Looked at again under the lock: an upload that is receiving, or just went on, wins.
+                fresh = self._select("uuid = ? AND stored IS NULL AND idle > ?", stale.uuid, self._stale_seconds)
+                if fresh and not live.writers:
+                    self._discard(live, stale)
+                    log.info("removed unfinished upload %s of %s", stale.uuid, ascii(stale.name))
+                    removed += 1
         return removed
 
 
@@ -1969,7 +1999,10 @@ def set_ticking(sock: socket.socket) -> None:
     else:  # the system's own way: a blocking socket, which splice and sendfile can use, and no poll before each call
         sock.settimeout(None)
         for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            sock.setsockopt(socket.SOL_SOCKET, direction, struct.pack("@ll", TICK_SECONDS, 0))
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, direction, struct.pack("@ll", TICK_SECONDS, 0))
+            except OSError:  # 32-bit systems that count time beyond 2038
+                sock.setsockopt(socket.SOL_SOCKET, direction, struct.pack("@qq", TICK_SECONDS, 0))
 
 
 def patiently(call: Callable[..., Any], *args: Any, seconds: float = IDLE_SECONDS) -> Any:
@@ -2088,7 +2121,10 @@ class Body:
     def _start(self) -> None:
         if self._on_first_read is not None:
             tell, self._on_first_read = self._on_first_read, None
-            tell()
+            try:
+                tell()
+            except OSError:
+                raise CutOff from None
 
     def _arrived(self, count: int) -> None:
         if not count:
@@ -2124,7 +2160,7 @@ def receive_form(
             return form.receive(), form.is_chunk
         except MultipartError as error:
             if error.http_status == TooLarge.status:
-                raise TooLarge("A part of the form is larger than the server accepts.") from None
+                raise TooLarge("The form has more or larger parts than the server accepts. Send fewer files.") from None
             raise BadRequest("The form is malformed.") from None
 
 
@@ -2569,14 +2605,18 @@ def _give(environ: dict[str, Any], upload: Upload, file: BinaryIO) -> Any:
         wanted = environ.pop("HTTP_IF_MATCH", None)  # Werkzeug takes it for an If-None-Match turned round
         if wanted is not None and etag not in parse_etags(wanted):
             raise PreconditionFailed
-        if not is_resource_modified(environ, etag=etag, last_modified=modified):
+        try:
+            is_new = is_resource_modified(environ, etag=etag, last_modified=modified)
+        except OverflowError:  # a date beyond what the system can count
+            is_new = True
+        if not is_new:
             response.status = HTTPStatus.NOT_MODIFIED.value
             file.close()
             return response
         # A range of a file that is no longer the same is not what was asked for: then the whole (If-Range).
         same = "HTTP_IF_RANGE" not in environ or environ["HTTP_IF_RANGE"] in (f'"{etag}"', modified)
         span = choose_range(environ.get("HTTP_RANGE") if same else None, status.st_size)
-    except DropError:
+    except BaseException:
         file.close()
         raise
     if span.partial:
@@ -4159,8 +4199,9 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
 
 def show_code(address: str) -> None:
     """Prints the address as a QR code for phones, where a person sees it."""
-    if sys.stdout.isatty():
+    if sys.stdout and sys.stdout.isatty():
         with contextlib.suppress(UnicodeEncodeError):  # a terminal without block characters
+            "▀▄█".encode(sys.stdout.encoding)
             segno.make(address, error="l").terminal(compact=True, border=2)
 
 
@@ -4188,6 +4229,8 @@ def _handle_signals(handler: Any) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the server until Ctrl-C or SIGTERM. Returns the exit status: 0, or 2 when it cannot start."""
+    if hasattr(sys.stdout, "reconfigure"):  # a folder's name may be one that a file or a console cannot write
+        sys.stdout.reconfigure(errors="backslashreplace")
     settings = Settings.parse(argv)
     clicked = is_double_clicked(argv)
     try:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import uuid as uuids
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Connection, Server, StartServer, chunk_request, exchange, request, upload, wait_until
@@ -41,6 +46,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         ["--port", "65536"],
         ["-p", "-1"],
         ["-p", "http"],
+        ["--host", ""],
         ["-p", ""],
         ["-p", "1_6"],
         ["-p", "٨٠"],
@@ -297,3 +303,100 @@ def test_signal_twice_while_an_upload_stands_still(server: Server, number: signa
     answer = exchange(server, chunk_request(CONTENT, 1, uuid=uuid, chunk_size=200_000))
     assert answer.json()["files"][0]["done"]
     assert (server.storage / f"{uuid}_file.bin").read_bytes() == CONTENT
+
+
+# What only a person at the screen sees
+
+
+@dataclass
+class Screen:
+    """Runs the main program up to the moment it serves, as on a screen with this output."""
+
+    monkeypatch: pytest.MonkeyPatch
+    folder: Path
+
+    def run(self, *options: str, clicked: bool = True, out: Any = None) -> list[str]:
+        """The addresses that the browser was told to open."""
+        opened: list[str] = []
+        here = ("--host", "127.0.0.1", "-p", "0", "-s", str(self.folder / "s"), "-c", str(self.folder / "c"))
+        settings = pyfiledrop.Settings.parse([*here, *options])
+
+        def serve(server: pyfiledrop.Server) -> None:
+            raise pyfiledrop._Stop
+
+        with self.monkeypatch.context() as patch:
+            patch.setenv("DISPLAY", ":0")
+            patch.setattr(pyfiledrop, "FROZEN", clicked)
+            patch.setattr(pyfiledrop, "_handle_signals", lambda handler: None)
+            patch.setattr(pyfiledrop.Settings, "parse", lambda argv: settings)
+            patch.setattr(pyfiledrop.Server, "serve_forever", serve)
+            patch.setattr("webbrowser.open", opened.append)
+            patch.setattr(sys, "stdout", out)
+            assert pyfiledrop.main([]) == 0
+        return opened
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Screen]:
+    handlers, level = list(pyfiledrop.log.handlers), pyfiledrop.log.level
+    yield Screen(monkeypatch, tmp_path)
+    pyfiledrop.log.handlers[:] = handlers
+    pyfiledrop.log.setLevel(level)
+
+
+class Terminal(io.TextIOWrapper):
+    """A terminal that can show what this encoding has."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(io.BytesIO(), encoding)
+
+    def isatty(self) -> bool:
+        return True
+
+    def shown(self) -> str:
+        self.flush()
+        return self.buffer.getvalue().decode(self.encoding)  # type: ignore[attr-defined, no-any-return]
+
+
+def test_double_click_opens_the_page(screen: Screen) -> None:
+    """The exe, started without a terminal, opens the page in the browser, unless it was told not to."""
+    (address,) = screen.run()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
+    assert screen.run("--no-open") == []
+    assert screen.run(clicked=False) == []
+
+
+@pytest.mark.parametrize(
+    ("frozen", "display", "argv", "expected"),
+    [(True, ":0", [], True), (True, "", [], False), (False, ":0", [], False), (True, ":0", ["-a"], False)],
+)
+def test_what_a_double_click_is(
+    monkeypatch: pytest.MonkeyPatch, frozen: bool, display: str, argv: list[str], expected: bool
+) -> None:
+    """The exe, a screen, and not one argument: from a terminal or a service nothing is opened."""
+    monkeypatch.setattr(pyfiledrop, "FROZEN", frozen)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    if display:
+        monkeypatch.setenv("DISPLAY", display)
+    assert pyfiledrop.is_double_clicked(argv) is expected
+
+
+def test_code_for_phones(screen: Screen) -> None:
+    """A terminal shows the address as a QR code; what is no terminal, or has no such characters, does not."""
+    terminal, plain, pipe = Terminal("utf-8"), Terminal("ascii"), io.StringIO()
+    for out in (terminal, plain, pipe):
+        screen.run(out=out)
+    assert terminal.shown().count("█") > 50
+    assert "█" not in pipe.getvalue() and "http://127.0.0.1:" in pipe.getvalue()
+    assert "http://127.0.0.1:" in plain.shown()
+
+
+def test_folder_that_the_output_cannot_spell(screen: Screen) -> None:
+    """A name beyond the console's characters is shown escaped, and a program without any output runs as well."""
+    screen.folder /= "Загрузки"
+    plain = Terminal("cp1252")
+    screen.run(out=plain)
+    assert r"\u0417" in plain.shown() and "http://127.0.0.1:" in plain.shown()
+    screen.run(out=None)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import re
+import socket
+import struct
+import sys
 import unicodedata
 from dataclasses import replace
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -729,3 +733,40 @@ def test_settings_are_a_value() -> None:
     with pytest.raises(AttributeError):
         settings.port = 1  # type: ignore[misc]
     assert replace(settings, port=1) != settings == Settings.parse([])
+
+
+# Other systems
+
+
+@pytest.mark.parametrize(
+    ("path", "system", "given"),
+    [
+        (r"C:\drop\storage", "nt", r"\\?\C:\drop\storage"),
+        (r"\\server\share\storage", "nt", r"\\?\UNC\server\share\storage"),
+        (r"\\?\C:\drop", "nt", r"\\?\C:\drop"),
+        ("/srv/drop", "posix", "/srv/drop"),
+    ],
+)
+def test_long_path(path: str, system: str, given: str) -> None:
+    """Windows takes more than 260 characters only in a form that says so."""
+    assert pyfiledrop.long_path(path, system) == given
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its sockets tick by themselves")
+def test_ticking_on_32_bit_systems() -> None:
+    """Where time is counted beyond 2038 in 32 bits, a socket's time-out has two numbers of 64 bits."""
+
+    class Socket:
+        given: ClassVar[list[tuple[int, bytes]]] = []
+
+        def settimeout(self, seconds: float | None) -> None:
+            assert seconds is None
+
+        def setsockopt(self, level: int, option: int, value: bytes) -> None:
+            self.given.append((option, value))
+            if len(self.given) % 2:
+                raise OSError(errno.EINVAL, "Invalid argument")
+
+    pyfiledrop.set_ticking(Socket())  # type: ignore[arg-type]
+    wide = struct.pack("@qq", pyfiledrop.TICK_SECONDS, 0)
+    assert Socket.given[1::2] == [(socket.SO_RCVTIMEO, wide), (socket.SO_SNDTIMEO, wide)]

@@ -730,6 +730,7 @@ def test_row_32_head(shared_server: Server, link: str, headers: dict[str, str]) 
         (lambda etag, date: {"If-None-Match": '"x"'}, 200),
         (lambda etag, date: {"If-Modified-Since": date}, 304),
         (lambda etag, date: {"If-Modified-Since": formatdate(0, usegmt=True)}, 200),
+        (lambda etag, date: {"If-Modified-Since": "Mon, 01 Jan 99999999999 00:00:00 GMT"}, 200),
         (lambda etag, date: {"If-Modified-Since": date, "If-None-Match": '"x"'}, 200),
         (lambda etag, date: {"If-Match": etag}, 200),
         (lambda etag, date: {"If-Match": "*"}, 200),

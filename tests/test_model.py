@@ -192,8 +192,7 @@ class StoreMachine(RuleBasedStateMachine):
         """By whoever: only an owner may, and of what is nobody's only the unfinished."""
         file = self.pick(number)
         expected = self.expected(file)
-        pending = expected is not None and file.count == 1 and not expected.done  # not to be seen before it is whole
-        may = expected is not None and not pending and expected.owner in (None, owner)
+        may = expected is not None and expected.owner in (None, owner)
         if may and expected and expected.done and expected.owner is None:
             may = False
         if not may:

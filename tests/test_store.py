@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import unicodedata
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -391,6 +392,21 @@ def test_removed_upload_stays_removed(folders: Folders, store: Store, monkeypatc
     finish(folders, store, [file])
 
 
+def test_remove_a_file_of_one_chunk_on_its_way(folders: Folders, store: Store) -> None:
+    """It can be removed like any other, though it is not on record yet, and only by its drop."""
+    file = File(b"aaaa")
+    writer = file.begin_filled(store, 0)
+    with pytest.raises(NotFound):
+        store.remove(BOB, file.uuid)
+    store.remove(ALICE, file.uuid)
+    for _ in range(2):
+        with pytest.raises(NotFound, match="removed"), writer:
+            store.merge(writer)
+        with pytest.raises(NotFound, match="removed"):
+            writer = file.begin_filled(store, 0)
+    assert (folders.files(), store.uploads(ALICE), store._promised, store._live) == (set(), [], 0, {})
+
+
 def test_remove_finished(folders: Folders, store: Store) -> None:
     """A drop may remove its finished file: from the disk and from its list."""
     file = File(b"aaaa")
@@ -625,6 +641,26 @@ def test_name_that_is_not_utf8(folders: Folders, where: str) -> None:
     file_ = File(b"aaaabbbb")
     finish(folders, folders.open(), [file_])
     assert name in os.listdir(folder)
+
+
+def test_folder_of_chunks_is_taken_away(folders: Folders, store: Store) -> None:
+    """While it is empty, somebody may think that nobody needs it."""
+    folders.chunks.rmdir()
+    finish(folders, store, [File(b"aaaabbbb")])
+
+
+def test_listing_that_spells_names_otherwise(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As file systems do that compose accents in their own way: the file is there, so its record stays its owner's."""
+    file = File(b"aaaa", name="Müsli.txt")
+    file.send(folders.open())
+    folders.close()
+    names = Store._stored_names
+    monkeypatch.setattr(
+        Store, "_stored_names", lambda self: (unicodedata.normalize("NFD", name) for name in names(self))
+    )
+    store = folders.open()
+    assert store.findings == []
+    assert [upload.uuid for upload in store.uploads(ALICE)] == [file.uuid]
 
 
 def test_unknown_in_chunks(folders: Folders) -> None:
@@ -999,6 +1035,102 @@ def test_cleaner_spares_one_that_receives(folders: Folders, store: Store) -> Non
     finish(folders, store, [file])
 
 
+def keep_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the removal of a part's name fail, as while a virus scanner holds the file open on Windows."""
+    unlink = os.unlink
+
+    def refuse(path: Any) -> None:
+        if str(path).endswith(".part"):
+            raise PermissionError(errno.EACCES, "held", path)
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+
+
+def test_part_that_cannot_be_removed(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is in and acknowledged; what is left of its first name goes at the next start."""
+    file = File(b"aaaa")
+    with monkeypatch.context() as patch:
+        keep_parts(patch)
+        assert file.send(store).stored == file.stored
+    assert folders.files() == {file.stored, f".{file.uuid}.part"}
+    store = folders.open()
+    assert folders.files() == {file.stored}
+    assert is_done(store, file)
+
+
+def test_part_beside_a_new_record(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who moves a damaged record away, as the server says, loses no file, even if a power cut brought parts back."""
+    file = File(b"aaaa")
+    with monkeypatch.context() as patch:
+        keep_parts(patch)
+        file.send(store)
+    folders.close()
+    for name in os.listdir(folders.storage):
+        if name.startswith(RECORD):
+            (folders.storage / name).unlink()
+    store = folders.open()
+    assert store.findings == ["1 file in storage was not on record and can now be fetched."]
+    assert folders.files() == {file.stored}
+    assert (folders.storage / file.stored).read_bytes() == file.content
+
+
+def test_name_that_the_system_cannot_find_a_way_to(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publishing that fails for a reason of the target's costs no chunk."""
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    with monkeypatch.context() as patch:
+
+        def fail(source: Any, target: Any) -> None:
+            raise FileNotFoundError(errno.ENOENT, "too long", target)
+
+        patch.setattr(os, "link", fail)
+        with pytest.raises(DiskFault):
+            file.send(store, 1)
+    assert chunks_in(store, file) == {0}
+    assert file.send(store, 1).stored
+
+
+def test_too_many_open_files_at_the_first_chunk(
+    folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload that could not begin keeps no space, for its client may never come back."""
+    real_open = os.open
+
+    def fail(path: Any, flags: int, *rest: Any) -> int:
+        if flags & os.O_WRONLY:
+            raise OSError(errno.EMFILE, "too many")
+        return real_open(path, flags, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        with pytest.raises(Unavailable):
+            File(b"aaaabbbb").begin(store, 0)
+    assert (folders.unfinished(), store.uploads(ALICE), store._live) == (set(), [], {})
+
+
+def test_cleaner_goes_on_after_one_that_cannot_be_removed(
+    folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is logged and tried again the next time; the others go."""
+    stuck, *others = files = [File(b"aaaabbbb") for _ in range(3)]
+    for file in files:
+        file.send(store, 0)
+    unlink = os.unlink
+
+    def refuse(path: Any) -> None:
+        if stuck.uuid in str(path):
+            raise PermissionError(errno.EACCES, "no", path)
+        unlink(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        assert store.clean(1000 * DAY) == len(others)
+    assert folders.unfinished() == {stuck.uuid}
+    assert store.clean(1) == 1
+    assert folders.unfinished() == set()
+
+
 def test_cleaner_looks_again_under_the_lock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upload that goes on between the cleaner's list and its turn stays."""
     file = File(b"aaaabbbbcccc")
@@ -1196,7 +1328,9 @@ def test_splice_goes_on_for_a_while(folders: Folders, store: Store, monkeypatch:
         with file.begin(store, 0) as other, file.begin(store, 1) as writer:
             writer.splice(read_end, refill_first := os.write(write_end, pieces.pop(0)), refill)
             assert refill_first == 20 and writer.written == 80 and len(pieces) == 1
-            writer.splice(read_end, os.write(write_end, pieces.pop(0)), lambda: 0)
+            asked = []
+            writer.splice(read_end, os.write(write_end, pieces.pop(0)), lambda: asked.append(1) or 0)
+            assert len(asked) == 1, "who has nothing now is not asked again"
             store.merge(writer)
             other.write(file.piece(0))
             store.merge(other)

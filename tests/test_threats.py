@@ -813,6 +813,17 @@ def test_row_22_body_that_is_cut_at_every_byte(shared_server: Server, kind: str)
     assert (tree(shared_server.storage), tree(shared_server.chunks)) == before
 
 
+def test_row_22_client_that_left_before_it_was_told_to_go_on() -> None:
+    """Who waits for 100 Continue and is gone when it comes is no bug of ours."""
+
+    def tell() -> None:
+        raise ConnectionResetError
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(pyfiledrop.CutOff):
+        pyfiledrop.Body(ours, 5, b"", tell).read()
+
+
 @pytest.mark.parametrize("vanish", ["close", "reset"])
 @pytest.mark.parametrize("size", [1000, 500_000])
 def test_row_22_client_that_vanishes(shared_server: Server, vanish: str, size: int) -> None:
