@@ -480,7 +480,7 @@ def uploadserver_command(folder: Path, port: int) -> list[str]:
 
 PROJECT = Peer(
     "pyfiledrop",
-    version=lambda: output(sys.executable, str(PROGRAM), "--version").split()[-1],
+    version=lambda: output(sys.executable, str(PROGRAM), "--version").partition("pyfiledrop ")[2].strip(),
     install="pip install -r requirements.txt",
     command=project_command,
     ways={"piece": by_dropzone("/upload"), "chunk": by_dropzone("/upload"), "put": by_put("/upload/")},
@@ -1148,8 +1148,9 @@ def measure(wishes: argparse.Namespace, stack: contextlib.ExitStack) -> list[str
     print()
     print(
         "Median (least–most). × says how many times better pyfiledrop is than that peer: above 1 it is ahead, below 1 "
-        "behind.\nThe 8 MiB pieces go as they are best taken:",
+        "behind. MB are 1,000,000 bytes.\nThe 8 MiB pieces go as they are best taken:",
         "; ".join(f"{peer.name}, {peer.pieces}{', a quarter of them' * (peer.share < 1)}" for peer in peers) + ".",
+        "\ntutorial is a server in this file that keeps each chunk in a file and joins them at the end, as tutorials do.",
     )
     if wishes.plot:
         wishes.plot.write_text(draw(results, peers), "utf-8")

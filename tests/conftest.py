@@ -189,6 +189,9 @@ def _servers(program: list[str], make_folder: Callable[[], Path]) -> Iterator[St
         for server in started:
             if server.proc.poll() is None:
                 server.stop()
+        for server in started:
+            if server.storage.exists():  # not on a disk that is gone again
+                assert "Traceback" not in server.log(), server.log()
     finally:
         for server in started:
             server.kill()

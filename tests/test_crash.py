@@ -333,9 +333,9 @@ def test_killed_at_every_call_of_a_start(folders: Folders, monkeypatch: pytest.M
         with system.watched(watcher):
             step()
     folders.close()
-    worth = [
-        one for one in watcher.taken if any(word in one[0] for word in ("after link", "before unlink", "before rmdir"))
-    ]
+    kinds = ("after link", "before unlink", "before rmdir")
+    worth = [one for one in watcher.taken if any(kind in one[0] for kind in kinds)]
+    assert all(any(kind in moment for moment, _, _ in worth) for kind in kinds)
     for moment, left, then in worth:
         starting = Snapshots(left, then)
         with system.watched(starting):

@@ -749,8 +749,8 @@ def test_https_does_what_http_does(tls_server: Server, shared_server: Server, si
                     connection.close()
                     connection.__init__(server)  # type: ignore[misc]
         told.append([tell(answer) for answer in answers])
-        for path in server.storage.glob(f"{uuid}_*"):
-            assert path.read_bytes() == content
+        (path,) = server.storage.glob(f"{uuid}_*")
+        assert path.read_bytes() == content
         link = exchange(server, request("PUT", "/upload/x", {}, content)).json()["files"][0]["link"]
         assert exchange(server, request("GET", f"/{link}")).body == content
     assert told[0] == told[1]
@@ -911,6 +911,7 @@ def test_https_client_that_cuts_off(tls_server: Server) -> None:
     uuid = new()
     with Connection(tls_server) as connection:
         connection.send(chunk_request(bytes(200_000), uuid=uuid)[:-1000])
+        wait_until(lambda: bool(list(tls_server.storage.glob(f".{uuid}*"))))
     wait_until(lambda: not list(tls_server.storage.glob(f".{uuid}*")))
     assert not list(tls_server.storage.glob(f"*{uuid}*"))
     assert "Traceback" not in tls_server.log()

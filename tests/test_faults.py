@@ -103,7 +103,8 @@ def run_steps(day: Day, store: Store, system: System, faults: Faults) -> None:
         except DropError as error:
             assert "/" not in str(error), "a path is nobody's business"
             # 404 and 503 also follow from an earlier failure: what was not begun cannot be removed.
-            assert error.status in {404, 503} | faults.statuses, f"{error.status} after {faults.failed[already:]}"
+            also = {404, 503} if already or len(faults.failed) > 1 else set()
+            assert error.status in also | faults.statuses, f"{error.status} after {faults.failed[already:]}"
 
 
 @pytest.mark.parametrize(
@@ -652,13 +653,15 @@ class Limit:
 
 @pytest.fixture(params=["small disk", "limit"])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tmpfs | Limit]:
-    """A disk that can be filled. Without the right to mount one, both are the limit."""
+    """A disk that can be filled."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=4m", "pyfiledrop-test", str(folder)]
-    if request.param == "limit" or subprocess.run(command, capture_output=True, check=False).returncode:
+    if request.param == "limit":
         yield Limit(folder)
         return
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk may be mounted by root only")
     try:
         yield Tmpfs(folder)
     finally:
@@ -699,15 +702,13 @@ def test_full_disk(start_server: StartServer, disk: Tmpfs | Limit) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a small disk")
 def test_no_room_from_the_start(start_server: StartServer, disk: Tmpfs | Limit) -> None:
     """A file that cannot fit is refused at its first byte, with what it needs and what there is."""
-    server = start_server(folder=disk.folder)
+    server = start_server("--max-size", "1000000000", folder=disk.folder)
     usage = shutil.disk_usage(disk.folder)
     fields = {"dztotalfilesize": str(usage.free + PIECE), "dztotalchunkcount": str(usage.free // PIECE + 2)}
     if isinstance(disk, Limit):  # a real disk of any size: the chunk grows with it
         fields = {"dztotalfilesize": str(usage.total), "dztotalchunkcount": "2", "dzchunksize": str(usage.total - 1)}
     answer = exchange(server, chunk_request(b"x", uuid=new_uuid(), chunk_size=PIECE, changes=fields, data=b"x" * 100))
-    assert answer.status in (507, 413), answer.text
-    if answer.status == 507:
-        assert "needs" in answer.json()["error"]
+    assert answer.status == 507 and "needs" in answer.json()["error"], answer.text
     assert os.listdir(server.chunks) == []
 
 

@@ -493,8 +493,15 @@ def send_as_body(server: Server, name: str, drop: str) -> Response:
     return exchange(server, request("PUT", f"/upload/{quote(name, safe='')}", body=b"content", cookie=drop))
 
 
-@pytest.mark.parametrize(("sent", "shown", "on_disk", "given_back"), NAMES, ids=NAME_IDS)
-@pytest.mark.parametrize("send", [send_as_chunks, send_as_form, send_as_body])
+@pytest.mark.parametrize(
+    ("send", "sent", "shown", "on_disk", "given_back"),
+    [
+        pytest.param(send, *names, id=f"{send.__name__}-{name_id}")
+        for send in (send_as_chunks, send_as_form, send_as_body)
+        for names, name_id in zip(NAMES, NAME_IDS, strict=True)
+        if names[0] or send is not send_as_body  # an address without a name is another address
+    ],
+)
 def test_names(
     shared_server: Server,
     send: Callable[[Server, str, str], Response],
@@ -504,8 +511,6 @@ def test_names(
     given_back: str | None,
 ) -> None:
     """A name is listed as it was sent, made harmless on the disk, and comes back with the file."""
-    if send is send_as_body and not sent:
-        return  # an address without a name is another address
     drop = new()
     assert (answer := send(shared_server, sent, drop)).status in (200, 201), answer.text
     (file,) = listed(shared_server, drop)
