@@ -1150,7 +1150,7 @@ def measure(wishes: argparse.Namespace, stack: contextlib.ExitStack) -> list[str
         "Median (least–most). × says how many times better pyfiledrop is than that peer: above 1 it is ahead, below 1 "
         "behind. MB are 1,000,000 bytes.\nThe 8 MiB pieces go as they are best taken:",
         "; ".join(f"{peer.name}, {peer.pieces}{', a quarter of them' * (peer.share < 1)}" for peer in peers) + ".",
-        "\ntutorial is a server in this file: it keeps each chunk in a file and joins them in the end, as tutorials do.",
+        "\ntutorial is a server here that keeps each chunk in a file and joins them at the end, as tutorials do.",
     )
     if wishes.plot:
         wishes.plot.write_text(draw(results, peers), "utf-8")
