@@ -283,7 +283,11 @@ def test_version_and_help(form: Form) -> None:
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signal_to_the_whole_group(form: Form, start_server: StartServer, tmp_path: Path, name: str) -> None:
     """Ctrl-C in a terminal, a closed window and a service manager reach both processes of the exe: an orderly end."""
-    server = start_server(env={"TMPDIR": str(tmp_path)})
+    inherited = signal.signal(getattr(signal, name), signal.SIG_DFL)  # nohup would hand its own down
+    try:
+        server = start_server(env={"TMPDIR": str(tmp_path)})
+    finally:
+        signal.signal(getattr(signal, name), inherited)
     os.killpg(server.proc.pid, getattr(signal, name))
     assert server.proc.wait(STOP_SECONDS) == 0, server.output()
     assert "Traceback" not in server.log()
