@@ -1870,7 +1870,7 @@ class Store:
                 self._place_or_move(data, self._in_storage(upload.path_name), upload)
                 self._sync_folder(self._storage)
                 continue
-            if self._is_there(upload.stored or ""):  # some file systems list a name otherwise than it was given
+            if self._is_there(upload.path_name):  # some file systems list a name otherwise than it was given
                 continue
             lost += 1
             db.execute("DELETE FROM uploads WHERE id = ?", (upload.id,))
@@ -2812,6 +2812,7 @@ const LONGEST_PAUSE_S = 30;
 const TICK_MS = 250;
 
 const $ = (id) => document.getElementById(id);
+const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, 1000 * seconds); });
 const settings = JSON.parse($('settings').textContent);
 const input = $('file');
 const files = $('files');
@@ -2868,8 +2869,6 @@ const describe = (state, {error, held, sent, size, speed}, offline) => ({
 const plain = (name) => name.normalize('NFC').replace(/\p{C}/gu, '');
 
 // ---- Page: small helpers that touch it. Names only ever go through textContent and attributes. ----
-
-const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, 1000 * seconds); });
 
 const say = (text) => { $('notice').textContent = text; };
 
@@ -3292,8 +3291,8 @@ const prepare = async (view, upload) => {
   view.chunkSize = settings.chunkSize ?? MIB * Math.max(CHUNK_BYTES / MIB, Math.ceil(file.size / MIB / CHUNKS_PER_FILE));
   while (!anew && (lastUuid || file.size > view.chunkSize) && isCurrent({file, upload})) {
     try {
-      const uploads = await recentUploads();
       upload.uuid = fresh;
+      const uploads = await recentUploads();
       // What failed on this page may be chosen again; the same name in another folder is another file.
       const others = [...views].filter((other) => other !== view && !(other.error && other.file.fullPath === file.fullPath));
       const taken = new Set(others.flatMap((other) => [other.uuid, other.file.upload.uuid]));

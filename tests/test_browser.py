@@ -510,15 +510,22 @@ def test_retry_sends_only_what_is_missing(tab: Tab, visit: Visits, tmp_path: Pat
     assert_stored(tab.server, file)
 
 
+def fail_in_the_middle(tab: Tab, name: str, choose: Callable[[], None]) -> None:
+    """Of a file of ten chunks some get there, the others are refused, and then all get through again."""
+    gate = Gate(tab.page, 3)
+    choose()
+    tab.expect_percent(name, 30)
+    tab.page.route("**/upload", answer(400, "Refused."))
+    gate.open()
+    tab.expect_state(name, "failed")
+    tab.page.unroute("**/upload")
+
+
 def test_discard_removes_what_has_arrived(tab: Tab, visit: Visits, tmp_path: Path) -> None:
     """A failed upload that is discarded leaves nothing, on the page or on the server."""
     visit.expect_complaints(REFUSED)
-    gate = Gate(tab.page, 3)
-    tab.choose(make_file(tmp_path / "file.bin", 10 * CHUNK))
-    tab.expect_percent("file.bin", 30)
-    tab.page.route("**/upload", answer(400, "Refused."))
-    gate.open()
-    tab.expect_state("file.bin", "failed")
+    file = make_file(tmp_path / "file.bin", 10 * CHUNK)
+    fail_in_the_middle(tab, "file.bin", lambda: tab.choose(file))
     tab.row("file.bin").get_by_role("button", name="Discard").click()
     tab.expect_notice("file.bin is discarded.")
     expect(tab.files).to_have_count(0)
@@ -526,23 +533,11 @@ def test_discard_removes_what_has_arrived(tab: Tab, visit: Visits, tmp_path: Pat
     expect(tab.page.locator("#history")).to_be_hidden()
 
 
-def fail_in_the_middle(tab: Tab, file: Path) -> Gate:
-    """Three chunks get there, the others are refused, and then all get through again."""
-    gate = Gate(tab.page, 3)
-    tab.choose(file)
-    tab.expect_percent(file.name, 30)
-    tab.page.route("**/upload", answer(400, "Refused."))
-    gate.open()
-    tab.expect_state(file.name, "failed")
-    tab.page.unroute("**/upload")
-    return gate
-
-
 def test_failed_file_is_chosen_again(tab: Tab, visit: Visits, tmp_path: Path) -> None:
     """The new row goes on where the failed one stopped and takes its place: nobody can discard what has arrived."""
     visit.expect_complaints(REFUSED)
     file = make_file(tmp_path / "file.bin", 10 * CHUNK)
-    fail_in_the_middle(tab, file)
+    fail_in_the_middle(tab, "file.bin", lambda: tab.choose(file))
     tab.choose(file)
     tab.expect_done("file.bin")
     expect(tab.files).to_have_count(1)
@@ -554,7 +549,7 @@ def test_discard_leaves_what_another_tab_finished(tab: Tab, visit: Visits, tmp_p
     """A failed upload that another tab took up and finished is not this row's to remove any more."""
     visit.expect_complaints(REFUSED)
     file = make_file(tmp_path / "file.bin", 10 * CHUNK)
-    fail_in_the_middle(tab, file)
+    fail_in_the_middle(tab, "file.bin", lambda: tab.choose(file))
     other = visit(tab.server, tab.page.context)
     other.choose(file)
     other.expect_done("file.bin")
@@ -571,14 +566,12 @@ def test_file_of_the_same_name_from_another_folder(tab: Tab, visit: Visits, tmp_
     for folder in ("a", "b"):
         files.append(make_file(tmp_path / folder / "same.bin", 10 * CHUNK))
         os.utime(files[-1], (1_700_000_000, 1_700_000_000))
-    gate = Gate(tab.page, 3)
-    drag(tab.page, "dragEnter", "dragOver", "drop", files=(tmp_path / "a",))
-    tab.expect_percent("same.bin", 30)
-    tab.page.route("**/upload", answer(400, "Refused."))
-    gate.open()
-    tab.expect_state("same.bin", "failed")
-    tab.page.unroute("**/upload")
-    drag(tab.page, "dragEnter", "dragOver", "drop", files=(tmp_path / "b",))
+
+    def drop(folder: str) -> None:
+        drag(tab.page, "dragEnter", "dragOver", "drop", files=(tmp_path / folder,))
+
+    fail_in_the_middle(tab, "same.bin", lambda: drop("a"))
+    drop("b")
     tab.until("document.querySelectorAll('#files [data-state=done]').length === 1")
     assert [sha256(path) for path in stored(tab.server, "same.bin")] == [sha256(files[1])]
     tab.files.filter(has_text="Refused.").locator(".retry").click()

@@ -10,8 +10,7 @@ import socket
 import subprocess
 import sys
 import uuid as uuids
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -308,23 +307,18 @@ def test_signal_twice_while_an_upload_stands_still(server: Server, number: signa
 # What only a person at the screen sees
 
 
-@dataclass
-class Screen:
-    """Runs the main program up to the moment it serves, as on a screen with this output."""
+@pytest.fixture
+def run_on_screen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
+    """A function that runs the main program on a screen up to where it serves: what it told the browser to open."""
 
-    monkeypatch: pytest.MonkeyPatch
-    folder: Path
+    def serve(server: pyfiledrop.Server) -> None:
+        raise pyfiledrop._Stop
 
-    def run(self, *options: str, clicked: bool = True, out: Any = None) -> list[str]:
-        """The addresses that the browser was told to open."""
+    def run(*options: str, clicked: bool = True, out: Any = None, folder: Path = tmp_path) -> list[str]:
         opened: list[str] = []
-        here = ("--host", "127.0.0.1", "-p", "0", "-s", str(self.folder / "s"), "-c", str(self.folder / "c"))
+        here = ("--host", "127.0.0.1", "-p", "0", "-s", str(folder / "s"), "-c", str(folder / "c"))
         settings = pyfiledrop.Settings.parse([*here, *options])
-
-        def serve(server: pyfiledrop.Server) -> None:
-            raise pyfiledrop._Stop
-
-        with self.monkeypatch.context() as patch:
+        with monkeypatch.context() as patch:
             patch.setenv("DISPLAY", ":0")
             patch.setattr(pyfiledrop, "FROZEN", clicked)
             patch.setattr(pyfiledrop, "_handle_signals", lambda handler: None)
@@ -335,11 +329,8 @@ class Screen:
             assert pyfiledrop.main([]) == 0
         return opened
 
-
-@pytest.fixture
-def screen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Screen]:
     handlers, level = list(pyfiledrop.log.handlers), pyfiledrop.log.level
-    yield Screen(monkeypatch, tmp_path)
+    yield run
     pyfiledrop.log.handlers[:] = handlers
     pyfiledrop.log.setLevel(level)
 
@@ -358,12 +349,12 @@ class Terminal(io.TextIOWrapper):
         return self.buffer.getvalue().decode(self.encoding)  # type: ignore[attr-defined, no-any-return]
 
 
-def test_double_click_opens_the_page(screen: Screen) -> None:
+def test_double_click_opens_the_page(run_on_screen: Callable[..., list[str]]) -> None:
     """The exe, started without a terminal, opens the page in the browser, unless it was told not to."""
-    (address,) = screen.run()
+    (address,) = run_on_screen()
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
-    assert screen.run("--no-open") == []
-    assert screen.run(clicked=False) == []
+    assert run_on_screen("--no-open") == []
+    assert run_on_screen(clicked=False) == []
 
 
 @pytest.mark.parametrize(
@@ -383,20 +374,19 @@ def test_what_a_double_click_is(
     assert pyfiledrop.is_double_clicked(argv) is expected
 
 
-def test_code_for_phones(screen: Screen) -> None:
+def test_code_for_phones(run_on_screen: Callable[..., list[str]]) -> None:
     """A terminal shows the address as a QR code; what is no terminal, or has no such characters, does not."""
     terminal, plain, pipe = Terminal("utf-8"), Terminal("ascii"), io.StringIO()
     for out in (terminal, plain, pipe):
-        screen.run(out=out)
+        run_on_screen(out=out)
     assert terminal.shown().count("█") > 50
     assert "█" not in pipe.getvalue() and "http://127.0.0.1:" in pipe.getvalue()
     assert "http://127.0.0.1:" in plain.shown()
 
 
-def test_folder_that_the_output_cannot_spell(screen: Screen) -> None:
+def test_folder_that_the_output_cannot_spell(run_on_screen: Callable[..., list[str]], tmp_path: Path) -> None:
     """A name beyond the console's characters is shown escaped, and a program without any output runs as well."""
-    screen.folder /= "Загрузки"
     plain = Terminal("cp1252")
-    screen.run(out=plain)
+    run_on_screen(out=plain, folder=tmp_path / "Загрузки")
     assert r"\u0417" in plain.shown() and "http://127.0.0.1:" in plain.shown()
-    screen.run(out=None)
+    run_on_screen(out=None)

@@ -399,11 +399,10 @@ def test_remove_a_file_of_one_chunk_on_its_way(folders: Folders, store: Store) -
     with pytest.raises(NotFound):
         store.remove(BOB, file.uuid)
     store.remove(ALICE, file.uuid)
-    for _ in range(2):
-        with pytest.raises(NotFound, match="removed"), writer:
-            store.merge(writer)
-        with pytest.raises(NotFound, match="removed"):
-            writer = file.begin_filled(store, 0)
+    with pytest.raises(NotFound, match="removed"), writer:
+        store.merge(writer)
+    with pytest.raises(NotFound, match="removed"):
+        file.begin(store, 0)
     assert (folders.files(), store.uploads(ALICE), store._promised, store._live) == (set(), [], 0, {})
 
 
