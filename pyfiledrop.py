@@ -147,6 +147,8 @@ TAKEOVER_SECONDS = 60.0
 MAX_REMOVED = 1000  # uploads of which chunks are refused, lest they begin anew
 TURN_SECONDS = 0.01  # some thirty small requests
 SLOW_SYNC_SECONDS = 0.0002
+SLOW_SYNCS = 4  # in a row: a single one says little
+OUT_OF_TURN_SECONDS = 1.0
 
 FROZEN = getattr(sys, "frozen", False)  # made into an exe by PyInstaller
 
@@ -943,9 +945,13 @@ class Turn:
             with self._guard:
                 self._waiting.pop(thread, None)  # gone already if the turn came just now
 
+    def is_mine(self) -> bool:
+        """Whether this thread has the turn."""
+        return self._holder == threading.get_ident()
+
     def give_up(self) -> bool:
         """Hands the turn to the one who has waited longest. Returns whether this thread had it."""
-        if self._holder != threading.get_ident():
+        if not self.is_mine():
             return False
         with self._guard:
             self._holder = next(iter(self._waiting), 0)
@@ -1143,7 +1149,7 @@ class Store:
         self._removed: dict[str, None] = {}  # the latest removed uploads, whose last chunks may still be on their way
         self._promised = 0  # bytes that pending uploads may still bring; guarded by the database's lock
         self._durable = False
-        self._slow_until = 0.0
+        self._slow_syncs, self._slow_until = 0, 0.0
         self._scanned = (0, 0.0)
         for folder in (storage, chunks):
             self._check_folder(folder)
@@ -1473,23 +1479,25 @@ class Store:
 
     def _sync(self, fd: int) -> None:
         if self._fsync:
-            began = time.monotonic()
             force_to_disk(fd)
-            ended = time.monotonic()
-            if ended - began > SLOW_SYNC_SECONDS:
-                self._slow_until = ended + 1
 
     def _out_of_turn(self) -> contextlib.AbstractContextManager[None]:
-        """For what ends on the disk: if that has taken a while lately, others work meanwhile."""
+        """For what ends on the disk: if that has lately taken a while each time, others work meanwhile."""
         return TURN.paused() if time.monotonic() < self._slow_until else contextlib.nullcontext()
 
     def _sync_data(self, live: _Live, upload: Upload) -> None:
         assert live.fd is not None
+        began = time.monotonic()
         try:
             self._sync(live.fd)
         except OSError:
             self._distrust(live, upload)
             raise
+        if TURN.is_mine():  # else this was also the time that others worked in, and who went slowly would stay slow
+            ended = time.monotonic()
+            self._slow_syncs = self._slow_syncs + 1 if ended - began > SLOW_SYNC_SECONDS else 0
+            if self._slow_syncs == SLOW_SYNCS:
+                self._slow_syncs, self._slow_until = 0, ended + OUT_OF_TURN_SECONDS
 
     def _sync_folder(self, folder: str) -> None:
         """Brings the folder's entries to the disk, where the system lets one; the others do it by themselves."""

@@ -1441,24 +1441,37 @@ def test_who_waits_for_another_gives_up_the_turn(
     finish(folders, store, [file])
 
 
-@pytest.mark.parametrize("slow", [False, True])
-def test_slow_disk_gives_up_the_turn(store: Store, monkeypatch: pytest.MonkeyPatch, slow: bool) -> None:
-    """When the disk has kept somebody waiting, files are finished out of turn, so that others can work meanwhile."""
-    had = []
+def test_slow_disk_gives_up_the_turn(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk keeps everybody waiting, files are finished out of turn for a while, and others work meanwhile."""
+    had: list[bool] = []
+    monkeypatch.setattr(pyfiledrop, "OUT_OF_TURN_SECONDS", 20)
+    monkeypatch.setattr(pyfiledrop, "force_to_disk", lambda fd: had.append(pyfiledrop.TURN.is_mine()))
 
-    def sync(fd: int) -> None:
-        had.append(pyfiledrop.TURN._holder == threading.get_ident())
+    def in_turn(*slow: bool) -> list[bool]:
+        """Sends a file for each, the disk being that slow. Returns which of them were finished in turn."""
+        had.clear()
+        for each in slow:
+            monkeypatch.setattr(pyfiledrop, "SLOW_SYNC_SECONDS", -1 if each else 1000)
+            File(b"abc").send(store, 0)
+        assert had[::2] == had[1::2]  # the file, and the folder that names it
+        return had[::2]
 
-    monkeypatch.setattr(pyfiledrop, "force_to_disk", sync)
-    monkeypatch.setattr(pyfiledrop, "SLOW_SYNC_SECONDS", -1 if slow else 1000)
-    monkeypatch.setattr(store, "_slow_until", 0.0)  # whatever the real disk did when the folders were made
     pyfiledrop.TURN.take()
     try:
         for _ in range(2):
-            File(b"abc").send(store, 0)
+            assert in_turn(*[True] * 3, False, *[True] * 3, False) == [True] * 8  # not each time
+            assert in_turn(*[True] * 4, True, False) == [True] * 4 + [False] * 2
+            monkeypatch.setattr(store, "_slow_until", 0.0)  # the while is over
     finally:
         assert pyfiledrop.TURN.give_up()
-    assert had == [True, True, not slow, not slow]
+
+
+def test_time_out_of_turn_says_nothing_about_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is also the time that others worked in: who went out of turn once would never come back."""
+    monkeypatch.setattr(pyfiledrop, "SLOW_SYNC_SECONDS", -1)
+    for _ in range(2 * pyfiledrop.SLOW_SYNCS):
+        File(b"abc").send(store, 0)
+    assert store._slow_until == 0
 
 
 def test_boot_mark_without_linux(monkeypatch: pytest.MonkeyPatch) -> None:
