@@ -743,17 +743,17 @@ class Head:
         return self.version == "HTTP/1.1" and "close" not in tokens
 
 
-_REQUEST_LINE = re.compile(rb"([A-Z]{1,20}) ([!-~]+) (HTTP/1\.[01])")
-_HEADER_NAME = re.compile(rb"[!#$%&'*+\-.^`|~0-9A-Za-z]+")
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_REQUEST_LINE = re.compile(r"([A-Z]{1,20}) ([!-~]+) (HTTP/1\.[01])")
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^`|~0-9A-Za-z]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _ONCE = frozenset({"host", "content-length", "content-type", "origin", "sec-fetch-site", "range"})
 
 
 @functools.lru_cache(maxsize=256)  # clients use few
-def _header_name(name: bytes) -> str:
+def _header_name(name: str) -> str:
     if not _HEADER_NAME.fullmatch(name):
         raise BadRequest("A header of the request is malformed.")
-    return name.decode("ascii").lower()
+    return name.lower()
 
 
 def parse_head(data: bytes) -> Head:
@@ -763,7 +763,7 @@ def parse_head(data: bytes) -> Head:
     space before a colon, no underscore in a name (WSGI cannot tell it from a hyphen), exactly one Host, at most one
     Content-Length of digits only, no Transfer-Encoding. Raises a DropError; the connection cannot go on after it.
     """
-    line, *lines = data.split(b"\r\n")
+    line, *lines = data.decode("latin-1").split("\r\n")
     if len(line) > MAX_REQUEST_LINE_BYTES:
         raise UriTooLong
     if len(data) - len(line) > MAX_HEADERS_BYTES or len(lines) > MAX_HEADERS:
@@ -771,12 +771,14 @@ def parse_head(data: bytes) -> Head:
     match = _REQUEST_LINE.fullmatch(line)
     if not match:
         raise BadRequest("The request line is malformed.")
-    method, target, version = (part.decode("ascii") for part in match.groups())
+    method, target, version = match.groups()
+    if _CONTROL.search("".join(lines)):
+        raise BadRequest("A header of the request is malformed.")
     headers: dict[str, str] = {}
     for text in lines:
-        field, colon, content = text.partition(b":")
-        name, value = _header_name(field), content.strip(b" \t").decode("latin-1")
-        if not colon or _CONTROL.search(content):
+        field, colon, content = text.partition(":")
+        name, value = _header_name(field), content.strip(" \t")
+        if not colon:
             raise BadRequest("A header of the request is malformed.")
         if name in headers:
             if name in _ONCE:
@@ -1008,8 +1010,9 @@ class Writer:
         self.length = length  # bytes expected; of a file of unknown length, the most that can come
         self.written = 0
         self.heir: Writer | None = None  # the later request for the same chunk
-        self.settled = threading.Event()
+        self.settled = False
         self.merged = False
+        self.told: threading.Event | None = None  # of an heir: that it is settled, for those before it
         self._store = store
         self._fd, self._owns_fd = fd, owns_fd
         self._offset = index * upload.chunk_size
@@ -1020,7 +1023,7 @@ class Writer:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if not self.settled.is_set():
+        if not self.settled:
             self._store.abandon(self)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -1089,7 +1092,9 @@ class Writer:
         """Tells those who wait for this writer how it ended."""
         self.merged = merged
         self.release(self.heir)
-        self.settled.set()
+        self.settled = True
+        if self.told:
+            self.told.set()
 
 
 @dataclasses.dataclass
@@ -1253,7 +1258,7 @@ class Store:
     def _wait_for_heir(self, writer: Writer) -> Upload:
         heir, deadline = writer.heir, time.monotonic() + TAKEOVER_SECONDS
         with TURN.paused():
-            while heir is not None and heir.settled.wait(max(0, deadline - time.monotonic())) and not heir.merged:
+            while heir and heir.told and heir.told.wait(max(0, deadline - time.monotonic())) and not heir.merged:
                 heir = heir.heir
         with disk_errors(), self._db_lock:  # both looks at one moment: publishing moves what they look for
             upload = self._find(writer.upload.uuid)
@@ -1359,6 +1364,7 @@ class Store:
         fd = live.fd if live.pending else os.open(self.data_path(upload), os.O_WRONLY | _BINARY)
         writer = Writer(self, upload, index, fd, length, live.splicing, owns_fd=not live.pending)
         if index in live.writers:
+            writer.told = threading.Event()
             with contextlib.suppress(OSError):  # of bytes that fall anyway
                 live.writers[index].release(heir=writer)
         live.writers[index] = writer
@@ -2162,37 +2168,60 @@ def receive_form(
         raise BadRequest("The form must be sent as multipart/form-data with a boundary.")
     if body.length > max_bytes + FORM_OVERHEAD_BYTES:
         raise TooLarge(f"This is larger than the limit of {human_size(max_bytes)}.")
+    opening, closing = b"--" + boundary, b"\r\n--" + boundary + b"--\r\n"
+    front = body.length - len(closing)  # the closing delimiter, with or without its line break, is kept for the end
+    if front < 0:
+        raise BadRequest("The form is malformed.")
+    pending = body.read(min(BLOCK_BYTES, front))
+    if (plain := read_plain_form(pending, opening)) and "dzuuid" in plain[0]:
+        fields, name, place = plain
+        chunk = parse_chunk(fields, max_bytes)
+        if front - place == chunk.length:
+            with store.begin(owner, chunk, clean_name(name)) as writer:
+                writer.write(pending[place:])
+                del pending  # hundreds of chunks may be on their way at a time
+                return [_receive_rest(body, writer, closing, store)], True
     with contextlib.ExitStack() as open_writers:
-        form = _Form(body, boundary, store, owner, max_bytes, open_writers)
+        form = _Form(body, opening, closing, store, owner, max_bytes, open_writers)
         try:
-            return form.receive(), form.is_chunk
+            return form.receive(pending), form.is_chunk
         except MultipartError as error:
             if error.http_status == TooLarge.status:
                 raise TooLarge("The form has more or larger parts than the server accepts. Send fewer files.") from None
             raise BadRequest("The form is malformed.") from None
 
 
-class _Form:
-    """The reading of one multipart form.
+def _receive_rest(body: Body, writer: Writer, closing: bytes, store: Store) -> Upload:
+    """The rest of a chunk that is its form's last part: it goes to its place without a look at it."""
+    body.pour(writer, writer.length - writer.written)
+    if body.read_exactly(len(closing)) != closing:
+        raise BadRequest("The form is malformed.")
+    return store.merge(writer)
 
-    If the fields before a file say which chunk it is, and the body's length says that the chunk is the form's last
-    part, then its bytes need no look at all: they go to their place, and only the delimiter behind them is checked.
-    What browsers send is recognized by its first bytes. For all else there is a parser: while heads and fields are
-    read, it is fed no further than the next empty line, so that when a file begins it is known at which byte.
+
+class _Form:
+    """The reading of one multipart form that does not begin as browsers write Dropzone's.
+
+    While heads and fields are read, the parser is fed no further than the next empty line, so that when a file begins
+    it is known at which byte. If the fields before it say which chunk it is, and the body's length says that the chunk
+    is the form's last part, then the rest needs no parser.
     """
 
     def __init__(
         self,
         body: Body,
-        boundary: bytes,
+        opening: bytes,
+        closing: bytes,
         store: Store,
         owner: str | None,
         max_bytes: int,
         writers: contextlib.ExitStack,
     ) -> None:
         self._body, self._store, self._owner, self._max_bytes, self._writers = body, store, owner, max_bytes, writers
-        self._opening = b"--" + boundary
-        self._closing = b"\r\n--" + boundary + b"--\r\n"
+        self._opening, self._closing = opening, closing
+        self._parser = PushMultipartParser(
+            opening[2:], content_length=body.length, max_segment_count=MAX_PARTS, strict=True
+        )
         self._fields: dict[str, str] = {}
         self._files: list[Writer] = []
         self._unnamed: set[Writer] = set()
@@ -2200,32 +2229,9 @@ class _Form:
         self._field = b""
         self._segment: MultipartSegment | None = None
 
-    @functools.cached_property
-    def _parser(self) -> PushMultipartParser:
-        return PushMultipartParser(
-            self._opening[2:], content_length=self._body.length, max_segment_count=MAX_PARTS, strict=True
-        )
-
-    def receive(self) -> list[Upload]:
-        # The last bytes must be the closing delimiter, with or without its line break, and are kept for the end.
-        front = self._body.length - len(self._closing)
-        if front < 0:
-            raise BadRequest("The form is malformed.")
-        pending = self._body.read(min(BLOCK_BYTES, front))
-        front -= len(pending)
-        if (plain := read_plain_form(pending, self._opening)) and "dzuuid" in plain[0]:
-            self._fields, name, place = plain
-            chunk = parse_chunk(self._fields, self._max_bytes)
-            if len(pending) - place + front == chunk.length:
-                self._begin_chunk(chunk, name)
-                self._files[0].write(pending[place:])
-                del pending  # hundreds of chunks may be on their way at a time
-                return self._receive_rest(front)
-            self._fields = {}
-        return self._parse(pending, front)
-
-    def _parse(self, pending: bytes, front: int) -> list[Upload]:
-        opening = self._opening
+    def receive(self, pending: bytes) -> list[Upload]:
+        """Reads to the end. What has been read already is pending."""
+        opening, front = self._opening, self._body.remaining - len(self._closing)
         while front or pending:
             if self._in_file:
                 if not pending:
@@ -2247,19 +2253,12 @@ class _Form:
                     opening = b""
             self._feed(piece)
             if self._in_file and self._chunk is not None and len(pending) + front == self._chunk.length:
-                self._files[0].write(pending)
+                (writer,) = self._files
+                writer.write(pending)
                 del pending, piece
-                return self._receive_rest(front)
+                return [_receive_rest(self._body, writer, self._closing, self._store)]
         self._feed_end()
         return self._finish()
-
-    def _receive_rest(self, count: int) -> list[Upload]:
-        """The last part, which is a chunk, has so many more bytes."""
-        (writer,) = self._files
-        self._body.pour(writer, count)
-        if self._body.read_exactly(len(self._closing)) != self._closing:
-            raise BadRequest("The form is malformed.")
-        return [self._store.merge(writer)]
 
     @property
     def is_chunk(self) -> bool:
@@ -2301,17 +2300,15 @@ class _Form:
         if self.is_chunk:
             if self._files:
                 raise BadRequest("A chunk's form must have exactly one file.")
-            self._begin_chunk(parse_chunk(self._fields, self._max_bytes), segment.filename)
+            self._chunk = parse_chunk(self._fields, self._max_bytes)
+            writer = self._store.begin(self._owner, self._chunk, clean_name(segment.filename))
+            self._files.append(self._writers.enter_context(writer))
             return
         room = self._body.length - sum(writer.written for writer in self._files)
         writer = self._store.begin_whole(self._owner, clean_name(segment.filename), room)
         self._files.append(self._writers.enter_context(writer))
         if not segment.filename:
             self._unnamed.add(writer)
-
-    def _begin_chunk(self, chunk: Chunk, name: str) -> None:
-        self._chunk = chunk
-        self._files.append(self._writers.enter_context(self._store.begin(self._owner, chunk, clean_name(name))))
 
     def _end_part(self) -> None:
         assert self._segment is not None
