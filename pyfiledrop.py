@@ -73,7 +73,7 @@ from http import HTTPStatus
 from pathlib import Path
 from socketserver import TCPServer
 from typing import Any, BinaryIO, NamedTuple
-from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import bottle
 import segno
@@ -554,6 +554,7 @@ def parse_chunk(fields: Mapping[str, str], max_bytes: int) -> Chunk:
     return chunk
 
 
+_BOUNDARY = re.compile(rb"[ -~]{1,70}")
 _PLAIN_FIELD = re.compile(
     rb'(--[!-~]{1,70})\r\nContent-Disposition: form-data; name="([a-z]{1,32})"\r\n\r\n([!-~]{1,64})\r\n'
 )
@@ -622,7 +623,7 @@ def clean_name(name: str) -> str:
 
 def last_component(name: str) -> str:
     """What stands behind the last slash or backslash."""
-    return re.split(r"[/\\]", name)[-1]
+    return name.replace("\\", "/").rpartition("/")[2]
 
 
 def safe_name(name: str) -> str:
@@ -720,8 +721,7 @@ def basic_password(header: str) -> str | None:
         return None
 
 
-@dataclasses.dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """The head of a request (RFC 9112, 3 and 5): everything before its body. Header names are in lower case."""
 
     method: str
@@ -739,8 +739,8 @@ class Head:
     @property
     def keep_alive(self) -> bool:
         """Whether the client would send another request on the same connection."""
-        tokens = {token.strip().lower() for token in self.headers.get("connection", "").split(",")}
-        return self.version == "HTTP/1.1" and "close" not in tokens
+        tokens = self.headers.get("connection", "").lower().split(",")
+        return self.version == "HTTP/1.1" and "close" not in map(str.strip, tokens)
 
 
 _REQUEST_LINE = re.compile(r"([A-Z]{1,20}) ([!-~]+) (HTTP/1\.[01])")
@@ -803,10 +803,10 @@ def parse_head(data: bytes) -> Head:
         if not absolute:
             raise BadRequest("The request's address is malformed.")
         path = absolute[1] or "/"
-    decoded = unquote_to_bytes(path)
-    if b"\0" in decoded:
+    path = unquote(path, "latin-1")
+    if "\0" in path:
         raise BadRequest("The request's address is malformed.")
-    return Head(method, target, decoded.decode("latin-1"), query, version, headers)
+    return Head(method, target, path, query, version, headers)
 
 
 # ======================================================================================================================
@@ -836,6 +836,8 @@ class Upload(NamedTuple):
 
 
 _COLUMNS = ", ".join(Upload._fields)
+_FIND = f"SELECT {_COLUMNS} FROM uploads WHERE uuid = ?"
+_INSERT = f"INSERT OR REPLACE INTO uploads ({_COLUMNS}) VALUES (NULL{', ?' * _COLUMNS.count(',')})"
 _SCHEMA_VERSION = 1
 _SCHEMA = """
     CREATE TABLE uploads (
@@ -902,23 +904,27 @@ def force_to_disk(fd: int) -> None:
     os.fsync(fd)
 
 
-@contextlib.contextmanager
-def disk_errors() -> Iterator[None]:
-    """Turns what the disk or the database reports into the error a client gets."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise NoSpace from error
-        if error.errno in _NO_DESCRIPTORS:
-            raise Unavailable from error
-        log.error("disk: %s", error)
-        raise DiskFault from error
-    except sqlite3.Error as error:
-        if "full" in str(error):
-            raise NoSpace from error
-        log.error("record: %s", error)
-        raise DiskFault from error
+class disk_errors:
+    """A context in which what the disk or the database reports becomes the error a client gets.
+
+    A class, because each request enters it several times: one made by contextlib takes as long as a look-up.
+    """
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            if error.errno in _NO_SPACE:
+                raise NoSpace from error
+            if error.errno in _NO_DESCRIPTORS:
+                raise Unavailable from error
+            log.error("disk: %s", error)
+            raise DiskFault from error
+        if isinstance(error, sqlite3.Error):
+            if "full" in str(error):
+                raise NoSpace from error
+            log.error("record: %s", error)
+            raise DiskFault from error
 
 
 class Turn:
@@ -1152,7 +1158,9 @@ class Store:
         self._db_lock = threading.RLock()
         self._stop = threading.Event()
         self._removed: dict[str, None] = {}  # the latest removed uploads, whose last chunks may still be on their way
-        self._promised = 0  # bytes that pending uploads may still bring; guarded by the database's lock
+        # Both guarded by the database's lock:
+        self._promised = 0  # bytes that pending uploads may still bring
+        self._unfinished: tuple[int, int] | None = None  # missing and whole bytes of those on record; None: not counted
         self._durable = False
         self._slow_syncs, self._slow_until = 0, 0.0
         self._scanned = (0, 0.0)
@@ -1327,17 +1335,16 @@ class Store:
     @staticmethod
     def _insert(db: sqlite3.Connection, upload: Upload) -> None:
         # In place of a record that a rescan made when it met the file a moment before its upload was on record.
-        db.execute(
-            f"INSERT OR REPLACE INTO uploads ({_COLUMNS}) VALUES (NULL{', ?' * _COLUMNS.count(',')})",
-            upload[1:],
-        )
+        db.execute(_INSERT, upload[1:])
 
     def _reserve(self, db: sqlite3.Connection, size: int) -> None:
         """Raises NoSpace unless size bytes fit beside everything that unfinished uploads have been promised."""
-        missing, whole = db.execute(
-            "SELECT coalesce(sum(max(0, size - merged * chunk_size)), 0), coalesce(sum(size), 0)"
-            " FROM uploads WHERE stored IS NULL"
-        ).fetchone()
+        if self._unfinished is None:
+            self._unfinished = db.execute(
+                "SELECT coalesce(sum(max(0, size - merged * chunk_size)), 0), coalesce(sum(size), 0)"
+                " FROM uploads WHERE stored IS NULL"
+            ).fetchone()
+        missing, whole = self._unfinished
         if self._chunks_device == self._storage_device:
             free = shutil.disk_usage(self._storage).free - missing
         else:  # publishing copies
@@ -1722,6 +1729,8 @@ class Store:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            finally:
+                self._unfinished = None
 
     def _set_durable(self, durable: bool) -> None:
         if self._fsync and self._durable != durable:
@@ -1754,7 +1763,9 @@ class Store:
             return list(map(Upload._make, self._db.execute(f"SELECT {_COLUMNS} FROM uploads WHERE {where}", values)))
 
     def _find(self, uuid: str) -> Upload | None:
-        return next(iter(self._select("uuid = ?", uuid)), None)
+        with self._db_lock:
+            row = self._db.execute(_FIND, (uuid,)).fetchone()
+        return Upload._make(row) if row else None
 
     def _is_in(self, upload: Upload, index: int) -> bool:
         with self._db_lock:
@@ -2164,7 +2175,7 @@ def receive_form(
     """
     kind, parameters = parse_options_header(content_type)
     boundary = parameters.get("boundary", "").encode("latin-1")
-    if kind != "multipart/form-data" or not re.fullmatch(rb"[ -~]{1,70}", boundary):
+    if kind != "multipart/form-data" or not _BOUNDARY.fullmatch(boundary):
         raise BadRequest("The form must be sent as multipart/form-data with a boundary.")
     if body.length > max_bytes + FORM_OVERHEAD_BYTES:
         raise TooLarge(f"This is larger than the limit of {human_size(max_bytes)}.")
@@ -2399,19 +2410,22 @@ def _wants_json() -> bool:
     return "application/json" in bottle.request.environ.get("HTTP_ACCEPT", "")
 
 
-def answer(status: int, data: Mapping[str, Any], sentence: str, headers: Mapping[str, str] = {}) -> Any:
-    """The one shape of all answers but pages and files: JSON to those who ask for it, a sentence to all others."""
-    response = bottle.HTTPResponse(status=int(status))
+def answer(status: int, data: Mapping[str, Any], sentence: str, headers: Mapping[str, str] = {}) -> bytes:
+    """The one shape of all answers but pages and files: JSON to those who ask for it, a sentence to all others.
+
+    Sets Bottle's response but for the body, which is returned.
+    """
     if _wants_json():
-        response.body, kind = json.dumps(data), "application/json"
+        text, kind = json.dumps(data), "application/json"
     else:
-        response.body, kind = sentence + "\n", "text/plain; charset=utf-8"
+        text, kind = sentence + "\n", "text/plain; charset=utf-8"
+    bottle.response.status = int(status)
     for name, value in {"Content-Type": kind, "Cache-Control": "no-store", **headers}.items():
-        response.set_header(name, value)
-    return response
+        bottle.response.set_header(name, value)
+    return text.encode()
 
 
-def answer_error(error: DropError) -> Any:
+def answer_error(error: DropError) -> bytes:
     """The one place where an error becomes an answer."""
     headers = dict(error.headers)
     if _wants_json():  # a script of our page: the browser must not ask for a password in its own way
@@ -2419,7 +2433,7 @@ def answer_error(error: DropError) -> Any:
     return answer(error.status, {"error": str(error)}, str(error), headers)
 
 
-def _answer_bottle_error(error: bottle.HTTPError) -> Any:
+def _answer_bottle_error(error: bottle.HTTPError) -> bytes:
     """What Bottle itself refuses (no such page, wrong method) or caught (a bug, which goes to the log)."""
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         sentence = "This address does not take that method."
@@ -2529,7 +2543,7 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
             "created": upload.created,
         }
 
-    def answer_received(status: int, uploads: list[Upload]) -> Any:
+    def answer_received(status: int, uploads: list[Upload]) -> bytes:
         environ = bottle.request.environ
         base = f"{environ['wsgi.url_scheme']}://{environ.get('HTTP_HOST', 'localhost')}/"
         files = [describe(upload) for upload in uploads]
@@ -3891,10 +3905,10 @@ class Handler(httpserver.WSGIHandler):
 
     def _send_head(self, status: str, headers: Iterable[tuple[str, str]], chunk: bytes) -> None:
         self.status = int(status[:3])
-        names = {name.lower() for name, _ in headers}
+        names = dict(headers)
         lines = [f"HTTP/1.1 {status}", f"Date: {http_date(int(time.time()))}"]
         lines += [f"{name}: {value}" for name, value in headers]
-        lines += [f"{name}: {value}" for name, value in _EVERY_ANSWER.items() if name.lower() not in names]
+        lines += [f"{name}: {value}" for name, value in _EVERY_ANSWER.items() if name not in names]
         if self.close_connection:
             lines.append("Connection: close")
         self._send("\r\n".join([*lines, "", ""]).encode("latin-1") + chunk)
