@@ -907,7 +907,7 @@ def force_to_disk(fd: int) -> None:
 class disk_errors:
     """A context in which what the disk or the database reports becomes the error a client gets.
 
-    A class, because each request enters it several times: one made by contextlib takes as long as a look-up.
+    A class, because each request enters it several times, and one made by contextlib takes three times as long.
     """
 
     def __enter__(self) -> None: ...
