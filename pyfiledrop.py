@@ -3790,9 +3790,9 @@ class Handler(httpserver.WSGIHandler):
         data = self._read_head()
         if data is None:
             return
+        self.busy = True
         TURN.take()
         started = time.perf_counter()
-        self.busy = True
         try:
             self.head = parse_head(data)
             self.close_connection = not self.head.keep_alive or self.server.stopping.is_set()
@@ -3841,6 +3841,7 @@ class Handler(httpserver.WSGIHandler):
         if TURN.let_others() and _NO_WAIT and not self.server.tls:
             with contextlib.suppress(BlockingIOError):
                 return bytes(self.connection.recv(HEAD_BLOCK_BYTES, _NO_WAIT))
+        TURN.give_up()  # not only for as long as it waits: who has a request is busy before it waits for the next turn
         return bytes(patiently(self.connection.recv, HEAD_BLOCK_BYTES, seconds=seconds))
 
     def wsgi_setup(self, environ: Any = None) -> None:

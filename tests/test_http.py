@@ -7,6 +7,7 @@ import os
 import queue
 import random
 import re
+import socket
 import sys
 import threading
 import uuid as uuids
@@ -1025,3 +1026,24 @@ def test_the_programs_version_is_in_the_page(shared_server: Server) -> None:
     """The page that is served carries the settings of the server it came from."""
     page = exchange(shared_server, request("GET", "/")).text
     assert f'"version": "{pyfiledrop.__version__}"' in page and '"downloads": true' in page
+
+
+def test_request_that_waits_for_its_turn_as_the_server_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was heard before the server stops is answered, even if others were working at that moment."""
+    monkeypatch.setattr(pyfiledrop, "TURN_SECONDS", 20)
+    settings = pyfiledrop.Settings.parse(
+        ["--host", "127.0.0.1", "-p", "0", "-s", str(tmp_path / "s"), "-c", str(tmp_path / "c")]
+    )
+    with contextlib.closing(pyfiledrop.open_store(settings)) as store:
+        server = pyfiledrop.make_server(settings, store)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as client:
+            client.sendall(b"GET /uploads HTTP/1.1\r\n")
+            wait_until(lambda: server._handlers)
+            pyfiledrop.TURN.take()
+            client.sendall(b"Host: a\r\n\r\n")
+            wait_until(lambda: pyfiledrop.TURN._waiting)
+            assert not server.stop(0)
+            pyfiledrop.TURN.give_up()
+            assert client.recv(12) == b"HTTP/1.1 200"
+        assert server.stop(20)
