@@ -3838,7 +3838,7 @@ class Handler(httpserver.WSGIHandler):
 
     def _receive(self, seconds: float) -> bytes:
         """More of a head. When others wait to work, they go first: by then it is often there, with nobody to wake."""
-        if TURN.let_others() and _NO_WAIT and not self.server.tls:
+        if _NO_WAIT and not self.server.tls and TURN.let_others():
             with contextlib.suppress(BlockingIOError):
                 return bytes(self.connection.recv(HEAD_BLOCK_BYTES, _NO_WAIT))
         TURN.give_up()  # not only for as long as it waits: who has a request is busy before it waits for the next turn
