@@ -175,11 +175,11 @@ def test_every_call_fails_elsewhere(
     """The same where publishing copies to another disk, and where it renames."""
     link = os.link
 
-    def refused(source: Any, target: Any) -> None:
+    def refused(source: Any, target: Any, **names: Any) -> None:
         if kind == "no links" or os.path.basename(source) == "data":
             number = errno.EPERM if kind == "no links" else errno.EXDEV
             raise OSError(number, os.strerror(number))
-        link(source, target)
+        link(source, target, **names)
 
     monkeypatch.setattr(os, "link", refused)
     test_every_call_fails(tmp_path, folders, monkeypatch, errno.EIO, "once")
@@ -523,11 +523,11 @@ def test_power_cut(tmp_path: Path, folders: Folders, monkeypatch: pytest.MonkeyP
     whole, every chunk that still counts has its bytes, and every upload can be finished."""
     link = os.link
 
-    def refused(source: Any, target: Any) -> None:
+    def refused(source: Any, target: Any, **names: Any) -> None:
         if kind == "no links" or os.path.basename(source) == "data":
             number = errno.EPERM if kind == "no links" else errno.EXDEV
             raise OSError(number, os.strerror(number))
-        link(source, target)
+        link(source, target, **names)
 
     if kind != "one disk":
         monkeypatch.setattr(os, "link", refused)
