@@ -940,6 +940,10 @@ _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EMLINK, errno.EOPNOT
 _NOT_A_FILE = {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EMLINK}
 
 
+def _open_warily(path: str, flags: int, folder: int | None = None) -> int:
+    return os.open(path, flags | _WARY, dir_fd=folder)
+
+
 def long_path(path: str, system: str = os.name) -> str:
     """An absolute path as it must be given for names beyond it that make it longer than 260 characters on Windows."""
     if system != "nt" or path.startswith("\\\\?\\"):
@@ -1324,7 +1328,7 @@ class Store:
             self._descriptors.append(self._wal)
             self._sync_names()  # the record's own name
             self._reconcile()
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, DropError) as error:
             self._let_go()
             raise StartError(f"The folders could not be read: {error}") from error
         self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeper", daemon=True)
@@ -1371,12 +1375,12 @@ class Store:
                 upload = self._create(live, owner, chunk, name)
             elif upload.owner not in (None, owner):
                 raise NotFound
+            elif upload.stored is not None and not self._is_there(upload.stored):
+                raise Gone("This file was removed from the server. Start the upload anew.")
             elif (upload.name, upload.size, upload.chunk_size, upload.chunk_count) != (
                 name, chunk.file_size, chunk.chunk_size, chunk.count,
             ):  # fmt: skip
                 raise Conflict
-            elif upload.stored is not None and not self._is_there(upload.stored):
-                raise Gone("This file was removed from the server. Start the upload anew.")
             if live.failed:
                 self._distrust(live, upload)
             if upload.stored is not None or (upload.merged and self._is_in(upload, chunk.index)):
@@ -1479,6 +1483,7 @@ class Store:
         )
         if self._is_removed(upload.uuid):
             raise Gone
+        self._remove_leftovers(upload.uuid)
         folder = os.path.join(self._chunks, upload.uuid)
         if chunk.count > 1 and not self._is_free(folder):  # before it is on record, or it would be taken for ours
             raise Conflict("A folder of this upload's name is there already. Start the upload anew.")
@@ -1503,10 +1508,27 @@ class Store:
             raise
         return upload
 
+    def _remove_leftovers(self, uuid: str) -> None:
+        """Of an upload of which nothing was in, and whose names could not be removed when it was discarded."""
+        with self._db_lock:
+            query = "SELECT 1 FROM removed WHERE uuid = ?"
+            left = self._db.execute(query, (uuid,)).fetchone()
+        if left:
+            self._remove_names(uuid, None)
+
     def _create_data(self, live: _Live, upload: Upload) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _WARY
         with self._data(upload.uuid, upload.chunk_count) as (path, folder):
-            live.fd = os.open(path, flags, 0o666, dir_fd=folder)
+            live.fd = self._create_file(path, folder)
+
+    @staticmethod
+    def _create_file(path: str, folder: int | None = None) -> int:
+        """A new file under a name of ours. What is left there by an attempt that failed is removed, never opened."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _WARY
+        try:
+            return os.open(path, flags, 0o666, dir_fd=folder)
+        except FileExistsError:
+            os.unlink(path, dir_fd=folder)
+            return os.open(path, flags, 0o666, dir_fd=folder)
 
     @staticmethod
     def _is_free(folder: str) -> bool:
@@ -1625,11 +1647,13 @@ class Store:
                     self._count += 1
                     upload = live.pending = self._select("uuid = ?", upload.uuid)[0]
                     self._make_durable()
-                with self._data(upload.uuid, upload.chunk_count) as (path, folder):
-                    self._rename(path, target, status, folder)
+                self._move(upload, target, status)
         except FileNotFoundError:
             if not self._has_data(upload):
                 self._forget_chunks(upload, "1")
+            raise
+        except DiskFault:
+            self._forget_chunks(upload, "1")
             raise
         except FileExistsError:  # perhaps from an attempt that failed half-way
             if not self._is_whole(target, upload.size):
@@ -1690,9 +1714,10 @@ class Store:
             hidden = self._hidden(upload.uuid)
             try:
                 with TURN.paused(), self._data(upload.uuid, upload.chunk_count) as (path, folder):
-                    source = os.open(path, os.O_RDONLY | _WARY, dir_fd=folder)
-                    with open(source, "rb") as data, open(self._create_hidden(hidden), "wb") as copy:
-                        self._check_same(os.fstat(source), status)
+                    opener = functools.partial(_open_warily, folder=folder)
+                    create = lambda path, flags: self._create_file(path)  # noqa: E731
+                    with open(path, "rb", opener=opener) as data, open(hidden, "wb", opener=create) as copy:
+                        self._check_same(os.fstat(data.fileno()), status)
                         shutil.copyfileobj(data, copy, MIB)
                         copy.flush()
                         self._sync(copy.fileno())
@@ -1710,15 +1735,6 @@ class Store:
         if not os.path.samestat(found, status):
             raise DiskFault("The upload's data was changed on the server's disk. Send it again.")
 
-    @staticmethod
-    def _create_hidden(path: str) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _WARY
-        try:
-            return os.open(path, flags, 0o666)
-        except FileExistsError:  # left by an attempt that failed
-            os.unlink(path)
-            return os.open(path, flags, 0o666)
-
     def _link(self, path: str, target: str, status: os.stat_result, folder: int | None = None) -> None:
         try:
             os.link(path, target, src_dir_fd=folder)
@@ -1733,6 +1749,10 @@ class Store:
         except DiskFault:
             self._unlink(target)
             raise
+
+    def _move(self, upload: Upload, target: str, status: os.stat_result) -> None:
+        with self._data(upload.uuid, upload.chunk_count) as (path, folder):
+            self._rename(path, target, status, folder)
 
     def _rename(self, path: str, target: str, status: os.stat_result, folder: int | None = None) -> None:
         if os.path.lexists(target):
@@ -1877,16 +1897,19 @@ class Store:
                 upload = self._find(uuid)
             if upload is None or upload.stored is None:
                 raise Gone("This file was removed.") if upload is None and self._is_removed(uuid) else NotFound
-            try:
-                fd = os.open(self._in_storage(upload.stored), os.O_RDONLY | _WARY)
-            except OSError as error:
-                if error.errno not in _NOT_A_FILE:
-                    raise
-                raise NotFound from None
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                os.close(fd)
-                raise NotFound
-            return upload, open(fd, "rb", buffering=0)
+            with contextlib.ExitStack() as stack:
+                try:
+                    file = stack.enter_context(
+                        open(self._in_storage(upload.stored), "rb", buffering=0, opener=_open_warily)
+                    )
+                except OSError as error:
+                    if error.errno not in _NOT_A_FILE:
+                        raise
+                    raise NotFound from None
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise NotFound
+                stack.pop_all()
+            return upload, file
 
     def remove(self, owner: str | None, uuid: str) -> None:
         """Removes a drop's own file or unfinished upload. Raises NotFound.
@@ -2035,7 +2058,10 @@ class Store:
         """Keeps a second server out of `chunks`, also one with another `storage`. The record's lock does the rest."""
         if fcntl is None:
             return
-        fd = os.open(self._chunks, os.O_RDONLY | _BINARY)
+        try:
+            fd = os.open(self._chunks, os.O_RDONLY | _BINARY)
+        except OSError as error:
+            raise StartError(f"The folder {self._chunks} cannot be read: {error.strerror}.") from error
         self._descriptors.append(fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -2178,6 +2204,9 @@ class Store:
 
         So nothing is synced again in the hope that it works now; what is not known to be on the disk is asked for anew.
         """
+        if live.pending:  # none of it is known to be there
+            self._discard(live, upload)
+            return
         live.failed = True
         for writer in live.writers.values():
             writer.release()
@@ -2300,6 +2329,8 @@ class Store:
         for upload in self._select("stored IS NOT NULL AND stored NOT IN (SELECT stored FROM seen)"):
             if self._is_there(self._final_name(upload)):  # some file systems list a name otherwise than it was given
                 continue
+            if self._place_again(upload):
+                continue
             lost += 1
             db.execute("DELETE FROM uploads WHERE id = ?", (upload.id,))
             db.execute("INSERT OR REPLACE INTO removed VALUES (NULL, ?, NULL, 1, 1)", (upload.uuid,))
@@ -2324,6 +2355,23 @@ class Store:
         db.execute("DROP TABLE seen")
         db.execute("DROP TABLE new")
         return found, lost
+
+    def _place_again(self, upload: Upload) -> bool:
+        """Whether a file that is recorded as finished has its name now. The record's disk had reported an error then,
+        although the record was made, and so the name was undone."""
+        target = self._in_storage(self._final_name(upload))
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with self._data(upload.uuid, upload.chunk_count) as (path, folder):
+                status = os.stat(path, dir_fd=folder, follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode) or status.st_size != upload.size:
+                    return False
+            try:
+                self._place(upload, target, status)
+            except NotImplementedError:
+                self._move(upload, target, status)
+            self._sync_folder(self._storage)
+            return True
+        return False
 
     def _rescan(self) -> bool:
         """Looks for files that were put into storage by hand, if there may be any and the last look is a while ago."""
@@ -2374,13 +2422,13 @@ class Store:
                 fd, closings, numbers, fresh = os.dup(live.fd), live.closings, list(live.unsynced), live.fresh
                 with self._guard:
                     live.users += 1  # so that it is still the same when its lock is taken again
-            self._sync_beside(live, fd, closings, uuid if fresh else None)
+            synced = self._sync_beside(live, fd, closings, uuid if fresh else None)
             with self._locked(uuid) as live:
                 with self._guard:
                     live.users -= 1
                 if live.failed:
                     self._distrust(live, upload)
-                elif live.closings == closings:
+                elif synced and live.closings == closings:
                     if self._fsync:
                         with self._transaction() as db:
                             db.executemany(
@@ -2392,19 +2440,24 @@ class Store:
                     return True
         return False
 
-    def _sync_beside(self, live: _Live, fd: int, closings: int, new_folder: str | None) -> None:
-        """Syncs an upload's data without its lock; a failure is left for whoever takes the lock next."""
+    def _sync_beside(self, live: _Live, fd: int, closings: int, new_folder: str | None) -> bool:
+        """Syncs an upload's data without its lock, and its names if they are new. Returns whether that went well.
+
+        That the data's sync failed is left for whoever takes the lock next; fd is closed.
+        """
         with live.syncing:
             try:
                 self._sync(fd)
-                if new_folder is not None:
-                    self._sync_folder(os.path.join(self._chunks, new_folder))
-                    self._sync_folder(self._chunks)
             except OSError as error:
                 log.error("disk: %s", error)
                 live.failed = live.closings == closings
+                return False
             finally:
                 os.close(fd)
+        if new_folder is not None:
+            self._sync_folder(os.path.join(self._chunks, new_folder))
+            self._sync_folder(self._chunks)
+        return True
 
     def clean(self, elapsed_seconds: float) -> int:
         """Ages unfinished uploads by elapsed_seconds and removes the stale ones. Returns how many.

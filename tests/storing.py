@@ -218,23 +218,29 @@ class Cache(Watcher):
         self.folders = folders
         self.unsynced: dict[int, list[tuple[int, int]]] = {}  # inode -> offset and length of what was written
         self.names: set[str] = set()  # in storage, on the disk
+        self.opened = -1
 
     def after(self, name: str, args: tuple[Any, ...], result: Any) -> None:
         if name == "pwrite":
             fd, _, offset = args
             self.unsynced.setdefault(os.fstat(fd).st_ino, []).append((offset, result))
         elif name == "write":  # of a copy
-            self.unsynced[os.stat(self.opened).st_ino] = [(0, os.stat(self.opened).st_size)]
+            status = os.fstat(self.opened)
+            self.unsynced[status.st_ino] = [(0, status.st_size)]
         elif name == "open":
-            self.opened = args[0]
-            flags = args[1]
-            if (flags & os.O_TRUNC) if isinstance(flags, int) else "w" in flags:  # an inode may be a new file's
-                self.unsynced.pop(os.stat(self.opened).st_ino, None)
+            self.opened = result if isinstance(result, int) else result.fileno()
+            if isinstance(args[1], int) and args[1] & os.O_CREAT:  # an inode may be a new file's
+                self.unsynced.pop(os.fstat(self.opened).st_ino, None)
         elif name == "fsync":
             status = os.fstat(args[0])
             self.unsynced.pop(status.st_ino, None)
             if os.path.samestat(status, os.stat(self.folders.storage)):
                 self.names = self.folders.files()
+            if os.path.samestat(status, os.stat(self.folders.storage / f"{RECORD}-wal")):
+                self.record_synced()
+
+    def record_synced(self) -> None:
+        """All that was recorded until now is on the disk."""
 
     def not_on_disk(self, folder: Path) -> dict[Path, list[tuple[int, int]]]:
         """Where below this folder bytes are that the disk does not have."""
@@ -257,7 +263,7 @@ class System:
     """
 
     CALLS = (
-        "open", "close", "fsync", "link", "rename", "unlink", "mkdir", "rmdir", "fstat", "lstat", "listdir", "scandir",
+        "open", "close", "dup", "fsync", "link", "rename", "unlink", "mkdir", "rmdir", "fstat", "lstat", "listdir", "scandir",
         "splice",
     )  # fmt: skip
 
@@ -276,17 +282,13 @@ class System:
         connect, system = sqlite3.connect, self
 
         class Connection(sqlite3.Connection):
-            durable = False
-
             def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
                 word = sql.split()[0] if sql.split() else ""
                 if sql.startswith("PRAGMA synchronous"):
-                    self.durable = "FULL" in sql
                     return super().execute("PRAGMA synchronous = OFF")
                 if word in ("PRAGMA", "ROLLBACK", ""):  # which ask nothing of the disk
                     return super().execute(sql, *args)
-                name = f"sqlite {word}" + (" FULL" if word == "COMMIT" and self.durable else "")
-                return system.call(name, super().execute, (sql, *args))
+                return system.call(f"sqlite {word}", super().execute, (sql, *args))
 
             def executemany(self, sql: str, *args: Any) -> sqlite3.Cursor:
                 return system.call(f"sqlite {sql.split()[0]}", super().executemany, (sql, *args))
