@@ -263,8 +263,8 @@ class System:
     """
 
     CALLS = (
-        "open", "close", "dup", "fsync", "link", "rename", "unlink", "mkdir", "rmdir", "fstat", "lstat", "listdir", "scandir",
-        "splice",
+        "open", "close", "dup", "fsync", "link", "rename", "unlink", "mkdir", "rmdir", "fstat", "lstat", "listdir",
+        "scandir", "splice",
     )  # fmt: skip
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:

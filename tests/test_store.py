@@ -244,6 +244,19 @@ def test_takeover(folders: Folders, store: Store) -> None:
     finish(folders, store, [file])
 
 
+@pytest.mark.parametrize("content", [b"aaaa", b"aaaabbbb"], ids=["one chunk", "two chunks"])
+def test_takeover_of_a_first_chunk(folders: Folders, store: Store, content: bytes) -> None:
+    """So it is when nothing of the upload is in yet."""
+    file = File(content)
+    earlier = file.begin(store, 0)
+    later = file.begin_filled(store, 0)
+    earlier.write(b"XXXX")
+    with later:
+        store.merge(later)
+    store.merge(earlier)
+    finish(folders, store, [file])
+
+
 def test_takeover_waits_for_a_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A takeover comes between two writes of the earlier request, never into one."""
     writing, go_on = threading.Event(), threading.Event()
@@ -576,6 +589,65 @@ def test_one_came_and_one_went(folders: Folders) -> None:
         store.open(file.uuid)[1].close()
     with pytest.raises(Gone):
         store.open(gone.uuid)
+
+
+def test_two_names_of_one_uuid(folders: Folders) -> None:
+    """Of two files that somebody gave the same UUID one can be fetched; the server starts, and both stay."""
+    uuid = new_uuid()
+    folders.storage.mkdir(parents=True)
+    names = {f"{uuid}_a", f"{uuid.upper()}_b"}
+    for name in names:
+        (folders.storage / name).write_bytes(b"x")
+    upload, opened = folders.open().open(uuid)
+    opened.close()
+    assert upload.stored in names and folders.files() == names
+
+
+def test_storage_is_not_read_for_every_question(
+    folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look through storage for an unknown UUID is made once in a while, however often somebody asks."""
+    looks: list[int] = []
+    real = Store._adopt
+    monkeypatch.setattr(Store, "_adopt", lambda self: looks.append(0) or real(self))
+    monkeypatch.setattr(pyfiledrop, "RESCAN_SECONDS", 1e6)
+    for number in range(3):
+        (folders.storage / str(number)).touch()
+        with pytest.raises(NotFound):
+            store.open(new_uuid())
+    assert looks == []
+    monkeypatch.setattr(pyfiledrop, "RESCAN_SECONDS", 0.0)
+    for _ in range(3):
+        with pytest.raises(NotFound):
+            store.open(new_uuid())
+    assert len(looks) == 1, "nothing changed since"
+
+
+def test_part_beside_a_strangers_file(folders: Folders) -> None:
+    """What is left of an upload goes at start; another file that has only its UUID in common with it stays."""
+    folders.open()
+    folders.close()
+    uuid = new_uuid()
+    (folders.storage / f".{uuid}.part").write_bytes(b"left over")
+    (folders.storage / f"{uuid}_a.bin").write_bytes(b"somebody's")
+    _, opened = folders.open().open(uuid)
+    with opened:
+        assert opened.read() == b"somebody's"
+    assert folders.files() == {f"{uuid}_a.bin"}
+
+
+def test_folder_of_somebody_else(folders: Folders, store: Store) -> None:
+    """An upload whose folder is there already is refused, and what is in that folder outlives any restart."""
+    file = File(b"aaaabbbb")
+    (folders.chunks / file.uuid).mkdir()
+    folders.data(file).write_bytes(b"somebody's")
+    with pytest.raises(Conflict):
+        file.begin(store, 0)
+    with pytest.raises(NotFound):
+        store.upload(ALICE, file.uuid)
+    for _ in range(2):
+        assert folders.data(file).read_bytes() == b"somebody's"
+        folders.open()
 
 
 def test_renamed_by_hand(folders: Folders) -> None:
@@ -1393,6 +1465,56 @@ def test_taken_name_on_every_system(system: Folders) -> None:
     assert system.files() == {file.stored}, "no half-made copy stays"
     (system.storage / file.stored).unlink()
     finish(system, store, [file])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
+def test_taken_by_a_dead_link(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a finished file is renamed, a link that leads nowhere keeps its name, too."""
+    monkeypatch.delattr(os, "link")
+    store = folders.open()
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    (folders.storage / file.stored).symlink_to(folders.root / "nothing")
+    with pytest.raises(Conflict):
+        file.send(store, 1)
+    assert (folders.storage / file.stored).is_symlink()
+
+
+def test_pipe_is_not_reused_after_an_error() -> None:
+    """What is left in one after a disk error would become part of the next file."""
+    with pytest.raises(DiskFault), pyfiledrop.borrow_pipe() as (_, write_end):
+        os.write(write_end, b"somebody else's")
+        raise DiskFault
+    with pyfiledrop.borrow_pipe() as (read_end, _):
+        os.set_blocking(read_end, False)
+        with pytest.raises(BlockingIOError):
+            os.read(read_end, 1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there an open file cannot be replaced")
+@pytest.mark.parametrize("kind", ["plain", "no link", "EXDEV"])
+@pytest.mark.parametrize("chunk_size", [4, 100], ids=["in chunks", "in storage"])
+def test_swapped_before_publishing(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, kind: str, chunk_size: int
+) -> None:
+    """Another file that somebody put in the place of the one that was written is never published."""
+    if kind == "no link":
+        monkeypatch.delattr(os, "link")
+    if kind == "EXDEV":
+        folders.chunks = folders.root / "other disk" / "chunks"
+        play_two_disks(monkeypatch, folders.chunks.parent)
+    store = folders.open()
+    file = File(b"aaaabbbb", chunk_size)
+    for index in range(file.count - 1):
+        file.send(store, index)
+    with file.begin_filled(store, file.count - 1) as writer:
+        data = folders.data(file) if file.count > 1 else folders.storage / f".{file.uuid}.part"
+        data.unlink()
+        data.write_bytes(b"XXXXXXXX")
+        with pytest.raises(DiskFault):
+            store.merge(writer)
+    assert folders.files() == set()
+    finish(folders, store, [file])
 
 
 @pytest.mark.parametrize("moved", [[0], [1, 5, 94], [100]], ids=["refused", "short", "all at once"])
