@@ -6,11 +6,11 @@
     python build.py script      write dist/pyfiledrop.py, with Dropzone inside, and dist/pyfiledrop.pyz, with all inside
     python build.py exe         write dist/pyfiledrop (.exe on Windows), a program that needs no Python
     python build.py wheel       write dist/*.whl and dist/*.tar.gz, for pip
-    python build.py test        set up .venv with everything in it, then run all checks and tests
+    python build.py test        install what is missing, set up .venv, then run all checks and tests
 
-Needs Python 3.10 and its standard library; what else a job needs, it installs under build/ or .venv/. It never
-imports pyfiledrop.py, because the packages that file imports may not be installed yet: constants are read out of
-its source.
+Needs Python 3.10 and its standard library; what else a job needs, it installs under build/ or .venv/. Only the tests
+need programs that pip has not, which apt-get installs where there is one. It never imports pyfiledrop.py, because the
+packages that file imports may not be installed yet: constants are read out of its source.
 
 For pip, this file is the project's build backend as well (PEP 517): setuptools, given a module with Dropzone inside.
 """
