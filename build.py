@@ -596,20 +596,34 @@ def find_chromium() -> str | None:
     return next((path for candidate in candidates if (path := shutil.which(candidate))), None)
 
 
+def has_library(name: str) -> bool:
+    """Whether programs can load this library."""
+    import ctypes  # only here, because a Python that somebody compiled may lack it, and the other jobs do without
+
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
 def missing_packages() -> dict[str, str]:
     """What the tests need and neither this machine nor pip has -> the package of Debian that has it."""
     programs = ["curl"]
+    missing = {}
     if sys.platform == "linux":
-        programs.append("objcopy")  # PyInstaller adds with it what it has collected to the exe
+        programs.append("objcopy")  # by which PyInstaller adds to the exe what it has collected
         if os.geteuid() == 0:  # only root may mount the file systems whose power the tests cut
             programs += ["mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "mount", "losetup"]
-    missing = {program: DEBIAN_PACKAGES[program] for program in programs if not shutil.which(program)}
+        # PyInstaller puts Python's library into the exe, and Debian's own Python comes without it.
+        library = "{LIBDIR}/{INSTSONAME}".format_map(sysconfig.get_config_vars())
+        if sys.base_prefix == "/usr" and not os.path.exists(library):
+            missing["Python's library"] = "libpython3-dev"
+        if not has_library("libatomic.so.1"):  # Playwright's Node needs it, and brings it not along
+            missing["libatomic.so.1"] = "libatomic1"
+    missing |= {program: DEBIAN_PACKAGES[program] for program in programs if not shutil.which(program)}
     if importlib.util.find_spec("ensurepip") is None:
         missing["a Python that can make virtual environments"] = "python3-venv"
-    # PyInstaller puts Python's library into the exe, and Debian's own Python comes without it.
-    if sys.platform == "linux" and sys.base_prefix == "/usr":
-        if not os.path.exists("{LIBDIR}/{INSTSONAME}".format_map(sysconfig.get_config_vars())):
-            missing["Python's library"] = "libpython3-dev"
     if not find_chromium() and not has_playwrights_chromium():
         missing["Chromium"] = "chromium"
     return missing
