@@ -218,7 +218,8 @@ def quietly(program: str, *command: str, cwd: Path = ROOT) -> None:
     """Run a program whose messages are only of interest when it fails."""
     done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     if done.returncode:
-        reasons = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        lines = [line.strip() for line in (done.stderr + done.stdout).splitlines()]
+        reasons = [line for line in lines if line and not line.startswith("WARNING")]  # pip warns before each retry
         raise BuildError(f"{program} failed with {reasons[0] if reasons else f'status {done.returncode}'}")
 
 
