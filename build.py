@@ -215,7 +215,7 @@ def must(step: str, *command: str) -> None:
 
 
 def quietly(program: str, *command: str, cwd: Path = ROOT) -> None:
-    """Run a program whose messages are only of interest when it fails."""
+    """Run a program whose messages are of interest only when it fails; then the first one is in the error."""
     done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     if done.returncode:
         lines = [line.strip() for line in (done.stderr + done.stdout).splitlines()]
@@ -597,6 +597,17 @@ def find_chromium() -> str | None:
     return next((path for candidate in candidates if (path := shutil.which(candidate))), None)
 
 
+def has_playwrights_chromium() -> bool:
+    """Whether Playwright, in .venv, has downloaded its own Chromium before."""
+    program = (
+        "import os, sys, playwright.sync_api as api\n"
+        "with api.sync_playwright() as playwright:\n"
+        "    sys.exit(not os.path.exists(playwright.chromium.executable_path))"
+    )
+    python = venv_python(ROOT / ".venv")
+    return python.exists() and subprocess.run([python, "-c", program], capture_output=True).returncode == 0
+
+
 def has_library(name: str) -> bool:
     """Whether programs can load this library."""
     import ctypes  # only here, because a Python that somebody compiled may lack it, and the other jobs do without
@@ -620,7 +631,7 @@ def missing_packages() -> dict[str, str]:
         library = "{LIBDIR}/{INSTSONAME}".format_map(sysconfig.get_config_vars())
         if sys.base_prefix == "/usr" and not os.path.exists(library):
             missing["Python's library"] = "libpython3-dev"
-        if not has_library("libatomic.so.1"):  # Playwright's Node needs it, and brings it not along
+        if not has_library("libatomic.so.1"):  # Playwright's own Node needs it
             missing["libatomic.so.1"] = "libatomic1"
     missing |= {program: DEBIAN_PACKAGES[program] for program in programs if not shutil.which(program)}
     if importlib.util.find_spec("ensurepip") is None:
@@ -661,17 +672,6 @@ def install_missing() -> None:
     if missing.keys() - {"Chromium"}:
         packages = " ".join(dict.fromkeys(missing.values()))
         raise BuildError(f"The tests need {', '.join(missing)}; on Debian: sudo apt install {packages}")
-
-
-def has_playwrights_chromium() -> bool:
-    """Whether Playwright, in .venv, has downloaded its own Chromium before."""
-    program = (
-        "import os, sys, playwright.sync_api as api\n"
-        "with api.sync_playwright() as playwright:\n"
-        "    sys.exit(not os.path.exists(playwright.chromium.executable_path))"
-    )
-    python = venv_python(ROOT / ".venv")
-    return python.exists() and subprocess.run([python, "-c", program], capture_output=True).returncode == 0
 
 
 def get_chromium(python: str) -> None:
