@@ -682,11 +682,14 @@ def get_chromium(python: str) -> None:
         return
     # On a bare Ubuntu it needs libraries as well, which Playwright installs with apt-get if it is told to.
     libraries = ["--with-deps"] if apt_get() and not has_playwrights_chromium() else []
-    if run("getting Chromium from Playwright", python, "-m", "playwright", "install", *libraries, "chromium"):
+    say("== getting Chromium from Playwright, about 200 MB")
+    try:
+        quietly("Playwright", python, "-m", "playwright", "install", *libraries, "chromium")
+    except BuildError as error:
         raise BuildError(
-            "The tests need Chromium, and Playwright could not get one: install it (on Debian: sudo apt install "
-            "chromium), or put the path of one into the variable CHROMIUM."
-        )
+            f"The tests need Chromium, but {error}; install it (on Debian: sudo apt install chromium), or put the path "
+            "of one into the variable CHROMIUM."
+        ) from error
 
 
 def run_tests(pytest_arguments: Sequence[str]) -> int:
