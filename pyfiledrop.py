@@ -4705,6 +4705,10 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
         yield f"  names      {', '.join(settings.allow_host)}"
     if settings.no_fsync:
         yield "  fsync      off: a power cut may cost finished files"
+    asked_for_a_cdn = settings.dz_cdn is not None or settings.dz_version != DROPZONE_VERSION
+    if not asked_for_a_cdn and any(dropzone_file(name) is None for name, _ in DROPZONE_FILES.values()):
+        lack = "the page loads it from a CDN, and without internet it is a plain form"
+        yield f"  note       Dropzone is not beside the script; {lack}."
     for finding in store.findings:
         yield f"  note       {finding}"
     yield "Ctrl-C ends it."
