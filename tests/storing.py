@@ -168,6 +168,7 @@ def check_promise(folders: Folders, store: Store, acknowledged: Mapping[File, se
     for file in done:
         assert is_done(store, file), f"{file.stored} was reported done and is not"
         assert file.stored in folders.files(), f"{file.stored} was reported done and is not in storage"
+        assert store.upload(file.owner, file.uuid).owner == file.owner, f"{file.stored} is no longer its owner's"
     for file, numbers in acknowledged.items():
         there = chunks_in(store, file)
         assert numbers <= there, f"acknowledged and lost: chunks {sorted(numbers - there)} of {file.stored}"
@@ -218,7 +219,13 @@ class Cache(Watcher):
         self.folders = folders
         self.unsynced: dict[int, list[tuple[int, int]]] = {}  # inode -> offset and length of what was written
         self.names: set[str] = set()  # in storage, on the disk
+        self.unlinked: dict[str, bytes] = {}  # from storage, but not on the disk
         self.opened = -1
+
+    def before(self, name: str, args: tuple[Any, ...]) -> None:
+        path = Path(str(args[0])) if args else Path()
+        if name == "unlink" and path.parent == self.folders.storage and path.exists():
+            self.unlinked[path.name] = path.read_bytes()
 
     def after(self, name: str, args: tuple[Any, ...], result: Any) -> None:
         if name == "pwrite":
@@ -236,6 +243,7 @@ class Cache(Watcher):
             self.unsynced.pop(status.st_ino, None)
             if os.path.samestat(status, os.stat(self.folders.storage)):
                 self.names = self.folders.files()
+                self.unlinked.clear()
             if os.path.samestat(status, os.stat(self.folders.storage / f"{RECORD}-wal")):
                 self.record_synced()
 
@@ -356,6 +364,7 @@ class Day:
         self.acknowledged: dict[File, set[int]] = {}
         self.done: set[File] = set()
         self.removing: set[File] = set()
+        self.removed: set[File] = set()
         self.whole = File(b"whole", name="whole.bin", uuid="")
         self.files = [self.whole] + [File(bytes([65 + n]) * (9 - n % 2), name=f"{n}.bin") for n in range(8)]
 
@@ -430,13 +439,14 @@ class Day:
     def remove(self, store: Store, file: File) -> None:
         self.removing.add(file)
         store.remove(ALICE, file.uuid)
+        self.removed.add(file)
 
     def copy(self) -> Day:
         """What was answered so far."""
         day = Day()
         day.files = list(self.files)
         day.acknowledged = {file: set(numbers) for file, numbers in self.acknowledged.items()}
-        day.done, day.removing = set(self.done), set(self.removing)
+        day.done, day.removing, day.removed = set(self.done), set(self.removing), set(self.removed)
         return day
 
     def check(self, folders: Folders, store: Store, *, chunks_may_be_asked_again: bool = False) -> None:
@@ -448,6 +458,9 @@ class Day:
             for file, numbers in self.acknowledged.items()
         }
         check_promise(folders, store, kept, self.done - self.removing)
+        for file in self.removed:
+            assert file.stored not in folders.files(), f"{file.stored} was removed and is back"
+            assert not is_done(store, file) and not chunks_in(store, file), f"{file.uuid} was removed and is on record"
 
     def finish(self, folders: Folders, store: Store) -> None:
         """Every upload can still be finished."""

@@ -59,6 +59,7 @@ class Faults(Cache):
         self._count = 0
 
     def before(self, name: str, args: tuple[Any, ...]) -> None:
+        super().before(name, args)
         self._count += 1
         if name == "close":
             try:
@@ -487,6 +488,7 @@ class PowerCuts(Cache):
     def before(self, name: str, args: tuple[Any, ...]) -> None:
         if name in ("fsync", "link", "rename", "unlink", "mkdir") or "COMMIT" in name:
             self._take(f"before {name} {args}")
+        super().before(name, args)
 
     def after(self, name: str, args: tuple[Any, ...], result: Any) -> None:
         super().after(name, args, result)
@@ -498,7 +500,7 @@ class PowerCuts(Cache):
         self._record = {path.name: path.read_bytes() for path in paths}
 
     def _take(self, moment: str) -> None:
-        for names in ("names kept", "names lost"):
+        for names in ("names kept", "names lost", "names back"):
             for record in ("record kept", "record old"):
                 left = self.folders.copy_to(self._target / str(len(self.taken)))
                 for path, ranges in self.not_on_disk(self.folders.root).items():
@@ -507,6 +509,9 @@ class PowerCuts(Cache):
                     for name in left.files() - self.names:
                         (left.storage / name).unlink()
                     shutil.rmtree(left.chunks)
+                if names == "names back":
+                    for name, content in self.unlinked.items():
+                        (left.storage / name).write_bytes(content)
                 if record == "record old":
                     for path in left.storage.glob(".pyfiledrop.sqlite3*"):
                         path.unlink()
