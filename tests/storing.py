@@ -204,6 +204,12 @@ def finish(folders: Folders, store: Store, files: Iterable[File]) -> None:
 # Between the store and the system
 
 
+def patch_sync(monkeypatch: pytest.MonkeyPatch, sync: Callable[[int], None]) -> None:
+    """Let all that is brought to the disk go through this function."""
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, sync, raising=False)
+
+
 class Watcher:
     """Is told of each call: before it, when it may raise in its place, and after it."""
 
@@ -284,6 +290,8 @@ class System:
             if name in self.real:
                 real = self.real[name] if name != "fsync" else lambda fd: None
                 monkeypatch.setattr(os, name, self._wrapped(name, real))
+        if hasattr(os, "fdatasync"):
+            monkeypatch.setattr(os, "fdatasync", os.fsync)
         monkeypatch.setattr(pyfiledrop, "pwrite", self._wrapped("pwrite", pyfiledrop.pwrite))
         monkeypatch.setattr(shutil, "disk_usage", self._wrapped("statvfs", shutil.disk_usage))
         monkeypatch.setattr(pyfiledrop, "open", self._open_file, raising=False)

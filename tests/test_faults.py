@@ -31,6 +31,7 @@ from storing import (
     finish,
     indexes,
     new_uuid,
+    patch_sync,
     send_missing,
 )
 
@@ -312,7 +313,7 @@ def failing_sync(monkeypatch: pytest.MonkeyPatch) -> contextlib.AbstractContextM
     @contextlib.contextmanager
     def failing() -> Iterator[None]:
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", fail)
+            patch_sync(patch, fail)
             yield
 
     return failing()
@@ -404,7 +405,7 @@ def test_two_syncs_at_once(folders: Folders, monkeypatch: pytest.MonkeyPatch) ->
             assert go_on.wait(20)
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(os, "fsync", sync)
+    patch_sync(monkeypatch, sync)
     flushing = threading.Thread(target=store.flush)
     flushing.start()
     assert syncing.wait(20)
@@ -440,7 +441,7 @@ def test_flush_marks_what_it_synced(folders: Folders, monkeypatch: pytest.Monkey
             assert go_on.wait(20)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", sync)
+        patch_sync(patch, sync)
         flushing = threading.Thread(target=store.flush)
         flushing.start()
         assert syncing.wait(20)
@@ -608,7 +609,7 @@ def test_the_housekeeper_flushes(folders: Folders, monkeypatch: pytest.MonkeyPat
         if os.fstat(fd).st_size == 4:  # the data, not a folder
             synced.set()
 
-    monkeypatch.setattr(os, "fsync", sync)
+    patch_sync(monkeypatch, sync)
     File(b"aaaabbbb").send(folders.open(), 0)
     assert synced.wait(20)
 

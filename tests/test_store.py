@@ -1685,7 +1685,7 @@ def test_slow_disk_gives_up_the_turn(store: Store, monkeypatch: pytest.MonkeyPat
     """When the disk keeps everybody waiting, files are finished out of turn for a while, and others work meanwhile."""
     had: list[bool] = []
     monkeypatch.setattr(pyfiledrop, "OUT_OF_TURN_SECONDS", 20)
-    monkeypatch.setattr(pyfiledrop, "force_to_disk", lambda fd: had.append(pyfiledrop.TURN.is_mine()))
+    monkeypatch.setattr(pyfiledrop, "force_to_disk", lambda fd, is_folder=False: had.append(pyfiledrop.TURN.is_mine()))
 
     def in_turn(*slow: bool) -> list[bool]:
         """Sends a file for each, the disk being that slow. Returns which of them were finished in turn."""
