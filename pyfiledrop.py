@@ -380,6 +380,13 @@ class NotFound(DropError):
     sentence = "There is nothing here under this address."
 
 
+class Gone(DropError):
+    """RFC 9110, 15.5.11: it was here, and will not be again."""
+
+    status = HTTPStatus.GONE
+    sentence = "This upload was removed. Start it anew."
+
+
 class TooSlow(DropError):
     status = HTTPStatus.REQUEST_TIMEOUT
     sentence = "The request came too slowly. Send it again."
@@ -3450,9 +3457,7 @@ const judge = (request, countIt) => {
     return countIt.call(xhr);
   }
   const reason = sentence(status, answer);
-  if (status === 404 || status === 409) {
-    if (view.resumed) return restart(view, true);
-  }
+  if (view.resumed && [404, 409, 410].includes(status)) return restart(view, true);
   if (status < 500 && status !== 408 && status !== 429) return fail(view, reason);
   if (!answer && status >= 502 && status <= 504) return broken(request, reason);   // a proxy whose server may be down
   again(request, reason, status === 507);

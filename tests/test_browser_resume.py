@@ -194,8 +194,9 @@ def test_unfinished_upload_can_be_removed(server: Server, visit: Visits, file: P
     assert_sent_once(tab, file, COUNT)
 
 
-def test_what_is_there_differs(server: Server, visit: Visits, file: Path) -> None:
-    """When the server says in the middle of a resumed upload that this is another file, it is sent anew as its own."""
+@pytest.mark.parametrize("status", [404, 409, 410])
+def test_what_is_there_differs(server: Server, visit: Visits, file: Path, status: int) -> None:
+    """When the server says in the middle of a resumed upload that it is another file or gone, it is sent anew."""
     visit.expect_complaints(REFUSED)
     tab = visit(server)
     half = send_half(tab, file)
@@ -205,7 +206,7 @@ def test_what_is_there_differs(server: Server, visit: Visits, file: Path) -> Non
     def differ_at_first(route: Route) -> None:
         seen.append(route)
         if len(seen) == 1:
-            route.fulfill(status=409, json={"error": "This differs."})
+            route.fulfill(status=status, json={"error": "This differs."})
         else:
             route.continue_()
 
