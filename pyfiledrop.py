@@ -20,7 +20,7 @@ HTTP
     POST   /                        signs in, where a password is asked for
     POST   /upload                  one Dropzone chunk, or without dzuuid the files of a plain form (curl -F file=@x)
     PUT    /upload/<name>           one file as the body (curl -T x)
-    GET    /uploads                 what this browser has dropped, newest first
+    GET    /uploads                 what this browser has dropped, newest first; ?before=<mark> for what is older
     DELETE /uploads                 forget the finished ones (the files stay)
     GET    /uploads/<uuid>          one upload, and which of its chunks are in
     DELETE /uploads/<uuid>          remove one's own file or unfinished upload
@@ -130,6 +130,7 @@ STOP_SECONDS = 10
 SPARE_WORKERS = 8
 MAX_CONNECTIONS = 1024
 MAX_CONNECTIONS_PER_ADDRESS = 512
+UPLOADS_A_PAGE = 100  # of one answer to GET /uploads: some 50 KB, also when every name is as long as it can be
 
 # How bytes are moved.
 BLOCK_BYTES = 64 * KIB
@@ -1533,11 +1534,21 @@ class Store:
 
     # -- looking, giving back, removing --------------------------------------------------------------------------------
 
-    def uploads(self, owner: str) -> list[Upload]:
-        """What a drop holds, newest first, without finished files that are gone from the disk."""
+    def uploads(self, owner: str, before: int | None = None, limit: int = UPLOADS_A_PAGE) -> list[Upload]:
+        """What a drop holds, newest first, without finished files that are gone from the disk.
+
+        At most limit of them, and only those that are older than the one whose id is before.
+        """
+        found: list[Upload] = []
+        last = (1 << 63) - 1 if before is None else before
+        more = True
         with disk_errors():
-            rows = self._select("owner = ? ORDER BY id DESC", owner)
-            return [row for row in rows if row.stored is None or self._is_there(row.stored)]
+            while more and len(found) < limit:  # again when some of them are gone
+                rows = self._select("owner = ? AND id < ? ORDER BY id DESC LIMIT ?", owner, last, limit)
+                found += [row for row in rows if row.stored is None or self._is_there(row.stored)]
+                more = len(rows) == limit
+                last = rows[-1].id if rows else 0
+        return found[:limit]
 
     def upload(self, owner: str | None, uuid: str) -> Upload:
         """One upload of a drop, or one that belongs to whoever knows its UUID. Raises NotFound."""
@@ -2423,7 +2434,7 @@ def answer(status: int, data: Mapping[str, Any], sentence: str, headers: Mapping
     Sets Bottle's response but for the body, which is returned.
     """
     if _wants_json():
-        text, kind = json.dumps(data), "application/json"
+        text, kind = json.dumps(data, ensure_ascii=False), "application/json"
     else:
         text, kind = sentence + "\n", "text/plain; charset=utf-8"
     bottle.response.status = int(status)
@@ -2574,10 +2585,19 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
 
     @app.get("/uploads")
     def list_uploads() -> Any:
+        mark = bottle.request.query.get("before")
+        if mark is not None and not _DIGITS.fullmatch(mark):
+            raise BadRequest("There is no such mark in the list. Ask for the list from its beginning.")
         drop = _drop()
-        uploads = store.uploads(drop) if drop else []
+        uploads = store.uploads(drop, int(mark) if mark else None, UPLOADS_A_PAGE + 1) if drop else []
+        more = len(uploads) > UPLOADS_A_PAGE  # one more was asked for to see whether there is one
+        uploads = uploads[:UPLOADS_A_PAGE]
+        following = str(uploads[-1].id) if more else None
         lines = [f"{u.name} ({human_size(u.size)}{'' if u.stored else ', unfinished'})" for u in uploads]
-        return answer(200, {"uploads": [describe(u) for u in uploads]}, "\n".join(lines) or "Nothing dropped yet.")
+        if following:
+            lines.append(f"There is more: ask for /uploads?before={following}")
+        sentence = "\n".join(lines) or ("Nothing older." if mark else "Nothing dropped yet.")
+        return answer(200, {"uploads": [describe(u) for u in uploads], "next": following}, sentence)
 
     @app.delete("/uploads")
     def forget_uploads() -> Any:
@@ -2980,7 +3000,14 @@ channel.onmessage = ({data}) => {
 const getUploads = async () => {
   elsewhere.clear();
   channel.postMessage('who');   // answers come while the request is under way, or a moment later
-  return (await call('uploads')).uploads;
+  const uploads = [];
+  let next = '';
+  do {
+    const page = await call(`uploads${next && `?before=${next}`}`);
+    uploads.push(...page.uploads);
+    next = page.next;
+  } while (next);
+  return uploads;
 };
 
 // ---- The list of what was dropped from this browser. ----

@@ -567,6 +567,39 @@ def test_list_holds_what_the_drop_has_sent(shared_server: Server) -> None:
     exchange(shared_server, request("DELETE", f"/uploads/{begun}", cookie=drop))
 
 
+def test_list_in_pages(start_server: StartServer) -> None:
+    """A hundred at a time, newest first; what is gone by hand or new meanwhile moves nothing."""
+    server, drop = start_server("--no-fsync"), new()
+    for start in range(0, 250, 50):
+        exchange(server, form_request(*[(str(start + number), b"") for number in range(50)], cookie=drop))
+    names = [str(number) for number in range(249, -1, -1)]
+    for name in (*names[90:210], names[-1]):
+        next(server.storage.glob(f"*_{name}")).unlink()
+    left = [*names[:90], *names[210:-1]]
+    first = exchange(server, request("GET", "/uploads", cookie=drop)).json()
+    assert [file["name"] for file in first["uploads"]] == left[:100]
+    exchange(server, form_request(("new", b""), cookie=drop))
+    target = f"/uploads?before={first['next']}"
+    second = exchange(server, request("GET", target, cookie=drop)).json()
+    assert ([file["name"] for file in second["uploads"]], second["next"]) == (left[100:], None)
+    assert exchange(server, request("GET", target, cookie=new())).json() == {"uploads": [], "next": None}
+    lines = exchange(server, request("GET", "/uploads", {"Accept": ""}, cookie=drop)).text.splitlines()
+    assert len(lines) == 101 and lines[0] == "new (0 bytes)"
+    (more,) = re.findall(r"There is more: ask for (/uploads\?before=\d+)$", lines[-1])
+    rest = exchange(server, request("GET", more, {"Accept": ""}, cookie=drop)).text.splitlines()
+    assert rest == [f"{name} (0 bytes)" for name in left[99:]]
+    text = exchange(server, request("GET", "/uploads?before=1", {"Accept": ""}, cookie=drop)).text
+    assert text == "Nothing older.\n"
+
+
+def test_a_page_that_is_just_full(start_server: StartServer) -> None:
+    """There is no mark when nothing is left to ask for."""
+    server, drop = start_server("--no-fsync"), new()
+    for count, more in ((50, False), (50, False), (1, True)):
+        exchange(server, form_request(*[("x", b"")] * count, cookie=drop))
+        assert (exchange(server, request("GET", "/uploads", cookie=drop)).json()["next"] is not None) is more
+
+
 def test_row_14_another_drops_upload(shared_server: Server) -> None:
     """Chunks for another drop's upload, reading and removing it: 404, and the upload goes on untouched."""
     drop, uuid, content = new(), new(), random.randbytes(2 * CHUNK)

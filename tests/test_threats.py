@@ -46,6 +46,7 @@ from conftest import (
     upload,
     wait_until,
 )
+from loading import needs_proc, usage
 
 import pyfiledrop
 
@@ -1111,3 +1112,46 @@ def test_a_bug_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert told == ["500 Internal Server Error"]
     assert body.decode() == pyfiledrop.DropError.sentence + "\n"
     assert "ZeroDivisionError" in caplog.text
+
+
+# 44: long lists
+
+
+@needs_proc
+def test_row_44_a_long_list_costs_little(start_server: StartServer) -> None:
+    """Twenty who ask for 10,000 entries with the longest names and read nothing take less than 10 MB of memory."""
+    server, drop = start_server("--no-fsync"), new()
+    names = [f"{number:05}{'😀' * 62}" for number in range(10_000)]  # 253 bytes each; one more would be too many
+    with Connection(server) as connection:
+        for start in range(0, len(names), 50):
+            body = multipart_body({}, [("file", name, b"") for name in names[start : start + 50]])
+            connection.send(request("POST", "/upload", FORM, body, cookie=drop))
+            assert connection.receive().status == 201
+        before = usage(server)
+        mark, found = "", []
+        while mark is not None:
+            connection.send(request("GET", f"/uploads{mark and f'?before={mark}'}", cookie=drop))
+            answer = connection.receive()
+            page = answer.json()
+            assert len(page["uploads"]) <= 100 and len(answer.body) <= 100 * 600
+            found += [upload["name"] for upload in page["uploads"]]
+            mark = page["next"]
+    assert found == names[::-1]
+    with contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(Connection(server)) for _ in range(20)]
+        for reader in readers:
+            reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.send(request("GET", "/uploads", cookie=drop) * 100)  # more than the system takes off the server
+        assert all(reader.sock.recv(1) for reader in readers)  # each is being answered
+        assert exchange(server, request("GET", "/uploads", cookie=drop)).status == 200
+        assert usage(server).most_memory < before.memory + 10 * MIB
+
+
+@pytest.mark.parametrize(
+    "mark", ["", "x", "-1", "+1", "1_0", " 1", "1%20", "%ff", "%00", "9" * 16, "1.5", "\u0663", "1,2"]
+)
+def test_row_44_a_mark_that_is_none(shared_server: Server, mark: str) -> None:
+    """Only what the server gave as the mark of the next page is one."""
+    for cookie in ("", new()):
+        target = f"/uploads?before={quote(mark, safe='%+')}"
+        refused(shared_server, request("GET", target, cookie=cookie), 400)
