@@ -532,7 +532,7 @@ def test_names(
 def test_the_page_sets_the_drop(shared_server: Server) -> None:
     """A browser gets a random key that scripts cannot read and other sites cannot send, and keeps it."""
     cookies = [exchange(shared_server, request("GET", "/")).headers["Set-Cookie"] for _ in range(2)]
-    values = [re.match(r"drop=([0-9a-f-]{36});", cookie) for cookie in cookies]
+    values = [re.match(r"drop-[0-9a-f]{6}=([0-9a-f-]{36});", cookie) for cookie in cookies]
     assert values[0] and values[1] and values[0][1] != values[1][1]
     attributes = {part.strip().lower() for part in cookies[0].split(";")[1:]}
     assert {"httponly", "samesite=lax", "path=/", "max-age=31536000"} <= attributes
@@ -543,7 +543,7 @@ def test_the_page_sets_the_drop(shared_server: Server) -> None:
 @pytest.mark.parametrize("cookie", ["x", "../..", "1234", "a" * 36, SOME + "0"])
 def test_a_cookie_that_is_none_of_ours(shared_server: Server, cookie: str) -> None:
     """A drop that the server cannot have set is replaced, and owns nothing."""
-    assert f"drop={cookie};" not in exchange(shared_server, request("GET", "/", cookie=cookie)).headers["Set-Cookie"]
+    assert f"={cookie};" not in exchange(shared_server, request("GET", "/", cookie=cookie)).headers["Set-Cookie"]
     upload(shared_server, b"x", cookie=cookie)
     assert listed(shared_server, cookie) == []
 

@@ -6,6 +6,7 @@ tests' names. Rows that are tested elsewhere:
 
 - 14, 29, 30, 31, 32 and 33 are the main job and stand in test_http.py; 34 and 43 are in test_cli.py;
 - 27 and 36 (hundreds of connections, descriptors) are in test_load.py, and 36 in test_faults.py;
+- 51 and 53 (cookies, guessing) stand in test_doors.py, with the rest of the password;
 - 38 (kill -9) is in test_crash.py, with real servers;
 - 39 to 41 (power cut, clock, cleaner), and 37 more widely, need faults to be made, which nobody can do over a socket:
   test_faults.py, test_crash.py, test_model.py and test_store.py;
@@ -34,6 +35,7 @@ from urllib.parse import quote
 import pytest
 from conftest import (
     BOUNDARY,
+    DROP_COOKIE,
     Connection,
     Response,
     Server,
@@ -934,7 +936,7 @@ def test_row_25_heads_that_can_be_read_in_two_ways(shared_server: Server, data: 
         (raw("GET /uploads HTTP/1.1", "Host: a", f"X: {'x' * 32_768}"), 431),
         (raw("GET /uploads HTTP/1.1", "Host: a", f"X: {'x' * 1_000_000}"), 431),
         (raw("GET /uploads HTTP/1.1", "Host: a", *["X: y"] * 10_000), 431),
-        (raw("GET /uploads HTTP/1.1", "Host: a", f"Cookie: drop={'x' * 8192}"), 431),
+        (raw("GET /uploads HTTP/1.1", "Host: a", f"Cookie: {DROP_COOKIE}={'x' * 8192}"), 431),
         (raw("GET /uploads HTTP/1.1", "Host: a", *["Cookie: " + "x" * 1000] * 9), 431),
     ],
     ids=["request line", "endless request line", "headers", "endless header", "10,000 headers", "cookie", "cookies"],
@@ -1099,13 +1101,13 @@ def test_a_bug_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     """What nobody thought of is 500 with a fixed sentence; the log has what a developer needs."""
     settings = pyfiledrop.Settings.parse(["-s", str(tmp_path / "s"), "-c", str(tmp_path / "c")])
     with contextlib.closing(pyfiledrop.open_store(settings)) as store:
-        app = pyfiledrop.make_app(settings, store, pyfiledrop.Door(None, b""))
-        monkeypatch.setattr(store, "uploads", lambda drop: 1 / 0)
+        app = pyfiledrop.make_app(settings, store, pyfiledrop.Door(None, store))
+        monkeypatch.setattr(store, "upload", lambda drop, uuid: 1 / 0)
         told: list[str] = []
         environ = {
             "REQUEST_METHOD": "GET",
-            "PATH_INFO": "/uploads",
-            "HTTP_COOKIE": f"drop={uuids.uuid4()}",
+            "PATH_INFO": f"/uploads/{SOME}",
+            "wsgi.url_scheme": "http",
             "wsgi.errors": io.StringIO(),
         }
         body = b"".join(app(environ, lambda status, *_: told.append(status)))
