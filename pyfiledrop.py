@@ -3432,6 +3432,7 @@ dropzone.on('success', (file) => {
 dropzone.on('error', (file, error) => {
   const view = viewOf.get(file);
   view.error = error;
+  asked = null;   // what has arrived of it may be gone on with at once, and the last answer may not know of it
   batch.delete(view);
   draw(view);
   refused.push(`${file.name} was not uploaded. ${error}`);
