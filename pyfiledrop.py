@@ -17,10 +17,10 @@
 HTTP
 
     GET    /                        the page
-    POST   /                        signs in, where a password is asked for
+    POST   /                        signs in and out, where a password is asked for
     POST   /upload                  one Dropzone chunk, or without dzuuid the files of a plain form (curl -F file=@x)
     PUT    /upload/<name>           one file as the body (curl -T x)
-    GET    /uploads                 what this browser has dropped, newest first
+    GET    /uploads                 what this browser has dropped, newest first; ?before=<mark> for what is older
     DELETE /uploads                 forget the finished ones (the files stay)
     GET    /uploads/<uuid>          one upload, and which of its chunks are in
     DELETE /uploads/<uuid>          remove one's own file or unfinished upload
@@ -46,6 +46,7 @@ import errno
 import functools
 import hashlib
 import hmac
+import ipaddress
 import itertools
 import json
 import logging
@@ -68,8 +69,8 @@ import unicodedata
 import uuid as uuidlib
 import webbrowser
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from http import HTTPStatus
 from pathlib import Path
@@ -137,9 +138,10 @@ MAX_OPEN_UPLOADS = 1536  # each holds a descriptor, and those of the latest seco
 # What is announced but has not come: space is kept free for it only in proportion to what has come.
 PROMISED_TIMES = 8
 PROMISE_SECONDS = 60.0  # without a byte, until it is free again
-PROMISE_STEP_BYTES = 1 * MIB  # how often a file that comes in one piece says how far it is
+PROMISE_STEP_BYTES = 64 * KIB  # how often a file that comes in one piece says how far it is
 MAX_CONNECTIONS = 1024
 MAX_CONNECTIONS_PER_ADDRESS = 512
+UPLOADS_A_PAGE = 100  # of one answer to GET /uploads: some 50 KB, also when every name is as long as it can be
 
 # How bytes are moved.
 BLOCK_BYTES = 64 * KIB
@@ -219,6 +221,21 @@ def _host_name(text: str) -> str:
     return text.lower()
 
 
+def plain_address(text: str) -> str:
+    """An IP address in its one canonical form (RFC 5952). An IPv4 address that a socket for both kinds wraps into an
+    IPv6 one (RFC 4291, 2.5.5.2) is unwrapped. Raises ValueError.
+    """
+    address = ipaddress.ip_address(text)
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _proxy(text: str) -> str:
+    try:
+        return plain_address(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What was asked for on the command line; names, meanings and defaults are a promise."""
@@ -283,6 +300,11 @@ class Settings:
     allow_host: list[str] | None = option(
         "--allow-host", default=None, action="append", type=_host_name, metavar="NAME",
         help="answer only under this name or address; may be given several times (default: under any)",
+    )  # fmt: skip
+    trusted_proxy: list[str] | None = option(
+        "--trusted-proxy", default=None, action="append", type=_proxy, metavar="ADDR",
+        help="believe the X-Forwarded-For that a proxy with this IP address sends; may be given several times"
+        " (default: believe none)",
     )  # fmt: skip
     tls_cert: Path | None = option(
         "--tls-cert", default=None, type=_path, metavar="FILE", help="speak https with this certificate (PEM)"
@@ -738,6 +760,34 @@ def basic_password(header: str) -> str | None:
         return None
 
 
+def guesser_of(address: str) -> str:
+    """For whom a wrong password from this address counts: the IPv4 address, or the /64 of an IPv6 one.
+
+    A /64 is the least that a customer is given (RFC 6177), so whoever has one address of it has all of them.
+    """
+    parsed = ipaddress.ip_address(plain_address(address))
+    return str(parsed) if parsed.version == 4 else parsed.packed[:8].hex(":", 2)
+
+
+def client_of(peer: str, forwarded: str, proxies: Container[str]) -> str:
+    """The address that a request comes from; forwarded is its X-Forwarded-For header, proxies whose word counts.
+
+    Each proxy adds its own client at the end of that header, and what stands before it may be a lie of that client.
+    So it is read from its end, for as long as the address that said so is a trusted proxy's. A malformed header says
+    nothing: then the peer itself is the client.
+    """
+    peer = plain_address(peer)
+    if peer in proxies:
+        for text in reversed(forwarded.split(",")):
+            try:
+                address = plain_address(text.strip())
+            except ValueError:
+                return peer
+            if address not in proxies:
+                return address
+    return peer
+
+
 class Head(NamedTuple):
     """The head of a request (RFC 9112, 3 and 5): everything before its body. Header names are in lower case."""
 
@@ -1092,33 +1142,37 @@ class Promises:
     """
 
     def __init__(self) -> None:
-        self._of: dict[str, tuple[int, int, float]] = {}  # by UUID, the latest last
-        self._missing = self._whole = 0  # their sums
+        self._of: dict[str, tuple[int, int, int, float]] = {}  # by UUID, the latest last
+        self.missing = 0  # bytes that are still to come
+        self.whole = 0  # the same, with what has come already of these uploads
+        self.unheld = 0  # the same, with what has come but is not on record
 
-    def make(self, uuid: str, received: int, size: int) -> None:
-        """Promises what an upload of size bytes, of which so many are in, still needs, in place of what it was."""
+    def make(self, uuid: str, received: int, size: int, held: int) -> None:
+        """Promises what an upload of size bytes still needs, in place of what it was promised before.
+
+        So many bytes of it have come, and so many of these are on record.
+        """
         self.end(uuid)
         most = PROMISED_TIMES * received
-        missing, whole = min(size - received, most), min(size, most)
-        self._of[uuid] = missing, whole, time.monotonic()
-        self._missing += missing
-        self._whole += whole
+        missing = min(size - received, most)
+        self._of[uuid] = missing, min(size, most), missing + received - held, time.monotonic()
+        self._add(1, self._of[uuid])
 
     def end(self, uuid: str) -> None:
         """The upload is done, or gone."""
-        missing, whole, _ = self._of.pop(uuid, (0, 0, 0.0))
-        self._missing -= missing
-        self._whole -= whole
+        if promise := self._of.pop(uuid, None):
+            self._add(-1, promise)
 
-    def sums(self) -> tuple[int, int]:
-        """Bytes that are still to come, and bytes of the same uploads with what has come already."""
-        for uuid, _ in list(itertools.takewhile(self._is_over, self._of.items())):
+    def _add(self, sign: int, promise: tuple[int, int, int, float]) -> None:
+        self.missing += sign * promise[0]
+        self.whole += sign * promise[1]
+        self.unheld += sign * promise[2]
+
+    def end_old(self) -> None:
+        """Ends those of uploads of which nothing has come for a while."""
+        now = time.monotonic()
+        for uuid in [*itertools.takewhile(lambda uuid: now - self._of[uuid][3] > PROMISE_SECONDS, self._of)]:
             self.end(uuid)
-        return self._missing, self._whole
-
-    @staticmethod
-    def _is_over(entry: tuple[str, tuple[int, int, float]]) -> bool:
-        return time.monotonic() - entry[1][2] > PROMISE_SECONDS
 
 
 class Writer:
@@ -1333,6 +1387,8 @@ class Store:
             self._descriptors.append(self._wal)
             self._sync_names()  # the record's own name
             self._reconcile()
+            with self._transaction() as db:
+                self._revoked = self._read_revoked(db)
         except (OSError, sqlite3.Error, DropError) as error:
             self._let_go()
             raise StartError(f"The folders could not be read: {error}") from error
@@ -1400,7 +1456,7 @@ class Store:
                 raise
             if upload.merged:
                 with self._db_lock:
-                    self._promises.make(upload.uuid, upload.weight, upload.size)
+                    self._promises.make(upload.uuid, upload.weight, upload.size, upload.weight)
             return writer
 
     def begin_whole(self, owner: str | None, name: str, max_length: int) -> Writer:
@@ -1419,11 +1475,12 @@ class Store:
             writer.length = writer.written
             if live.pending is not None:
                 live.pending = live.pending._replace(size=writer.length, chunk_size=max(1, writer.length))
+                self.promise(writer)
 
     def promise(self, writer: Writer) -> None:
         """Keeps space free for the rest of a file that comes in one piece."""
         with self._db_lock:
-            self._promises.make(writer.upload.uuid, writer.written, writer.length)
+            self._promises.make(writer.upload.uuid, writer.written, writer.length, 0)
 
     def merge(self, writer: Writer) -> Upload:
         """Makes the chunk a part of its file; when that makes the file whole, publishes it. Only then is it safe.
@@ -1550,12 +1607,12 @@ class Store:
 
     def _reserve(self, size: int) -> None:
         """Raises NoSpace unless size bytes fit beside everything that uploads on their way have been promised."""
-        missing, whole = self._promises.sums()
-        free = shutil.disk_usage(self._chunks).free - missing
+        self._promises.end_old()
+        free = shutil.disk_usage(self._chunks).free - self._promises.missing
         if not self._one_disk:  # publishing copies
-            free = min(free, shutil.disk_usage(self._storage).free - whole)
+            free = min(free, shutil.disk_usage(self._storage).free - self._promises.whole)
         if self._max_total_bytes is not None:
-            free = min(free, self._room() - missing)
+            free = min(free, self._room() - self._promises.unheld)
         # Strangers read this, too: how much is free is not their business.
         if size > free:
             raise NoSpace(f"This file needs {human_size(size)}, and the server has less space than that.")
@@ -1620,7 +1677,7 @@ class Store:
                 db.execute("INSERT INTO chunks VALUES (?, ?, 0)", (upload.id, writer.index))
                 db.execute("UPDATE uploads SET merged = merged + 1, idle = 0 WHERE id = ?", (upload.id,))
             self._held += fresh.weight - upload.weight
-            self._promises.make(upload.uuid, fresh.weight, upload.size)
+            self._promises.make(upload.uuid, fresh.weight, upload.size, fresh.weight)
         live.unsynced.append(writer.index)
         return fresh
 
@@ -1861,11 +1918,21 @@ class Store:
 
     # -- looking, giving back, removing --------------------------------------------------------------------------------
 
-    def uploads(self, owner: str) -> list[Upload]:
-        """What a drop holds, newest first, without finished files that are gone from the disk."""
+    def uploads(self, owner: str, before: int | None = None, limit: int = UPLOADS_A_PAGE) -> list[Upload]:
+        """What a drop holds, newest first, without finished files that are gone from the disk.
+
+        At most limit of them, and only those that are older than the one whose id is before.
+        """
+        found: list[Upload] = []
+        last = (1 << 63) - 1 if before is None else before
+        more = True
         with disk_errors():
-            rows = map(self._settled, self._select("owner = ? ORDER BY id DESC", owner))
-            return [row for row in rows if row.stored is None or self._is_there(row.stored)]
+            while more and len(found) < limit:  # again when some of them are gone
+                rows = self._select("owner = ? AND id < ? ORDER BY id DESC LIMIT ?", owner, last, limit)
+                found += [self._settled(row) for row in rows if row.stored is None or self._is_there(row.stored)]
+                more = len(rows) == limit
+                last = rows[-1].id if rows else 0
+        return found[:limit]
 
     def upload(self, owner: str | None, uuid: str) -> Upload:
         """One upload of a drop, or one that belongs to whoever knows its UUID. Raises NotFound."""
@@ -1940,6 +2007,23 @@ class Store:
             db.execute("INSERT OR IGNORE INTO facts VALUES ('secret', ?)", (secrets.token_hex(32),))
             (text,) = db.execute("SELECT value FROM facts WHERE name = 'secret'").fetchone()
             return bytes.fromhex(text)
+
+    def revoke(self, session: str, end: int) -> None:
+        """Remembers that a session was ended, until it would have ended by itself (s since 1970)."""
+        with disk_errors(), self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (f"revoked {session}", str(end)))
+            self._revoked = self._read_revoked(db)
+        self._make_durable()
+
+    def is_revoked(self, session: str) -> bool:
+        """Whether a session was ended. It is asked at every request, so the answer comes from memory."""
+        return session in self._revoked
+
+    @staticmethod
+    def _read_revoked(db: sqlite3.Connection) -> frozenset[str]:
+        db.execute("DELETE FROM facts WHERE name GLOB 'revoked *' AND CAST(value AS INTEGER) <= ?", (time.time(),))
+        rows = db.execute("SELECT name FROM facts WHERE name GLOB 'revoked *'")
+        return frozenset(name.removeprefix("revoked ") for (name,) in rows)
 
     def free(self) -> int:
         """Bytes free on the disk of the unfinished uploads."""
@@ -2245,7 +2329,7 @@ class Store:
                 self._discard(_Live(), upload)
                 removed += 1
             else:
-                self._promises.make(upload.uuid, upload.weight, upload.size)
+                self._promises.make(upload.uuid, upload.weight, upload.size, upload.weight)
                 resumable += 1
         if finished:
             self._note(finished, "upload was", "uploads were", "finished that the last run could not report.")
@@ -2863,12 +2947,14 @@ class _Form:
 # App: a handler is parse, ask the store, answer
 # ======================================================================================================================
 
-DROP_COOKIE = "drop"
 DROP_SECONDS = 365 * 24 * 3600
-SESSION_COOKIE = "session"
 SESSION_SECONDS = 30 * 24 * 3600
 MAX_DELAY_SECONDS = 60.0  # between two wrong passwords from one address
 MAX_ADDRESSES = 10_000  # whose failures are remembered
+# From all addresses together, for somebody may have thousands of them. An office that comes in on a Monday does not
+# mistype so often, and 86,400 tries a day need five years on average for six random small letters.
+MAX_WRONG_A_MINUTE = 60
+_SESSION = re.compile(r"(([0-9a-f]{32})\.([0-9]{1,15}))\.[0-9a-f]{64}", re.ASCII)
 _DOWNLOAD_CSP = "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 
@@ -2890,19 +2976,16 @@ def _headers() -> dict[str, str]:
     return {name: environ[key] for name, key in names.items() if key in environ}
 
 
-def read_cookie(name: str) -> str:
-    """A cookie's value, or "". Others' cookies may look as they like: a host's cookies are shared by all its ports."""
+def read_cookies(name: str) -> Iterator[str]:
+    """The values of all cookies of this name. Other programs' cookies may look as they like.
+
+    There may be several, because each path and each domain above ours can have its own; RFC 6265, 5.4, says that a
+    server must not rely on their order.
+    """
     for part in bottle.request.environ.get("HTTP_COOKIE", "").split(";"):
         key, equals, value = part.strip().partition("=")
         if equals and key == name:
-            return str(value)
-    return ""
-
-
-def _drop() -> str | None:
-    """The drop this browser's cookie names, if it is one of ours."""
-    value = read_cookie(DROP_COOKIE)
-    return value if _UUID.fullmatch(value) else None
+            yield str(value)
 
 
 def _wants_json() -> bool:
@@ -2915,7 +2998,7 @@ def answer(status: int, data: Mapping[str, Any], sentence: str, headers: Mapping
     Sets Bottle's response but for the body, which is returned.
     """
     if _wants_json():
-        text, kind = json.dumps(data), "application/json"
+        text, kind = json.dumps(data, ensure_ascii=False), "application/json"
     else:
         text, kind = sentence + "\n", "text/plain; charset=utf-8"
     bottle.response.status = int(status)
@@ -2945,51 +3028,96 @@ def _answer_bottle_error(error: bottle.HTTPError) -> bytes:
 
 
 class Door:
-    """Lets in those who know the password; everybody, if there is none.
+    """Who somebody is: the drop that a browser's cookie names, and whether the password was given, if there is one.
 
-    A session is a signed time of its end: nothing is kept here, and it outlives a restart but not the password.
+    A session is a random id and the time of its end (s since 1970), signed: `<id>.<end>.<signature>`. The record only
+    keeps which ones were ended early. So a session outlives a restart, but not the password, which is in the signature.
     """
 
-    def __init__(self, password: str | None, secret: bytes) -> None:
+    def __init__(self, password: str | None, store: Store) -> None:
         self._password = password
+        self._store = store
+        secret = store.secret()
         self._key = hmac.digest(secret, (password or "").encode(), "sha256")
-        self._lock = threading.Lock()
-        self._failures: dict[str, tuple[int, float]] = {}  # address -> how many, when the next try is free
+        # All ports of a host share its cookies, so their names tell the instances apart.
+        self._mark = hmac.digest(secret, b"the names of the cookies", "sha256").hex()[:6]
+        self._lock = threading.Lock()  # guards what follows
+        self._failures: dict[str, tuple[int, float]] = {}  # guesser -> how many, when the next try is free
+        self._wrong: deque[float] = deque(maxlen=MAX_WRONG_A_MINUTE)  # when the latest wrong passwords came
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is a password."""
+        return self._password is not None
+
+    def cookie_name(self, kind: str) -> str:
+        """What our cookie of this kind, `drop` or `session`, is called in answer to this request.
+
+        From `__Host-` a browser knows that only this very host may set it, over https (RFC 6265bis, 4.1.3.2).
+        """
+        prefix = "__Host-" if bottle.request.environ["wsgi.url_scheme"] == "https" else ""
+        return f"{prefix}{kind}-{self._mark}"
+
+    def owner_key(self) -> str | None:
+        """What this browser's cookie holds; of several the first that can be one of ours."""
+        return next(filter(_UUID.fullmatch, read_cookies(self.cookie_name("drop"))), None)
+
+    def owner(self) -> str | None:
+        """Whose uploads these are: a hash of the key, so that the record holds nothing that opens a list."""
+        key = self.owner_key()
+        return None if key is None else hashlib.sha256(key.encode()).hexdigest()
 
     def is_open_to(self, environ: Mapping[str, Any]) -> bool:
         """Whether a request comes from somebody who has signed in, or brings the password. Raises TooManyTries."""
-        if self._password is None:
+        if self._password is None or any(self._sessions()):
             return True
-        session = read_cookie(SESSION_COOKIE)
-        end, _, _ = session.partition(".")
-        if _DIGITS.fullmatch(end) and hmac.compare_digest(session.encode(), self._session(end).encode()):
-            return int(end) > time.time()
         given = basic_password(environ.get("HTTP_AUTHORIZATION", ""))
         return given is not None and self.knows(given, environ["REMOTE_ADDR"])
 
     def knows(self, given: str, address: str) -> bool:
-        """Whether this is the password. Each wrong one makes the address wait longer. Raises TooManyTries."""
+        """Whether this is the password. Each wrong one is logged and makes its guesser wait longer, and together they
+        make everybody wait who has not signed in. Raises TooManyTries.
+        """
+        guesser = guesser_of(address)
         with self._lock:
-            count, free_at = self._failures.pop(address, (0, 0.0))
             now = time.monotonic()
+            count, free_at = self._failures.get(guesser, (0, 0.0))
+            if len(self._wrong) == MAX_WRONG_A_MINUTE:
+                free_at = max(free_at, self._wrong[0] + 60)
             if now < free_at:
-                self._failures[address] = count, free_at
                 raise TooManyTries(free_at - now)
+            self._failures.pop(guesser, None)
             # Of equal length, so that the time it takes says nothing about the password.
             digest = hmac.digest(self._key, given.encode(), "sha256")
             if hmac.compare_digest(digest, hmac.digest(self._key, (self._password or "").encode(), "sha256")):
                 return True
-            self._failures[address] = count + 1, now + min(MAX_DELAY_SECONDS, 0.5 * 2 ** min(count, 10))
+            self._failures[guesser] = count + 1, now + min(MAX_DELAY_SECONDS, 0.5 * 2 ** min(count, 10))
             if len(self._failures) > MAX_ADDRESSES:
                 del self._failures[next(iter(self._failures))]
-            return False
+            self._wrong.append(now)
+        log.warning("wrong password from %s", address)
+        return False
 
     def new_session(self) -> str:
         """The cookie's value for somebody who gave the password."""
-        return self._session(str(int(time.time()) + SESSION_SECONDS))
+        return self._sign(f"{secrets.token_hex(16)}.{int(time.time()) + SESSION_SECONDS}")
 
-    def _session(self, end: str) -> str:
-        return f"{end}.{hmac.new(self._key, end.encode(), 'sha256').hexdigest()}"
+    def end_sessions(self) -> None:
+        """Ends what this browser is signed in with; copies of the cookie are worth nothing from now on."""
+        for session, end in self._sessions():
+            self._store.revoke(session, end)
+
+    def _sessions(self) -> Iterator[tuple[str, int]]:
+        """Id and end of each session that a request brings. Cookies of the same name that are none change nothing."""
+        for value in read_cookies(self.cookie_name("session")):
+            match = _SESSION.fullmatch(value)
+            if match and hmac.compare_digest(value, self._sign(match[1])):
+                session, end = match[2], int(match[3])
+                if end > time.time() and not self._store.is_revoked(session):
+                    yield session, end
+
+    def _sign(self, text: str) -> str:
+        return f"{text}.{hmac.new(self._key, text.encode(), 'sha256').hexdigest()}"
 
 
 class _Guard:
@@ -3056,30 +3184,39 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
     def post_upload() -> Any:
         body: Body = bottle.request.environ["wsgi.input"]
         content_type = bottle.request.environ.get("CONTENT_TYPE", "")
-        uploads, is_chunk = receive_form(body, content_type, store, _drop(), settings.max_bytes)
+        uploads, is_chunk = receive_form(body, content_type, store, door.owner(), settings.max_bytes)
         return answer_received(HTTPStatus.OK if is_chunk else HTTPStatus.CREATED, uploads)
 
     @app.put(r"/upload/<name:re:[\s\S]+>")  # Bottle's `path` does not take a name with a line break
     def put_upload(name: str) -> Any:
         body: Body = bottle.request.environ["wsgi.input"]
-        return answer_received(HTTPStatus.CREATED, [receive_file(body, store, _drop(), name, settings.max_bytes)])
+        return answer_received(HTTPStatus.CREATED, [receive_file(body, store, door.owner(), name, settings.max_bytes)])
 
     @app.get("/uploads")
     def list_uploads() -> Any:
-        drop = _drop()
-        uploads = store.uploads(drop) if drop else []
+        mark = bottle.request.query.get("before")
+        if mark is not None and not _DIGITS.fullmatch(mark):
+            raise BadRequest("There is no such mark in the list. Ask for the list from its beginning.")
+        owner = door.owner()
+        uploads = store.uploads(owner, int(mark) if mark else None, UPLOADS_A_PAGE + 1) if owner else []
+        more = len(uploads) > UPLOADS_A_PAGE  # one more was asked for to see whether there is one
+        uploads = uploads[:UPLOADS_A_PAGE]
+        following = str(uploads[-1].id) if more else None
         lines = [f"{u.name} ({human_size(u.size)}{'' if u.stored else ', unfinished'})" for u in uploads]
-        return answer(200, {"uploads": [describe(u) for u in uploads]}, "\n".join(lines) or "Nothing dropped yet.")
+        if following:
+            lines.append(f"There is more: ask for /uploads?before={following}")
+        sentence = "\n".join(lines) or ("Nothing older." if mark else "Nothing dropped yet.")
+        return answer(200, {"uploads": [describe(u) for u in uploads], "next": following}, sentence)
 
     @app.delete("/uploads")
     def forget_uploads() -> Any:
-        drop = _drop()
-        count = store.forget(drop) if drop else 0
+        owner = door.owner()
+        count = store.forget(owner) if owner else 0
         return answer(200, {"forgotten": count}, "The list is empty now; the files stay on the server.")
 
     @app.get("/uploads/<uuid>")
     def show_upload(uuid: str) -> Any:
-        upload = store.upload(_drop(), parse_uuid(uuid))
+        upload = store.upload(door.owner(), parse_uuid(uuid))
         progress = {
             "chunk_size": upload.chunk_size,
             "chunk_count": upload.chunk_count,
@@ -3090,7 +3227,7 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
 
     @app.delete("/uploads/<uuid>")
     def remove_upload(uuid: str) -> Any:
-        store.remove(_drop(), parse_uuid(uuid))
+        store.remove(door.owner(), parse_uuid(uuid))
         return answer(200, {"removed": 1}, "Removed.")
 
     @app.get("/download/<uuid>", public=settings.public_links)
@@ -3178,9 +3315,10 @@ PAGE = r'''<!doctype html>
 body { margin: 0; background: var(--ground); color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
 main { max-width: 46rem; margin: 0 auto; padding: clamp(1rem, 4vw, 3rem) clamp(.75rem, 4vw, 1.5rem) 3rem; }
 h1, h2, p, ul { margin: 0; padding: 0; }
-h1 { font-size: 1.125rem; font-weight: 650; letter-spacing: -.01em; margin-bottom: 1rem; }
+h1 { font-size: 1.125rem; font-weight: 650; letter-spacing: -.01em; }
 h2 { font-size: 1rem; font-weight: 650; }
 ul { list-style: none; }
+header { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: space-between; }
 :focus-visible, #file:focus-visible + .choose { outline: 3px solid var(--accent); outline-offset: 2px; }
 
 /* The drop area is the label of the file input, so a click anywhere in it opens the chooser. */
@@ -3202,6 +3340,9 @@ button:hover { border-color: var(--accent); color: var(--accent); }
   font-size: 1rem; font-weight: 600;
 }
 #drop:hover .choose, #send:hover { background: var(--accent-deep); color: var(--on-accent); }
+main > header { margin-bottom: 1rem; }
+#leave { margin: -.5rem -.75rem -.5rem 0; }
+#leave button:not(:hover) { border-color: transparent; background: none; color: var(--quiet); font-weight: 400; }
 button.delete { border-color: var(--bad); color: var(--bad); }
 
 /* Without the script this is a plain form: the input shows itself and the button sends it. */
@@ -3246,7 +3387,7 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 @media (forced-colors: active) { progress { appearance: auto; } }
 
 #history { margin-top: 2rem; }
-#history header { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: space-between; margin: 0 .25rem .625rem; }
+#history header { margin: 0 .25rem .625rem; }
 #forgotten:not(:empty) { margin: .5rem .25rem; font-size: .875rem; color: var(--quiet); }
 @media (max-width: 30rem) {
   #drop { min-height: 14rem; }
@@ -3268,7 +3409,10 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 </head>
 <body>
 <main>
-  <h1>pyfiledrop</h1>
+  <header>
+    <h1>pyfiledrop</h1>
+    <form action="./" method="post" id="leave" hidden><button name="signout">Sign out</button></form>
+  </header>
   <form action="upload" method="post" enctype="multipart/form-data" autocomplete="off">
     <label id="drop" for="file">
       <svg viewBox="0 0 48 48" fill="none" stroke="currentColor" stroke-width="3" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">
@@ -3472,7 +3616,14 @@ channel.onmessage = ({data}) => {
 const getUploads = async () => {
   elsewhere.clear();
   channel.postMessage('who');   // answers come while the request is under way, or a moment later
-  return (await call('uploads')).uploads;
+  const uploads = [];
+  let next = '';
+  do {
+    const page = await call(`uploads${next && `?before=${next}`}`);
+    uploads.push(...page.uploads);
+    next = page.next;
+  } while (next);
+  return uploads;
 };
 
 // ---- The list of what was dropped from this browser. ----
@@ -3784,6 +3935,7 @@ dropzone.on('success', (file) => {
 dropzone.on('error', (file, error) => {
   const view = viewOf.get(file);
   view.error = error;
+  asked = null;   // what has arrived of it may be gone on with at once, and the last answer may not know of it
   batch.delete(view);
   draw(view);
   refused.push(`${file.name} was not uploaded. ${error}`);
@@ -3949,9 +4101,7 @@ const judge = (request, countIt) => {
     return countIt.call(xhr);
   }
   const reason = sentence(status, answer);
-  if (status === 404 || status === 409) {
-    if (view.resumed) return restart(view, true);
-  }
+  if (view.resumed && [404, 409, 410].includes(status)) return restart(view, true);
   if (status < 500 && status !== 408 && status !== 429) return fail(view, reason);
   if (!answer && status >= 502 && status <= 504) return broken(request, reason);   // a proxy whose server may be down
   again(request, reason, status === 507);
@@ -4135,8 +4285,11 @@ def dropzone_address(settings: Settings, route: str) -> tuple[str, str]:
     return address, integrity if settings.dz_version == DROPZONE_VERSION else ""
 
 
-def render_page(settings: Settings, source: str) -> tuple[str, str]:
-    """The page with the settings put in, and its Content-Security-Policy, which allows its own inline blocks only."""
+def render_page(settings: Settings, source: str, asks: bool = False) -> tuple[str, str]:
+    """The page with the settings put in, and its Content-Security-Policy, which allows its own inline blocks only.
+
+    Where a password is asked for, it shows the button to sign out.
+    """
     facts = {
         "version": __version__,
         "maxSize": settings.max_bytes,
@@ -4148,6 +4301,8 @@ def render_page(settings: Settings, source: str) -> tuple[str, str]:
     }
     block = json.dumps(facts).replace("<", "\\u003c")
     page = _SETTINGS_BLOCK.sub(lambda match: match[1] + block + match[2], source, count=1)
+    if asks:
+        page = page.replace(' id="leave" hidden>', ' id="leave">')
     foreign = set()
     for route in DROPZONE_FILES:
         address, integrity = dropzone_address(settings, route)
@@ -4172,15 +4327,15 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
     """Adds to the app what a browser loads by itself: the page, the sign-in, Dropzone, the icon."""
 
     def send_page(source: str) -> Any:
-        text, policy = render_page(settings, source)
+        text, policy = render_page(settings, source, door.asks)
         response = bottle.HTTPResponse(text)
         response.set_header("Content-Type", "text/html; charset=utf-8")
         response.set_header("Content-Security-Policy", policy)
         response.set_header("Cache-Control", "no-store")
         return response
 
-    def set_cookie(response: Any, name: str, value: str, seconds: int) -> None:
-        secure = bottle.request.environ["wsgi.url_scheme"] == "https"
+    def set_cookie(response: Any, kind: str, value: str, seconds: int) -> None:
+        name, secure = door.cookie_name(kind), bottle.request.environ["wsgi.url_scheme"] == "https"
         response.set_cookie(name, value, path="/", max_age=seconds, httponly=True, samesite="lax", secure=secure)
 
     @app.get("/", public=True)
@@ -4196,20 +4351,24 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
             log.error("%s cannot be read: %s", own, error)
             raise DropError("The server's index.html cannot be read.") from error
         response = send_page(source)
-        drop = _drop() or str(uuidlib.uuid4())
-        set_cookie(response, DROP_COOKIE, drop, DROP_SECONDS)
+        drop = door.owner_key() or str(uuidlib.uuid4())
+        set_cookie(response, "drop", drop, DROP_SECONDS)
         return response
 
     @app.post("/", public=True)
-    def sign_in() -> Any:
+    def sign_in_or_out() -> Any:
         body: Body = bottle.request.environ["wsgi.input"]
         if body.length > MAX_FIELD_BYTES:
             raise TooLarge
-        form = parse_qs(body.read_exactly(body.length).decode("utf-8", "replace"))
-        if not door.knows(form.get("password", [""])[0], bottle.request.environ["REMOTE_ADDR"]):
-            return send_page(SIGN_IN.replace("$notice", "That is not the password."))
+        form = parse_qs(body.read_exactly(body.length).decode("utf-8", "replace"), keep_blank_values=True)
         response = bottle.HTTPResponse(status=HTTPStatus.SEE_OTHER.value, headers={"Location": "./"})
-        set_cookie(response, SESSION_COOKIE, door.new_session(), SESSION_SECONDS)
+        if "signout" in form:
+            door.end_sessions()
+            set_cookie(response, "session", "", 0)
+        elif door.knows(form.get("password", [""])[0], bottle.request.environ["REMOTE_ADDR"]):
+            set_cookie(response, "session", door.new_session(), SESSION_SECONDS)
+        else:
+            return send_page(SIGN_IN.replace("$notice", "That is not the password."))
         return response
 
     def send(kind: str, data: bytes) -> Any:
@@ -4286,6 +4445,7 @@ class Handler(httpserver.WSGIHandler):
         self.body: Body | None = None
         self.head: Head | None = None
         self.status, self.sent = 0, 0
+        self.client = self.client_address[0]
         data = self._read_head()
         if data is None:
             return
@@ -4294,6 +4454,8 @@ class Handler(httpserver.WSGIHandler):
         started = time.perf_counter()
         try:
             self.head = parse_head(data)
+            if self.server.proxies:
+                self.client = client_of(self.client, self.head.headers.get("x-forwarded-for", ""), self.server.proxies)
             self.close_connection = not self.head.keep_alive or self.server.stopping.is_set()
             self.wsgi_execute()
         except DropError as error:
@@ -4369,7 +4531,7 @@ class Handler(httpserver.WSGIHandler):
             "SERVER_NAME": name,
             "SERVER_PORT": str(port),
             "SERVER_PROTOCOL": head.version,
-            "REMOTE_ADDR": self.client_address[0],
+            "REMOTE_ADDR": self.client,
         }
         for key, value in head.headers.items():
             if key not in ("content-type", "content-length"):
@@ -4477,7 +4639,7 @@ class Handler(httpserver.WSGIHandler):
         received = self.body.length - self.body.remaining if self.body else 0
         log.info(
             "%s %s %s %d in=%d out=%d %.3fs",
-            self.client_address[0], method, target, self.status, received, self.sent, seconds,
+            self.client, method, target, self.status, received, self.sent, seconds,
         )  # fmt: skip
 
 
@@ -4491,8 +4653,16 @@ class Server(httpserver.WSGIServer):
     request_queue_size = 1024  # bursts wait here, not for a second TCP attempt
     allow_reuse_address = os.name != "nt"  # on Windows it would let two servers share a port
 
-    def __init__(self, app: Callable[..., Any], host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        proxies: Iterable[str] = (),
+    ) -> None:
         self.tls = tls
+        self.proxies = frozenset(proxies)  # addresses whose word about their clients counts
         self.scheme = "https" if tls else "http"
         self.can_sendfile = tls is None and hasattr(os, "sendfile")
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -4543,7 +4713,9 @@ class Server(httpserver.WSGIServer):
         host = address[0]
         with self._changed:
             connections = self._connections
-            admitted = connections.total() < MAX_CONNECTIONS and connections[host] < MAX_CONNECTIONS_PER_ADDRESS
+            admitted = connections.total() < MAX_CONNECTIONS and (
+                connections[host] < MAX_CONNECTIONS_PER_ADDRESS or plain_address(host) in self.proxies
+            )
             connections[host] += 1
         try:
             if admitted:
@@ -4666,7 +4838,7 @@ def open_store(settings: Settings) -> Store:
 
 def make_server(settings: Settings, store: Store) -> Server:
     """The server, listening. Raises StartError."""
-    door = Door(read_password(settings), store.secret())
+    door = Door(read_password(settings), store)
     app = make_app(settings, store, door)
     add_pages(app, settings, door)
     tls = None
@@ -4677,7 +4849,7 @@ def make_server(settings: Settings, store: Store) -> Server:
         except OSError as error:  # what the ssl module reports is one too
             raise StartError(f"The certificate {settings.tls_cert} or its key cannot be used: {error}.") from error
     try:
-        return Server(app, settings.host, settings.port, tls)
+        return Server(app, settings.host, settings.port, tls, settings.trusted_proxy or ())
     except (OSError, OverflowError, TypeError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise StartError(f"Cannot listen on {ascii(settings.host)}, port {settings.port}: {reason}.") from error
@@ -4708,6 +4880,8 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
         yield f"  password   asked for{', but not for links' if settings.public_links else ''}"
     if settings.allow_host:
         yield f"  names      {', '.join(settings.allow_host)}"
+    if settings.trusted_proxy:
+        yield f"  proxies    {', '.join(settings.trusted_proxy)}"
     if settings.no_fsync:
         yield "  fsync      off: a power cut may cost finished files"
     asked_for_a_cdn = settings.dz_cdn is not None or settings.dz_version != DROPZONE_VERSION

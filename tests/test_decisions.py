@@ -455,6 +455,50 @@ def test_is_same_site(headers: dict[str, str], allowed: bool) -> None:
     assert pyfiledrop.is_same_site(headers) is allowed
 
 
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("10.0.0.1", "198.51.100.7", "198.51.100.7"),
+        ("10.0.0.1", "203.0.113.9, 198.51.100.7", "198.51.100.7"),  # the first is what the client said of itself
+        ("10.0.0.1", "198.51.100.7,2001:DB8::0:2 ,\t10.0.0.1", "198.51.100.7"),  # one proxy behind the other
+        ("::ffff:10.0.0.1", "::ffff:198.51.100.7", "198.51.100.7"),  # as a socket for both kinds sees them
+        ("2001:db8::2", "2001:0db8::AB", "2001:db8::ab"),
+        ("10.0.0.1", "x, 198.51.100.7", "198.51.100.7"),
+        ("10.0.0.1", "198.51.100.7, x", "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.7, ", "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.7:80", "10.0.0.1"),
+        ("10.0.0.1", "[2001:db8::ab]", "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.07", "10.0.0.1"),
+        ("10.0.0.1", "1" * 5000, "10.0.0.1"),
+        ("10.0.0.1", "unknown", "10.0.0.1"),
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "10.0.0.1, 10.0.0.1", "10.0.0.1"),
+        ("10.0.0.2", "198.51.100.7", "10.0.0.2"),  # nobody's word but a proxy's counts
+        ("198.51.100.7", "10.0.0.1", "198.51.100.7"),
+    ],
+)
+def test_client_of(peer: str, forwarded: str, client: str) -> None:
+    """The last address that is not a trusted proxy's, as a trusted proxy tells it."""
+    assert pyfiledrop.client_of(peer, forwarded, {"10.0.0.1", "2001:db8::2"}) == client
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("198.51.100.7", "198.51.100.7", True),
+        ("198.51.100.7", "198.51.100.8", False),
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("::ffff:198.51.100.7", "198.51.100.7", True),
+        ("::ffff:198.51.100.7", "::ffff:198.51.100.8", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+    ],
+)
+def test_guesser_of(one: str, other: str, same: bool) -> None:
+    """An address is one guesser, but all of an IPv6 network are."""
+    assert (pyfiledrop.guesser_of(one) == pyfiledrop.guesser_of(other)) is same
+
+
 # The head of a request
 
 GET = b"GET / HTTP/1.1\r\nHost: a"

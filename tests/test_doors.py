@@ -15,7 +15,9 @@ import sys
 import uuid as uuids
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -26,6 +28,7 @@ from axe_playwright_python.sync_playwright import Axe
 from browsing import CHROMIUM_ARGUMENTS, Visits, assert_stored, make_file
 from conftest import (
     BOUNDARY,
+    DROP_COOKIE,
     Connection,
     Response,
     Server,
@@ -65,19 +68,18 @@ def basic(password: str, user: str = "") -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
-def cookie_of(answer: Response, name: str = "session") -> str:
-    """The value of a cookie that an answer sets."""
-    for line in answer.headers.get_all("Set-Cookie") or []:
-        if match := re.match(rf"{name}=([^;]*)", line):
-            return match[1]
-    raise AssertionError(f"no cookie {name}; {answer}")
+def cookie_of(answer: Response) -> str:
+    """The one cookie that an answer sets, name and value, as a browser sends it back."""
+    (line,) = answer.headers.get_all("Set-Cookie") or []
+    cookie: str = line.partition(";")[0]
+    return cookie
 
 
 def sign_in(server: Server, password: str = PASSWORD) -> dict[str, str]:
     """The header that a signed-in browser sends."""
     answer = exchange(server, sign_in_request(password))
     assert answer.status == 303, answer
-    return {"Cookie": f"session={cookie_of(answer)}"}
+    return {"Cookie": cookie_of(answer)}
 
 
 def is_in(server: Server, headers: dict[str, str]) -> bool:
@@ -193,7 +195,7 @@ def test_sign_in_over_a_socket(guarded: Server) -> None:
     (cookie,) = answer.headers.get_all("Set-Cookie") or []
     attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
     assert attributes == {"httponly", "samesite=lax", "path=/", f"max-age={30 * 24 * 3600}"}
-    headers = {"Cookie": f"session={cookie_of(answer)}", "Accept": "text/html"}
+    headers = {"Cookie": cookie_of(answer), "Accept": "text/html"}
     page = exchange(guarded, request("GET", "/", headers))
     assert page.status == 200 and 'id="settings"' in page.text
     assert is_in(guarded, headers)
@@ -276,6 +278,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+@pytest.fixture
+def door(clock: Clock) -> pyfiledrop.Door:
+    """A door with the password, and none of whose sessions was ended."""
+    store: Any = SimpleNamespace(secret=lambda: b"key", is_revoked=lambda session: False)
+    return pyfiledrop.Door(PASSWORD, store)
+
+
 def retry_after(door: pyfiledrop.Door, password: str = PASSWORD, address: str = "10.0.0.1") -> int | None:
     """The seconds after which this address may try again; None when this try was heard, and wrong."""
     try:
@@ -286,9 +295,8 @@ def retry_after(door: pyfiledrop.Door, password: str = PASSWORD, address: str = 
     return None
 
 
-def test_delay_grows(clock: Clock) -> None:
+def test_delay_grows(clock: Clock, door: pyfiledrop.Door) -> None:
     """Each wrong password makes its address wait twice as long, to the most of a minute; before, the right one too."""
-    door = pyfiledrop.Door(PASSWORD, b"key")
     for seconds in (0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60):
         assert retry_after(door, "wrong") is None
         assert retry_after(door) == max(1, seconds)
@@ -300,9 +308,8 @@ def test_delay_grows(clock: Clock) -> None:
     assert retry_after(door) == 1, "the right password must have put an end to the long delays"
 
 
-def test_delay_stays_at_its_most(clock: Clock) -> None:
+def test_delay_stays_at_its_most(clock: Clock, door: pyfiledrop.Door) -> None:
     """However long somebody goes on guessing: never a fault, never a try for free."""
-    door = pyfiledrop.Door(PASSWORD, b"key")
     for _ in range(3000):
         assert retry_after(door, "wrong") is None
         clock.now += 61
@@ -310,9 +317,8 @@ def test_delay_stays_at_its_most(clock: Clock) -> None:
     assert retry_after(door) == 60
 
 
-def test_tries_in_the_delay_do_not_count(clock: Clock) -> None:
+def test_tries_in_the_delay_do_not_count(clock: Clock, door: pyfiledrop.Door) -> None:
     """Hammering makes nobody wait longer than the delay that is running, so nobody can be kept out for good."""
-    door = pyfiledrop.Door(PASSWORD, b"key")
     assert retry_after(door, "wrong") is None
     for _ in range(100):
         assert retry_after(door, "wrong") == 1
@@ -320,22 +326,33 @@ def test_tries_in_the_delay_do_not_count(clock: Clock) -> None:
     assert door.knows(PASSWORD, "10.0.0.1")
 
 
-def test_delay_is_for_one_address(clock: Clock) -> None:
+def test_delay_is_for_one_address(clock: Clock, door: pyfiledrop.Door) -> None:
     """A guesser is in nobody else's way."""
-    door = pyfiledrop.Door(PASSWORD, b"key")
     assert retry_after(door, "wrong") is None
     assert door.knows(PASSWORD, "10.0.0.2")
     assert retry_after(door) == 1
 
 
-def test_addresses_that_are_remembered_are_limited(clock: Clock) -> None:
+def test_addresses_that_are_remembered_are_limited(clock: Clock, door: pyfiledrop.Door) -> None:
     """A guesser with many addresses cannot fill the memory; the newest are the ones that are remembered."""
-    door = pyfiledrop.Door(PASSWORD, b"key")
     for number in range(pyfiledrop.MAX_ADDRESSES + 10):
-        assert retry_after(door, "wrong", str(number)) is None
+        clock.now += 2
+        assert retry_after(door, "wrong", str(ip_address(number))) is None
     assert len(door._failures) == pyfiledrop.MAX_ADDRESSES
-    assert retry_after(door, address=str(number)) == 1
-    assert door.knows(PASSWORD, "0")
+    assert retry_after(door, address=str(ip_address(number))) == 1
+    assert door.knows(PASSWORD, "0.0.0.0")
+
+
+def test_all_guessers_together(clock: Clock, door: pyfiledrop.Door) -> None:
+    """After sixty wrong passwords, from wherever, the next try is free when the first of them is a minute old."""
+    for number in range(60):
+        assert retry_after(door, "wrong", f"10.0.0.{number}") is None
+        clock.now += 0.5
+    assert retry_after(door, "wrong", "10.0.1.1") == retry_after(door, PASSWORD, "10.0.1.2") == 30
+    clock.now += 30
+    assert door.knows(PASSWORD, "10.0.1.2")
+    assert retry_after(door, "wrong", "10.0.1.3") is None
+    assert retry_after(door, "wrong", "10.0.1.4") == 1
 
 
 @pytest.mark.parametrize("how", ["form", "header"])
@@ -355,6 +372,69 @@ def test_delay_over_a_socket(start_server: StartServer, how: str) -> None:
     assert "Too many wrong passwords." in answer.text
     assert is_in(server, session)
     wait_until(lambda: is_in_now(server, basic(PASSWORD)))
+
+
+def guess(password: str, address: str) -> bytes:
+    """A try that a proxy on this machine says comes from that address."""
+    return request("GET", "/uploads", {**basic(password), "X-Forwarded-For": address})
+
+
+def statuses(server: Server, *tries: bytes) -> list[int]:
+    """How these are answered, sent in one piece, so that no time passes between them."""
+    with Connection(server) as connection:
+        connection.send(b"".join(tries))
+        return [connection.receive().status for _ in tries]
+
+
+def test_row_53_from_one_network(start_server: StartServer) -> None:
+    """The addresses of an IPv6 /64 wait for each other, those of others do not; nor do clients of one trusted proxy."""
+    server = start_server("--trusted-proxy", "127.0.0.1", env={"PYFILEDROP_PASSWORD": PASSWORD})
+    tries = [("wrong", "2001:db8::1"), (PASSWORD, "2001:db8::ffff:2"), (PASSWORD, "2001:db8:0:1::1"), (PASSWORD, "x")]
+    assert statuses(server, *(guess(*one) for one in tries)) == [401, 429, 200, 200]
+
+
+def test_row_53_from_many_addresses(start_server: StartServer) -> None:
+    """Too many wrong passwords in all make everybody wait who is not signed in. Each one is a line in the log."""
+    server = start_server("--quiet", "--trusted-proxy", "127.0.0.1", env={"PYFILEDROP_PASSWORD": PASSWORD})
+    session = sign_in(server)
+    wrong = [guess("wrong guess", f"203.0.113.9, 198.51.100.{number}") for number in range(60)]
+    assert (
+        statuses(server, *wrong, guess("wrong guess", "192.0.2.1"), guess(PASSWORD, "192.0.2.2"))
+        == [401] * 60 + [429] * 2
+    )
+    assert exchange(server, sign_in_request(PASSWORD)).status == 429
+    assert is_in(server, session)
+    lines = [line.split(" ", 2)[2] for line in server.log().splitlines()]
+    assert lines == [f"wrong password from 198.51.100.{number}" for number in range(60)]
+
+
+def test_row_53_nobody_elses_word(start_server: StartServer) -> None:
+    """Without --trusted-proxy, and for other peers than it names, X-Forwarded-For says nothing: to delays and log."""
+    for options in ((), ("--trusted-proxy", "192.0.2.1", "--trusted-proxy", "::1")):
+        server = start_server(*options, env={"PYFILEDROP_PASSWORD": PASSWORD})
+        assert statuses(server, guess("wrong", "198.51.100.1"), guess(PASSWORD, "198.51.100.2")) == [401, 429]
+        wait_until(lambda: len(server.log().splitlines()) == 3)  # noqa: B023 - called before the next round
+        assert all(" 127.0.0.1" in line for line in server.log().splitlines())
+
+
+def test_row_53_log_names_the_client(start_server: StartServer) -> None:
+    """Behind a trusted proxy the log shows whom it names, and the proxy where it names nobody."""
+    server = start_server("--trusted-proxy", "0:0::1", "--trusted-proxy", "127.0.0.1")
+    wait_until(lambda: "proxies    ::1, 127.0.0.1\n" in server.output())
+    for address in ("198.51.100.1", "lies, 198.51.100.1", "198.51.100.1, 127.0.0.1", "lies", ""):
+        exchange(server, request("GET", "/uploads", {"X-Forwarded-For": address}))
+    wait_until(lambda: len(server.log().splitlines()) == 5)
+    assert [line.split()[2] for line in server.log().splitlines()] == ["198.51.100.1"] * 3 + ["127.0.0.1"] * 2
+
+
+@pytest.mark.parametrize(("proxies", "status"), [(("--trusted-proxy", "127.0.0.1"), 200), ((), 503)])
+def test_row_53_connections_of_a_proxy(tmp_path: Path, proxies: tuple[str, ...], status: int) -> None:
+    """A trusted proxy may have more connections than any other address."""
+    for server in launched(lambda: tmp_path, "MAX_CONNECTIONS_PER_ADDRESS=1", *proxies, env={}):
+        with Connection(server) as first:
+            first.send(request("GET", "/uploads"))
+            assert first.receive().status == 200
+            assert exchange(server, request("GET", "/uploads")).status == status
 
 
 def is_in_now(server: Server, headers: dict[str, str]) -> bool:
@@ -394,31 +474,32 @@ def test_session_is_of_one_server(start_server: StartServer) -> None:
 
 def test_session_that_is_forged(guarded: Server) -> None:
     """A session with anything changed, added or left out is none."""
-    value = sign_in(guarded)["Cookie"].removeprefix("session=")
-    end, dot, signature = value.partition(".")
-    assert dot
+    name, _, value = sign_in(guarded)["Cookie"].partition("=")
+    session, end, signature = value.split(".")
     forged = [
-        "", ".", end, f"{end}.", f".{signature}", f"{int(end) + 1}.{signature}", f"0{value}", f"+{value}",
-        f" {end} .{signature}",
-        flip(value), value[:-1], f"{value}0", f"{value}.{signature}", f"{end}.{signature.upper()}", f"9{value}",
-        f"{end}.{'0' * 64}", f"{end}_0.{signature}", "9" * 5000 + ".x", f"{end}.\xfc", "\xb2.x", '"\\377.x"',
+        "", ".", "..", end, session, f"{session}.{end}", f"{session}.{end}.", f".{end}.{signature}",
+        f"{end}.{signature}", f"{session}..{signature}", f"{session}.{int(end) + 1}.{signature}",
+        f"{session}.0{end}.{signature}", f"{session}.+{end}.{signature}", f"{flip(session)}.{end}.{signature}",
+        f"{session[:-1]}.{session[-1]}{end}.{signature}", f"{session}.{end}_0.{signature}", f"0{value}",
+        f"{session}. {end} .{signature}", f"{session.upper()}.{end}.{signature}", flip(value), value[:-1], f"{value}0",
+        f"{value}.{signature}", f"{session}.{end}.{signature.upper()}", f"{session}.{end}.{'0' * 64}",
+        "9" * 5000 + ".x", f"{session}.{end}.\xfc", f"{session}.\xb2.{signature}", '"\\377.x"',
     ]  # fmt: skip
     for text in forged:
-        headers = {"Cookie": f"session={text}"}
+        headers = {"Cookie": f"{name}={text}"}
         data = request("GET", "/uploads", headers).decode().encode("latin-1")
         assert exchange(guarded, data).status == 401, text
-    assert is_in(guarded, {"Cookie": f"session={value}"})
+    assert is_in(guarded, {"Cookie": f"{name}={value}"})
     assert "Traceback" not in guarded.log()
 
 
-def test_session_that_has_expired(clock: Clock) -> None:
+def test_session_that_has_expired(clock: Clock, door: pyfiledrop.Door) -> None:
     """After thirty days the password is asked for again."""
-    door = pyfiledrop.Door(PASSWORD, b"key")
-    session = door.new_session()
+    environ = {"wsgi.url_scheme": "http"}
+    bottle.request.bind(environ)
+    environ["HTTP_COOKIE"] = f"{door.cookie_name('session')}={door.new_session()}"
 
     def is_open() -> bool:
-        environ = {"HTTP_COOKIE": f"session={session}", "REMOTE_ADDR": "10.0.0.1"}
-        bottle.request.bind(environ)
         return door.is_open_to(environ)
 
     assert is_open()
@@ -428,6 +509,83 @@ def test_session_that_has_expired(clock: Clock) -> None:
     assert not is_open()
 
 
+def sign_out_request(**headers: str) -> bytes:
+    """What the button sends."""
+    kind = "application/x-www-form-urlencoded"
+    return request("POST", "/", {"Content-Type": kind, "Accept": "text/html", **headers}, b"signout=")
+
+
+def test_row_51_sign_out(start_server: StartServer) -> None:
+    """It ends this browser's sessions for good, whoever has a copy of the cookie; not those of others."""
+    server = start_server(env={"PYFILEDROP_PASSWORD": PASSWORD})
+    mine, also_mine, other = (sign_in(server)["Cookie"] for _ in range(3))
+    answer = exchange(server, sign_out_request(Cookie=f"{mine}; {also_mine}"))
+    assert (answer.status, answer.headers["Location"], cookie_of(answer)) == (303, "./", f'{mine.partition("=")[0]}=""')
+    assert "; Max-Age=0;" in answer.headers["Set-Cookie"] and "; Path=/;" in answer.headers["Set-Cookie"]
+    for _ in range(2):
+        assert [is_in(server, {"Cookie": cookie}) for cookie in (mine, also_mine, other)] == [False, False, True]
+        server.restart()
+    assert is_in(server, sign_in(server))
+
+
+def test_row_51_sign_out_from_another_site(guarded: Server) -> None:
+    """A foreign page cannot sign a browser out, and nobody can who only knows the session's id."""
+    session = sign_in(guarded)["Cookie"]
+    assert exchange(guarded, sign_out_request(Cookie=session, Origin="http://evil.example")).status == 403
+    assert exchange(guarded, sign_out_request(Cookie=f"{session[:-64]}{'0' * 64}")).status == 303
+    assert is_in(guarded, {"Cookie": session})
+
+
+def test_sign_out_where_nobody_signs_in(shared_server: Server) -> None:
+    """Without a password there is nothing to sign out from, and the page has no button for it."""
+    assert exchange(shared_server, sign_out_request()).status == 303
+    assert re.search(r'<form [^>]*id="leave" hidden>', exchange(shared_server, request("GET", "/")).text)
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_sign_out_in_a_browser(start_server: StartServer, visit: Visits, script: bool) -> None:
+    """The button leads back to the form that asks for the password, with and without JavaScript."""
+    tab = visit(start_server(env={"PYFILEDROP_PASSWORD": PASSWORD}), java_script_enabled=script)
+    page = tab.page
+    for _ in range(2):
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator("#file")).to_have_count(1)
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_label("Password")).to_have_count(1)
+        page.reload()
+        expect(page.get_by_label("Password")).to_have_count(1)
+
+
+def test_row_51_several_cookies_of_a_name(guarded: Server) -> None:
+    """What another path or sub-domain has set under our names, before ours or behind them, locks nobody out."""
+    session, drop = sign_in(guarded)["Cookie"], new()
+    name = session.partition("=")[0]
+    signed_out = sign_in(guarded)["Cookie"]
+    exchange(guarded, sign_out_request(Cookie=signed_out))
+    for others in (f"{name}=x; {DROP_COOKIE}=x", f"{signed_out}; {DROP_COOKIE}=", f"{name}=; {name}={'y' * 100}"):
+        before, behind = f"{others}; {session}; {DROP_COOKIE}={drop}", f"{session}; {DROP_COOKIE}={drop}; {others}"
+        for cookie in (before, behind, f"{behind}; {DROP_COOKIE}={new()}"):
+            exchange(guarded, request("PUT", "/upload/x", {"Cookie": cookie}, b"x"))
+    assert len(exchange(guarded, request("GET", "/uploads", {"Cookie": session}, cookie="")).json()["uploads"]) == 0
+    listed = exchange(guarded, request("GET", "/uploads", {"Cookie": f"{session}; {DROP_COOKIE}={drop}"})).json()
+    assert len(listed["uploads"]) == 9
+
+
+def test_row_51_two_instances_on_one_host(start_server: StartServer) -> None:
+    """Each has names of its own for its cookies, also after a restart, and takes none of the other's."""
+    one, other = (start_server(env={"PYFILEDROP_PASSWORD": PASSWORD}) for _ in range(2))
+    sessions = {server: sign_in(server)["Cookie"] for server in (one, other)}
+    for kind, cookies in (("session", list(sessions.values())), ("drop", [one.drop_cookie, other.drop_cookie])):
+        first, second = (re.match(r"(\w+)-([0-9a-f]{6})\b", cookie) for cookie in cookies)
+        assert first and second and first[1] == second[1] == kind and first[2] != second[2]
+    one.restart()
+    assert sign_in(one)["Cookie"].partition("=")[0] == sessions[one].partition("=")[0]
+    drop, both = new(), "; ".join(sessions.values())
+    exchange(one, request("PUT", "/upload/x", {"Cookie": f"{both}; {other.drop_cookie}={drop}"}, b"x"))
+    assert not exchange(one, request("GET", "/uploads", {"Cookie": f"{both}; {DROP_COOKIE}={drop}"})).json()["uploads"]
+
+
 @pytest.mark.parametrize(
     "other", ["a@b=1", "a,b=1", "(=)", "=", "a b c", '"', "x=\xfc", "x=" + "y" * 4000, "session", "$x=1"]
 )
@@ -435,10 +593,10 @@ def test_cookies_of_other_programs(guarded: Server, other: str) -> None:
     """Another program's cookie of the same host, however odd, keeps nobody from session and drop."""
     drop = new()
     session = sign_in(guarded)["Cookie"]
-    headers = {"Cookie": f"{other}; drop={drop}; {session}"}
+    headers = {"Cookie": f"{other}; {DROP_COOKIE}={drop}; {session}"}
     data = chunk_request(b"x", uuid=new(), name="mine.txt", headers=headers)
     assert exchange(guarded, data.decode().encode("latin-1")).status == 200
-    listed = exchange(guarded, request("GET", "/uploads", {"Cookie": f"drop={drop}; {session}"}))
+    listed = exchange(guarded, request("GET", "/uploads", {"Cookie": f"{DROP_COOKIE}={drop}; {session}"}))
     assert [file["name"] for file in listed.json()["uploads"]] == ["mine.txt"]
     assert "Traceback" not in guarded.log()
 
@@ -797,10 +955,12 @@ def test_https_cookies_are_secure(
     )
     server.tls = trust
     answer = exchange(server, sign_in_request(PASSWORD))
-    page = exchange(server, request("GET", "/", {"Cookie": f"session={cookie_of(answer)}"}))
+    page = exchange(server, request("GET", "/", {"Cookie": cookie_of(answer)}))
     for one in (answer, page):
         (cookie,) = one.headers.get_all("Set-Cookie") or []
-        assert {"secure", "httponly", "samesite=lax"} <= {part.strip().lower() for part in cookie.split(";")[1:]}
+        attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
+        assert {"secure", "httponly", "samesite=lax", "path=/"} <= attributes
+        assert cookie.startswith("__Host-") and not any(part.startswith("domain") for part in attributes)
 
 
 def test_https_in_a_browser(tls_server: Server, visit: Visits, tmp_path: Path) -> None:

@@ -346,16 +346,16 @@ def test_row_29_the_later_request_breaks_off(shared_server: Server, count: int) 
 
 
 def test_remove_while_a_chunk_is_on_its_way(shared_server: Server) -> None:
-    """An upload that is removed stays so: its straggler is told 404 and leaves nothing."""
+    """An upload that is removed stays so: its straggler is told 410 and leaves nothing."""
     uuid, drop, content = new(), new(), random.randbytes(2 * CHUNK)
     with Connection(shared_server) as connection:
         data = chunk_request(content, 0, uuid=uuid, chunk_size=CHUNK, cookie=drop)
         rest = begin_and_stall(shared_server, connection, data, uuid, CHUNK)
         assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=drop)).json() == {"removed": 1}
         connection.send(rest)
-        assert connection.receive().status == 404
+        assert connection.receive().status == 410
     late = exchange(shared_server, chunk_request(content, 1, uuid=uuid, chunk_size=CHUNK, cookie=drop))
-    assert (late.status, late.json()) == (404, {"error": "This upload was removed."})
+    assert (late.status, late.json()) == (410, {"error": "This upload was removed. Start it anew."})
     assert listed(shared_server, drop) == []
     assert_tidy(shared_server)
 
@@ -532,7 +532,7 @@ def test_names(
 def test_the_page_sets_the_drop(shared_server: Server) -> None:
     """A browser gets a random key that scripts cannot read and other sites cannot send, and keeps it."""
     cookies = [exchange(shared_server, request("GET", "/")).headers["Set-Cookie"] for _ in range(2)]
-    values = [re.match(r"drop=([0-9a-f-]{36});", cookie) for cookie in cookies]
+    values = [re.match(r"drop-[0-9a-f]{6}=([0-9a-f-]{36});", cookie) for cookie in cookies]
     assert values[0] and values[1] and values[0][1] != values[1][1]
     attributes = {part.strip().lower() for part in cookies[0].split(";")[1:]}
     assert {"httponly", "samesite=lax", "path=/", "max-age=31536000"} <= attributes
@@ -543,7 +543,7 @@ def test_the_page_sets_the_drop(shared_server: Server) -> None:
 @pytest.mark.parametrize("cookie", ["x", "../..", "1234", "a" * 36, SOME + "0"])
 def test_a_cookie_that_is_none_of_ours(shared_server: Server, cookie: str) -> None:
     """A drop that the server cannot have set is replaced, and owns nothing."""
-    assert f"drop={cookie};" not in exchange(shared_server, request("GET", "/", cookie=cookie)).headers["Set-Cookie"]
+    assert f"={cookie};" not in exchange(shared_server, request("GET", "/", cookie=cookie)).headers["Set-Cookie"]
     upload(shared_server, b"x", cookie=cookie)
     assert listed(shared_server, cookie) == []
 
@@ -565,6 +565,39 @@ def test_list_holds_what_the_drop_has_sent(shared_server: Server) -> None:
     sentences = exchange(shared_server, request("GET", "/uploads", {"Accept": ""}, cookie=drop)).text
     assert len(sentences.splitlines()) == 3 and "unfinished" in sentences
     exchange(shared_server, request("DELETE", f"/uploads/{begun}", cookie=drop))
+
+
+def test_list_in_pages(start_server: StartServer) -> None:
+    """A hundred at a time, newest first; what is gone by hand or new meanwhile moves nothing."""
+    server, drop = start_server("--no-fsync"), new()
+    for start in range(0, 250, 50):
+        exchange(server, form_request(*[(str(start + number), b"") for number in range(50)], cookie=drop))
+    names = [str(number) for number in range(249, -1, -1)]
+    for name in (*names[90:210], names[-1]):
+        next(server.storage.glob(f"*_{name}")).unlink()
+    left = [*names[:90], *names[210:-1]]
+    first = exchange(server, request("GET", "/uploads", cookie=drop)).json()
+    assert [file["name"] for file in first["uploads"]] == left[:100]
+    exchange(server, form_request(("new", b""), cookie=drop))
+    target = f"/uploads?before={first['next']}"
+    second = exchange(server, request("GET", target, cookie=drop)).json()
+    assert ([file["name"] for file in second["uploads"]], second["next"]) == (left[100:], None)
+    assert exchange(server, request("GET", target, cookie=new())).json() == {"uploads": [], "next": None}
+    lines = exchange(server, request("GET", "/uploads", {"Accept": ""}, cookie=drop)).text.splitlines()
+    assert len(lines) == 101 and lines[0] == "new (0 bytes)"
+    (more,) = re.findall(r"There is more: ask for (/uploads\?before=\d+)$", lines[-1])
+    rest = exchange(server, request("GET", more, {"Accept": ""}, cookie=drop)).text.splitlines()
+    assert rest == [f"{name} (0 bytes)" for name in left[99:]]
+    text = exchange(server, request("GET", "/uploads?before=1", {"Accept": ""}, cookie=drop)).text
+    assert text == "Nothing older.\n"
+
+
+def test_a_page_that_is_just_full(start_server: StartServer) -> None:
+    """There is no mark when nothing is left to ask for."""
+    server, drop = start_server("--no-fsync"), new()
+    for count, more in ((50, False), (50, False), (1, True)):
+        exchange(server, form_request(*[("x", b"")] * count, cookie=drop))
+        assert (exchange(server, request("GET", "/uploads", cookie=drop)).json()["next"] is not None) is more
 
 
 def test_row_14_another_drops_upload(shared_server: Server) -> None:
@@ -608,7 +641,7 @@ def test_remove(shared_server: Server) -> None:
         assert (answer.status, answer.json()) == (200, {"removed": 1})
         assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=drop)).status == 404
     assert listed(shared_server, drop) == [stays]
-    assert fetch(shared_server, gone["uuid"]).status == 404
+    assert fetch(shared_server, gone["uuid"]).status == 410
     assert not list(shared_server.storage.glob(f"{gone['uuid']}_*"))
     assert_tidy(shared_server)
 
@@ -838,10 +871,11 @@ def test_a_file_that_was_removed_by_hand(start_server: StartServer) -> None:
     next(server.storage.glob(f"{gone['uuid']}_*")).unlink()
     assert listed(server, drop) == [stays]
     assert fetch(server, gone["uuid"]).status == 404
+    assert exchange(server, chunk_request(b"y", uuid=gone["uuid"], cookie=drop)).status == 410
     assert exchange(server, request("DELETE", f"/uploads/{gone['uuid']}", cookie=drop)).status in (200, 404)
     server.restart()
     assert listed(server, drop) == [stays]
-    assert fetch(server, gone["uuid"]).status == 404
+    assert fetch(server, gone["uuid"]).status == 410
 
 
 def chunks_in(server: Server, uuid: str) -> list[list[int]]:
@@ -899,7 +933,7 @@ def test_row_33_a_symlink_or_folder_under_a_uuids_name(start_server: StartServer
     assert exchange(server, request("DELETE", f"/uploads/{after[0]['uuid']}", cookie=drop)).status in (200, 404)
     server.restart()
     for uuid in [*before, *(file["uuid"] for file in after)]:
-        assert fetch(server, uuid).status == 404
+        assert fetch(server, uuid).status in (404, 410)
     assert secret.read_text() == "secret" and (storage / f"{before[1]}_folder").is_dir()
     assert "Traceback" not in server.log()
 

@@ -411,7 +411,7 @@ def test_remove_a_file_of_one_chunk_on_its_way(folders: Folders, store: Store) -
         store.merge(writer)
     with pytest.raises(Gone):
         file.begin(store, 0)
-    assert (folders.files(), store.uploads(ALICE), store._promises.sums(), store._live) == (set(), [], (0, 0), {})
+    assert (folders.files(), store.uploads(ALICE), store._promises.whole, store._live) == (set(), [], 0, {})
 
 
 def test_remove_finished(folders: Folders, store: Store) -> None:
@@ -484,6 +484,34 @@ def test_newest_first(store: Store) -> None:
     for number, file in enumerate(files):
         file.send(store, *range(1 + number % 2))
     assert [upload.uuid for upload in store.uploads(ALICE)] == [file.uuid for file in reversed(files)]
+
+
+def test_newest_first_in_pages(folders: Folders, store: Store) -> None:
+    """So many as are asked for, older than a given one; what is gone from storage takes nobody's place."""
+    files = [File(b"aaaa") for _ in range(10)]
+    for file in files:
+        file.send(store)
+    newest = store.uploads(ALICE)
+    for file in files[3:8]:
+        (folders.storage / file.stored).unlink()
+    left = [*newest[:2], *newest[7:]]
+    assert store.uploads(ALICE, None, 3) == left[:3]
+    assert store.uploads(ALICE, left[2].id, 3) == left[3:]
+    assert store.uploads(ALICE, left[-1].id, 3) == store.uploads(ALICE, 0) == store.uploads(BOB, None, 3) == []
+
+
+def test_revoke(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that was ended stays so, also for a store that is opened anew, until it would have ended by itself."""
+    store.revoke("early", 2000_000_000)
+    store.revoke("late", 3000_000_000)
+    for _ in range(2):
+        assert store.is_revoked("early") and store.is_revoked("late") and not store.is_revoked("other")
+        store = folders.open()
+    monkeypatch.setattr("time.time", lambda: 2000_000_000.0)
+    store.revoke("another", 3000_000_000)
+    for _ in range(2):
+        assert [store.is_revoked(session) for session in ("early", "late", "another")] == [False, True, True]
+        store = folders.open()
 
 
 # Files that come and go by hand

@@ -6,9 +6,11 @@ tests' names. Rows that are tested elsewhere:
 
 - 14, 29, 30, 31, 32 and 33 are the main job and stand in test_http.py; 34 and 43 are in test_cli.py;
 - 27 and 36 (hundreds of connections, descriptors) are in test_load.py, and 36 in test_faults.py;
+- 51 and 53 (cookies, guessing) stand in test_doors.py, with the rest of the password;
 - 38 (kill -9) is in test_crash.py, with real servers;
 - 39 to 41 (power cut, clock, cleaner), and 37 more widely, need faults to be made, which nobody can do over a socket:
   test_faults.py, test_crash.py, test_model.py and test_store.py;
+- 64 and 65 (many unfinished uploads, power cuts of real file systems), and 66, are in test_store.py and test_power.py;
 - 3, 5, 6, 8 and 23 to 26 are also tested without a socket, far more widely, in test_decisions.py.
 """
 
@@ -24,6 +26,7 @@ import random
 import re
 import shutil
 import socket
+import subprocess
 import sys
 import uuid as uuids
 from collections.abc import Iterator
@@ -34,9 +37,11 @@ from urllib.parse import quote
 import pytest
 from conftest import (
     BOUNDARY,
+    DROP_COOKIE,
     Connection,
     Response,
     Server,
+    StartLaunched,
     StartServer,
     chunk_fields,
     chunk_request,
@@ -46,6 +51,7 @@ from conftest import (
     upload,
     wait_until,
 )
+from loading import needs_proc, usage
 
 import pyfiledrop
 
@@ -569,10 +575,10 @@ def test_row_35_quota(start_server: StartServer) -> None:
     """Over the quota, unfinished uploads counted, it is 507 with Retry-After; it goes on when there is space."""
     server = start_server("-a", "--max-size", "1", "--max-total", "2")
     drop, begun, more = new(), new(), new()
-    half = bytes(MIB // 2)
+    half = bytes(MIB // 2 - 1100)  # each of two uploads also takes 1,024 bytes of the record
     upload(server, bytes(MIB), cookie=drop)
     kept = listed_uuid(server, drop)
-    assert exchange(server, chunk_request(bytes(MIB), 0, uuid=begun, chunk_size=MIB // 2, cookie=drop)).status == 200
+    assert exchange(server, chunk_request(2 * half, 0, uuid=begun, chunk_size=len(half), cookie=drop)).status == 200
     for data in (
         chunk_request(half, 0, uuid=more, chunk_size=1000, cookie=drop, name=MARK),
         chunk_request(b"x", 0, uuid=more, cookie=drop, name=MARK),
@@ -581,7 +587,7 @@ def test_row_35_quota(start_server: StartServer) -> None:
     ):
         answer = refused(server, data, 507)
         assert answer.headers["Retry-After"]
-    assert exchange(server, chunk_request(bytes(MIB), 1, uuid=begun, chunk_size=MIB // 2, cookie=drop)).status == 200
+    assert exchange(server, chunk_request(2 * half, 1, uuid=begun, chunk_size=len(half), cookie=drop)).status == 200
     assert exchange(server, request("DELETE", f"/uploads/{kept}", cookie=drop)).status == 200
     assert upload(server, half, uuid=more, chunk_size=1000 * 100, cookie=drop)["done"]
     for uuid in (begun, more):
@@ -591,7 +597,7 @@ def test_row_35_quota(start_server: StartServer) -> None:
 def test_row_35_quota_counts_what_is_on_its_way(start_server: StartServer) -> None:
     """Whole files that are still coming in count as what they said they would be."""
     server = start_server("-a", "--max-size", "1", "--max-total", "2")
-    sent = request("PUT", f"/upload/{MARK}", body=bytes(MIB))
+    sent = request("PUT", f"/upload/{MARK}", body=bytes(MIB - 1024))  # each also takes 1,024 bytes of the record
     with Connection(server) as one, Connection(server) as other:
         for connection in (one, other):
             connection.send(sent[: MIB // 2])
@@ -933,7 +939,7 @@ def test_row_25_heads_that_can_be_read_in_two_ways(shared_server: Server, data: 
         (raw("GET /uploads HTTP/1.1", "Host: a", f"X: {'x' * 32_768}"), 431),
         (raw("GET /uploads HTTP/1.1", "Host: a", f"X: {'x' * 1_000_000}"), 431),
         (raw("GET /uploads HTTP/1.1", "Host: a", *["X: y"] * 10_000), 431),
-        (raw("GET /uploads HTTP/1.1", "Host: a", f"Cookie: drop={'x' * 8192}"), 431),
+        (raw("GET /uploads HTTP/1.1", "Host: a", f"Cookie: {DROP_COOKIE}={'x' * 8192}"), 431),
         (raw("GET /uploads HTTP/1.1", "Host: a", *["Cookie: " + "x" * 1000] * 9), 431),
     ],
     ids=["request line", "endless request line", "headers", "endless header", "10,000 headers", "cookie", "cookies"],
@@ -1082,32 +1088,264 @@ def test_answers_are_json_that_python_reads(shared_server: Server) -> None:
 
 def test_row_37_disk_that_fails(server: Server) -> None:
     """A fault of the disk is 500 in one sentence without a path; when it is mended, the same request goes through."""
-    server.chunks.rmdir()
-    server.chunks.write_bytes(b"no folder")
-    uuid = str(uuids.uuid4())
-    first, last = (chunk_request(b"12345678", index, uuid=uuid, chunk_size=4) for index in (0, 1))
-    answer = exchange(server, first)
+    uuid = new()
+    in_its_place = server.storage / f".{uuid}.part"
+    in_its_place.mkdir()
+    answer = exchange(server, chunk_request(CONTENT, uuid=uuid))
     assert (answer.status, answer.json()["error"]) == (500, pyfiledrop.DiskFault.sentence)
     assert "/" not in answer.json()["error"]
     assert "disk: " in server.log() and "Traceback" not in server.log()
-    server.chunks.unlink()
-    assert [exchange(server, chunk).status for chunk in (first, last)] == [200, 200]
+    in_its_place.rmdir()
+    assert exchange(server, chunk_request(CONTENT, uuid=uuid)).status == 200
 
 
 def test_a_bug_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """What nobody thought of is 500 with a fixed sentence; the log has what a developer needs."""
     settings = pyfiledrop.Settings.parse(["-s", str(tmp_path / "s"), "-c", str(tmp_path / "c")])
     with contextlib.closing(pyfiledrop.open_store(settings)) as store:
-        app = pyfiledrop.make_app(settings, store, pyfiledrop.Door(None, b""))
-        monkeypatch.setattr(store, "uploads", lambda drop: 1 / 0)
+        app = pyfiledrop.make_app(settings, store, pyfiledrop.Door(None, store))
+        monkeypatch.setattr(store, "upload", lambda drop, uuid: 1 / 0)
         told: list[str] = []
         environ = {
             "REQUEST_METHOD": "GET",
-            "PATH_INFO": "/uploads",
-            "HTTP_COOKIE": f"drop={uuids.uuid4()}",
+            "PATH_INFO": f"/uploads/{SOME}",
+            "wsgi.url_scheme": "http",
             "wsgi.errors": io.StringIO(),
         }
         body = b"".join(app(environ, lambda status, *_: told.append(status)))
     assert told == ["500 Internal Server Error"]
     assert body.decode() == pyfiledrop.DropError.sentence + "\n"
     assert "ZeroDivisionError" in caplog.text
+
+
+# 44: long lists
+
+
+@needs_proc
+def test_row_44_a_long_list_costs_little(start_server: StartServer) -> None:
+    """Twenty who ask for 10,000 entries with the longest names and read nothing take less than 10 MB of memory."""
+    server, drop = start_server("--no-fsync"), new()
+    names = [f"{number:05}{'😀' * 62}" for number in range(10_000)]  # 253 bytes each; one more would be too many
+    with Connection(server) as connection:
+        for start in range(0, len(names), 50):
+            body = multipart_body({}, [("file", name, b"") for name in names[start : start + 50]])
+            connection.send(request("POST", "/upload", FORM, body, cookie=drop))
+            assert connection.receive().status == 201
+        before = usage(server)
+        mark, found = "", []
+        while mark is not None:
+            connection.send(request("GET", f"/uploads{mark and f'?before={mark}'}", cookie=drop))
+            answer = connection.receive()
+            page = answer.json()
+            assert len(page["uploads"]) <= 100 and len(answer.body) <= 100 * 600
+            found += [upload["name"] for upload in page["uploads"]]
+            mark = page["next"]
+    assert found == names[::-1]
+    with contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(Connection(server)) for _ in range(20)]
+        for reader in readers:
+            reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.send(request("GET", "/uploads", cookie=drop) * 100)  # more than the system takes off the server
+        assert all(reader.sock.recv(1) for reader in readers)  # each is being answered
+        assert exchange(server, request("GET", "/uploads", cookie=drop)).status == 200
+        assert usage(server).most_memory < before.memory + 10 * MIB
+
+
+@pytest.mark.parametrize(
+    "mark", ["", "x", "-1", "+1", "1_0", " 1", "1%20", "%ff", "%00", "9" * 16, "1.5", "\u0663", "1,2"]
+)
+def test_row_44_a_mark_that_is_none(shared_server: Server, mark: str) -> None:
+    """Only what the server gave as the mark of the next page is one."""
+    for cookie in ("", new()):
+        target = f"/uploads?before={quote(mark, safe='%+')}"
+        refused(shared_server, request("GET", target, cookie=cookie), 400)
+
+
+# The second table: what its rows say of the disk
+
+
+@pytest.mark.parametrize("how", ["removed", "taken away by hand"])
+def test_row_45_a_uuid_stands_for_one_file(start_server: StartServer, how: str) -> None:
+    """Under the link of a file that is gone nobody ever puts another one, after a restart neither."""
+    server = start_server("-a")
+    uuid, owner = new(), new()
+    upload(server, CONTENT, uuid=uuid, cookie=owner)
+    path = server.storage / f"{uuid}_file.bin"
+    if how == "removed":
+        assert exchange(server, request("DELETE", f"/uploads/{uuid}", cookie=owner)).status == 200
+    else:
+        path.unlink()
+    for _ in range(2):
+        for stranger in (owner, new(), ""):
+            for data in (b"other", CONTENT):
+                answer = exchange(server, chunk_request(data, uuid=uuid, cookie=stranger))
+                assert answer.status == (410 if how == "removed" or stranger == owner else answer.status), answer.text
+                assert 400 <= answer.status < 500
+        assert exchange(server, request("GET", f"/download/{uuid}")).status in (404, 410)
+        server.restart()
+    path.write_bytes(CONTENT)  # by hand: the machine's owner may
+    server.restart()
+    assert exchange(server, request("GET", f"/download/{uuid}")).body == CONTENT
+
+
+def test_row_46_announcing_reserves_nothing(start_server: StartServer) -> None:
+    """Who announces much and sends little keeps no space from others, and learns nothing of how much there is."""
+    server = start_server("--max-total", "100")
+    size = 90 * 1024 * 1024
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):
+            silent = stack.enter_context(Connection(server))
+            silent.send(request("PUT", "/upload/large.bin", {"Content-Length": str(size)}))
+            fields = {"dztotalfilesize": str(size), "dztotalchunkcount": str(size // 4096), "dzchunksize": "4096"}
+            first = chunk_request(CONTENT, uuid=new(), changes=fields, data=b"x" * 4096)
+            assert exchange(server, first).status == 200
+        polite = stack.enter_context(Connection(server))
+        polite.send(request("PUT", "/upload/a.bin", {"Content-Length": str(size), "Expect": "100-continue"}))
+        polite.send(b"x" * 10)
+        wait_until(lambda: any(path.stat().st_size == 10 for path in server.storage.glob(".*.part")))
+        assert exchange(server, request("PUT", "/upload/b.bin", body=CONTENT)).status == 201
+        answer = exchange(server, request("PUT", "/upload/c.bin", {"Content-Length": str(size + (10 << 20))}))
+        assert answer.status == 507
+        assert re.findall(r"[0-9.]+ [KMG]?B", answer.text) == ["100.0 MB"], "its own size, and no other"
+    wait_until(lambda: not list(server.storage.glob(".*.part")))
+
+
+def plant(path: Path, kind: str, victim: Path) -> None:
+    """Put something of a local user's in the place of a file of ours."""
+    match kind:
+        case "symbolic link":
+            path.symlink_to(victim)
+        case "hard link":
+            os.link(victim, path)
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+
+
+PLANTS = ["symbolic link", "hard link", "pipe"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes are another matter there")
+@pytest.mark.parametrize("kind", PLANTS)
+@pytest.mark.parametrize("chunk_size", [4, 100], ids=["in chunks", "in storage"])
+def test_row_49_planted_before(server: Server, tmp_path: Path, kind: str, chunk_size: int) -> None:
+    """What a local user puts where a new upload's bytes go is neither written to nor waited for."""
+    victim, uuid = tmp_path / "victim", new()
+    victim.write_bytes(b"the victim's")
+    place = server.storage / f".{uuid}.part"
+    if chunk_size == 4:
+        place = server.chunks / uuid / "data"
+        place.parent.mkdir()
+    plant(place, kind, victim)
+    statuses = {exchange(server, chunk_request(CONTENT, 0, uuid=uuid, chunk_size=chunk_size)).status for _ in range(2)}
+    assert victim.read_bytes() == b"the victim's"
+    assert statuses == ({200} if chunk_size == 100 else {409})
+    if chunk_size == 100:
+        stored = server.storage / f"{uuid}_file.bin"
+        assert stored.read_bytes() == CONTENT and not stored.is_symlink() and stored.stat().st_nlink == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes are another matter there")
+@pytest.mark.parametrize("kind", [*PLANTS, "link of its folder"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_row_49_swapped_between(server: Server, tmp_path: Path, kind: str, restart: bool) -> None:
+    """What is put in the place of an unfinished upload's bytes is not taken for them, nor written to, nor published."""
+    elsewhere, uuid = tmp_path / "elsewhere", new()
+    elsewhere.mkdir()
+    victim = elsewhere / "data"
+    victim.write_bytes(b"0" * len(CONTENT))
+    assert exchange(server, chunk_request(CONTENT, 0, uuid=uuid, chunk_size=4)).status == 200
+    data = server.chunks / uuid / "data"
+    data.unlink()
+    if kind == "link of its folder":
+        data.parent.rmdir()
+        data.parent.symlink_to(elsewhere)
+    else:
+        plant(data, kind, victim)
+    if restart:
+        server.restart()
+    for index in (1, 2, 0, 1, 2):
+        answer = exchange(server, chunk_request(CONTENT, index, uuid=uuid, chunk_size=4))
+        assert answer.status in (200, 409, 500), answer.text
+    assert victim.read_bytes() == b"0" * len(CONTENT)
+    for stored in server.storage.glob("*_file.bin"):
+        assert stored.read_bytes() == CONTENT and stored.stat().st_nlink == 1
+    assert upload(server, CONTENT, chunk_size=4)["done"], "others are not disturbed"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes are another matter there")
+@pytest.mark.parametrize("kind", [*PLANTS, "folder"])
+def test_row_49_in_a_finished_files_place(start_server: StartServer, tmp_path: Path, kind: str) -> None:
+    """What stands under a finished file's name and is none is not given out, and nobody waits for it."""
+    server = start_server("-a")
+    uuid, victim = new(), tmp_path / "victim"
+    victim.write_bytes(b"the victim's")
+    upload(server, CONTENT, uuid=uuid)
+    stored = server.storage / f"{uuid}_file.bin"
+    stored.unlink()
+    plant(stored, kind, victim)
+    answer = exchange(server, request("GET", f"/download/{uuid}"))
+    assert answer.status == (200 if kind == "hard link" else 404)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there files have no such rights")
+def test_row_50_the_record_is_private(server: Server) -> None:
+    """Other users of the machine cannot read the record, and it holds no key of anybody's."""
+    owner = new()
+    upload(server, CONTENT, cookie=owner)
+    files = list(server.storage.glob(".pyfiledrop.sqlite3*"))
+    assert len(files) > 1
+    for path in files:
+        assert path.stat().st_mode & 0o077 == 0, path
+        assert owner.encode() not in path.read_bytes()
+
+
+def test_row_55_first_chunks_by_the_thousand(launch: StartLaunched) -> None:
+    """Each holds a descriptor until it is synced. Before there are none left new uploads are put off, then go on."""
+    server = launch("MAX_OPEN_UPLOADS=20,HOUSEKEEPING_SECONDS=10000")
+    answers = [exchange(server, chunk_request(CONTENT, 0, uuid=new(), chunk_size=4)) for _ in range(60)]
+    assert {answer.status for answer in answers} == {200, 503}
+    assert all(answer.headers["Retry-After"] for answer in answers if answer.status == 503)
+    wait_until(lambda: exchange(server, chunk_request(CONTENT, 0, uuid=new(), chunk_size=4)).status == 200)
+
+
+def test_row_56_empty_files_are_not_free(start_server: StartServer) -> None:
+    """What the record takes of them counts beside --max-total."""
+    server = start_server("--max-total", "1")
+    statuses = []
+    with Connection(server) as connection:
+        while not statuses or statuses[-1] == 201:
+            connection.send(request("PUT", f"/upload/{len(statuses)}{'x' * 200}", body=b""))
+            statuses.append(connection.receive().status)
+            assert len(statuses) < 2000
+    assert statuses[-1] == 507 and len(statuses) > 500
+
+
+def test_row_61_short_names(launch: StartLaunched) -> None:
+    """On a file system with shorter names than most a long one is shortened, its suffix kept."""
+    server = launch("MAX_STORED_BYTES=143")
+    file = upload(server, CONTENT, name="ü" * 100 + ".tar")
+    (stored,) = server.storage.glob(f"{file['uuid']}_*")
+    assert len(os.fsencode(stored.name)) <= 143 and stored.name.endswith("ü.tar")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a folder in use cannot be moved")
+@pytest.mark.parametrize("anew", [False, True], ids=["moved away", "made anew"])
+def test_row_62_storage_goes_away(server: Server, program: list[str], anew: bool) -> None:
+    """Uploads are told so, and no second server starts beside the first one."""
+    away = server.storage.with_name("away")
+    server.storage.rename(away)
+    if anew:
+        server.storage.mkdir()
+    for data in (chunk_request(CONTENT, 0, uuid=new(), chunk_size=4), request("PUT", "/upload/a", body=CONTENT)):
+        answer = exchange(server, data)
+        assert answer.status == 503 and "start the server again" in answer.text
+    second = subprocess.run(
+        [*program, "--port", "0", "--host", "127.0.0.1", "-s", str(server.storage), "-c", str(server.chunks)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (second.returncode, second.stderr.count("\n")) == (2, 1) and "Another pyfiledrop" in second.stderr
+    shutil.rmtree(server.storage, ignore_errors=True)
+    away.rename(server.storage)
+    assert upload(server, CONTENT)["done"]
