@@ -597,7 +597,7 @@ def test_row_35_quota(start_server: StartServer) -> None:
 def test_row_35_quota_counts_what_is_on_its_way(start_server: StartServer) -> None:
     """Whole files that are still coming in count as what they said they would be."""
     server = start_server("-a", "--max-size", "1", "--max-total", "2")
-    sent = request("PUT", f"/upload/{MARK}", body=bytes(MIB - 1024))  # each also takes 1,024 bytes of the record
+    sent = request("PUT", f"/upload/{MARK}", body=bytes(MIB - 512))  # and 1,024 bytes of the record for the next
     with Connection(server) as one, Connection(server) as other:
         for connection in (one, other):
             connection.send(sent[: MIB // 2])
