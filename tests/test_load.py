@@ -8,7 +8,6 @@ import random
 import select
 import socket
 import statistics
-import sys
 import threading
 import time
 import uuid as uuids
@@ -21,7 +20,6 @@ from conftest import (
     Connection,
     Server,
     StartServer,
-    _servers,
     chunk_request,
     exchange,
     request,
@@ -44,10 +42,8 @@ from loading import (
     usage,
 )
 
-import build
 import pyfiledrop
 
-Launch = Callable[..., Server]
 Report = Callable[[str, object], None]
 
 
@@ -55,21 +51,6 @@ Report = Callable[[str, object], None]
 def room_for_sockets() -> Iterator[None]:
     with many_files():
         yield
-
-
-@pytest.fixture
-def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
-    """A function that starts a server with some of its constants changed: `NAME=NUMBER,NAME=NUMBER`, options."""
-    with contextlib.ExitStack() as stack:
-
-        def start(changes: str, *options: str) -> Server:
-            command = [sys.executable, str(build.ROOT / "tests" / "launch.py"), changes]
-            servers = _servers(command, lambda: tmp_path_factory.mktemp("launched"))
-            server = next(servers)(*options)
-            stack.callback(next, servers, None)
-            return server
-
-        yield start
 
 
 @pytest.fixture
@@ -171,7 +152,7 @@ def dawdlers(server: Server, kind: str) -> Dawdlers:
 
 @needs_proc
 @pytest.mark.parametrize("kind", ["nothing", "head", "body", "download"])
-def test_row_27_connections_that_dawdle(launch: Launch, report: Report, kind: str) -> None:
+def test_row_27_connections_that_dawdle(launch: StartServer, report: Report, kind: str) -> None:
     """500 that say nothing, or a byte a second in head or body, or read 1 KB/s, stop nobody and are closed in time."""
     server = launch(SHORT, "-a")
     quiet = work_seconds(server)
@@ -193,7 +174,7 @@ def test_row_27_connections_that_dawdle(launch: Launch, report: Report, kind: st
     assert_fine(server)
 
 
-def test_row_27_kept_connections(launch: Launch) -> None:
+def test_row_27_kept_connections(launch: StartServer) -> None:
     """A connection that was answered and asks nothing more is closed too, without a word."""
     server = launch(SHORT)
     with contextlib.ExitStack() as stack:
@@ -205,7 +186,7 @@ def test_row_27_kept_connections(launch: Launch) -> None:
     assert server.log().count(" in=") == len(connections)
 
 
-def test_row_27_slow_transfers_that_move(launch: Launch) -> None:
+def test_row_27_slow_transfers_that_move(launch: StartServer) -> None:
     """Who sends and reads 2 KB/s is served for as long as it takes, many times the deadline."""
     server = launch("HEAD_SECONDS=1,IDLE_SECONDS=1,TICK_SECONDS=1", "-a")
     content = random.randbytes(300_000)
@@ -232,7 +213,7 @@ def test_row_27_slow_transfers_that_move(launch: Launch) -> None:
 # Too many
 
 
-def test_too_many_connections_from_one_address(launch: Launch) -> None:
+def test_too_many_connections_from_one_address(launch: StartServer) -> None:
     """One more than an address may have is told 503 and when to come back, and can once another has gone."""
     server = launch("MAX_CONNECTIONS_PER_ADDRESS=8")
     assert_limit(server, 8, [""])
@@ -240,7 +221,7 @@ def test_too_many_connections_from_one_address(launch: Launch) -> None:
 
 
 @pytest.mark.skipif(len(SOURCES) == 1, reason="this system has one address to come from")
-def test_too_many_connections_in_all(launch: Launch) -> None:
+def test_too_many_connections_in_all(launch: StartServer) -> None:
     """So is one more than there may be in all, wherever it comes from; a full address is in no other's way."""
     server = launch("MAX_CONNECTIONS=12,MAX_CONNECTIONS_PER_ADDRESS=8")
     with contextlib.ExitStack() as stack:
@@ -279,7 +260,7 @@ def assert_limit(server: Server, count: int, sources: list[str]) -> None:
 
 
 @needs_proc
-def test_row_36_too_many_open_files_by_connections(launch: Launch) -> None:
+def test_row_36_too_many_open_files_by_connections(launch: StartServer) -> None:
     """Connections that use up the descriptors: those inside hear 200 or 503, the others wait, none is forgotten."""
     import resource
 
@@ -310,7 +291,7 @@ def test_row_36_too_many_open_files_by_connections(launch: Launch) -> None:
     assert upload(server, content, chunk_size=90_000)["done"]
 
 
-def test_no_more_threads(launch: Launch) -> None:
+def test_no_more_threads(launch: StartServer) -> None:
     """When the system lets no thread begin, those who come wait for those who are there, and are served then."""
     server = launch("THREADS=7")
     for _ in range(4):
