@@ -115,7 +115,7 @@ MAX_PARTS = 64  # of one form: files and fields together
 MAX_FIELDS = 16  # Dropzone sends six
 MAX_FIELD_BYTES = 1 * KIB
 MAX_PART_HEAD_BYTES = 16 * KIB
-MAX_NAME_CHARS = 1024
+MAX_NAME_BYTES = 255  # of UTF-8, as most file systems have it
 FORM_OVERHEAD_BYTES = 64 * KIB  # what a form may add to its file
 
 # How long a client may take. A transfer is never ended for lasting long, only for standing still.
@@ -604,9 +604,18 @@ def human_size(size: int) -> str:
     return f"{value:.1f} {unit}"
 
 
-#: Characters that let a name lie about itself: overrides and isolates of the writing direction (UAX #9), and marks
-#: that cannot be seen. The joiners U+200C and U+200D stay, scripts and emoji need them.
-_DECEIVING = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+#: Characters that let a name lie about itself or break a line: control characters, lone surrogates, line and paragraph
+#: separators, overrides and isolates of the writing direction (UAX #9), noncharacters, and what is not seen at all
+#: (Default_Ignorable_Code_Point of the Unicode Character Database, tag characters among them, and annotations).
+#: Three kinds that are not seen stay, for scripts and emoji need them: the joiners U+200C and U+200D, the variation
+#: selectors, and those of Mongolian. A list of our own, so that every version of Python makes the same of a name.
+_DECEIVING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ud800-\udfff\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffc\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
+    + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0x10000, 0x110000, 0x10000))
+    + "]"
+)
 _FORBIDDEN = re.compile(r'[<>:"|?*]')  # on Windows; a colon there opens another stream of the same file
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])( *\.|$)", re.IGNORECASE)
 _PREFIX_BYTES = 37  # "<uuid>_"
@@ -614,16 +623,29 @@ _MAX_SUFFIX_BYTES = 32
 
 
 def clean_name(name: str) -> str:
-    """A file name as it is shown and given back: as sent, in NFC, without what could deceive or break a line."""
-    if name.isascii() and name.isprintable():
-        return name[:MAX_NAME_CHARS]
-    kept = (c for c in name if c not in _DECEIVING and unicodedata.category(c) not in ("Cc", "Cs"))
-    return unicodedata.normalize("NFC", "".join(kept))[:MAX_NAME_CHARS]
+    """A file name as it is shown and given back: as sent, in NFC, without what could deceive or break a line.
+
+    At most MAX_NAME_BYTES of UTF-8: a longer one loses its folders, then the end of its stem. A clean name stays as
+    it is when it is cleaned again.
+    """
+    if not (name.isascii() and name.isprintable()):
+        name = unicodedata.normalize("NFC", _DECEIVING.sub("", name))
+    if len(name.encode()) > MAX_NAME_BYTES:
+        stem, suffix = split_suffix(last_component(name))
+        room = MAX_NAME_BYTES - len(suffix.encode())
+        name = stem.encode()[:room].decode(errors="ignore") + suffix
+    return name
 
 
 def last_component(name: str) -> str:
     """What stands behind the last slash or backslash."""
     return name.replace("\\", "/").rpartition("/")[2]
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """A name without its suffix, and the suffix with its dot; one that is very long is none."""
+    stem, dot, suffix = name.rpartition(".")
+    return (stem, dot + suffix) if stem and len(suffix.encode()) <= _MAX_SUFFIX_BYTES else (name, "")
 
 
 def safe_name(name: str) -> str:
@@ -634,11 +656,9 @@ def safe_name(name: str) -> str:
     safe = _FORBIDDEN.sub("_", last_component(clean_name(name))).rstrip(". ").lstrip(" ")
     if safe.startswith("."):
         safe = "_" + safe
-    stem, dot, suffix = safe.rpartition(".")
-    if not stem or len(suffix.encode()) > _MAX_SUFFIX_BYTES:
-        stem, dot, suffix = safe, "", ""
-    room = 255 - _PREFIX_BYTES - len((dot + suffix).encode()) - 1  # one for the underscore of the next line but one
-    safe = stem.encode()[:room].decode(errors="ignore").rstrip(". ") + dot + suffix
+    stem, suffix = split_suffix(safe)
+    room = 255 - _PREFIX_BYTES - len(suffix.encode()) - 1  # one for the underscore of the next line but one
+    safe = stem.encode()[:room].decode(errors="ignore").rstrip(". ") + suffix
     return "_" + safe if _RESERVED.match(safe) else safe or "file"
 
 

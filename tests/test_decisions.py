@@ -171,6 +171,7 @@ def test_human_size(size: int, text: str) -> None:
 AWKWARD = [
     "con", "CON", "nul", "com1", "COM¹", "lpt9", "conin$", ".", "..", " ", "/", "\\", ":", "?", '"', "<", "|", "\0",
     "\n", "\r", "\x1b[31m", "\x7f", "\x85", "\u202e", "\u2066", "\ufeff", "\ud800", "\udfff", "е\u0308", "e\u0301",
+    "\u200b", "\u2060", "\U000e0041", "\ufffe", "\U0010ffff", "\u3164", "\ufe0f", "\u034f",
     "😀", "👩\u200d🚀", "測", "ﬁ", "%2f", "x", "x" * 200, "é" * 100, "😀" * 60, " " * 250, "." * 250, ".tar.gz", ".txt",
 ]  # fmt: skip
 names = st.one_of(
@@ -192,7 +193,9 @@ def test_clean_name_leaves_nothing_that_deceives(name: str) -> None:
     assert not any(unicodedata.category(c) in ("Cc", "Cs") for c in clean)
     assert not set(clean) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u2028\u2029\ufeff")
     assert unicodedata.is_normalized("NFC", clean)
-    assert len(clean) <= 1024
+    assert not set(clean) & set("\u200b\u2060\ufffe\uffff\u00ad\u034f\u3164\U0010ffff")
+    assert not any("\U000e0000" <= c <= "\U000e007f" for c in clean)
+    assert len(clean.encode()) <= 255
     assert pyfiledrop.clean_name(clean) == clean
 
 
@@ -209,11 +212,54 @@ def test_clean_name_leaves_nothing_that_deceives(name: str) -> None:
         ("line\r\nbreak\x1b[2J\x00", "linebreak[2J"),
         ("\ud83dx", "x"),
         ("<img src=x onerror=alert(1)>", "<img src=x onerror=alert(1)>"),
+        ("نامه\u200cها.txt", "نامه\u200cها.txt"),  # Persian joins these otherwise
+        ("❤\ufe0f 葛\U000e0100.txt", "❤\ufe0f 葛\U000e0100.txt"),
+        ("ᠠ\u180b\u180dᠡ", "ᠠ\u180b\u180dᠡ"),
+        ("\u0600123\u06dd", "\u0600123\u06dd"),  # format characters that can be seen
+        ("u\u034f\u0308ber", "über"),
         ("", ""),
     ],
 )
 def test_clean_name_keeps_the_rest(sent: str, shown: str) -> None:
     """A name is shown as it was sent, but for what would deceive or break a line."""
+    assert pyfiledrop.clean_name(sent) == shown
+
+
+HIDDEN = (
+    "\x00\x1f\x7f\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028\u2029\u202a\u202e\u2060\u2064\u2065"
+    "\u2066\u206f\u3164\ud800\udfff\ufdd0\ufdef\ufeff\uffa0\ufff0\ufff9\ufffb\ufffc\ufffe\uffff\U0001bca0\U0001bca3\U0001d173"
+    "\U0001d17a\U0001fffe\U0001ffff\U0003ffff\U000e0000\U000e0001\U000e0020\U000e007f\U000e00ff\U000e01f0\U000e0fff\U0010fffe"
+)
+
+
+@pytest.mark.parametrize("character", HIDDEN, ids=lambda c: f"U+{ord(c):04X}")
+def test_row_63_clean_name_removes(character: str) -> None:
+    """What is not seen and not needed goes, alone, in the middle and at either end of a name."""
+    for name in (character, f"a{character}b", f"{character}ab{character * 3}"):
+        assert pyfiledrop.clean_name(name) == name.replace(character, "")
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("x" * 255, "x" * 255),
+        ("x" * 256, "x" * 255),
+        ("x" * 256 + ".jpeg", "x" * 250 + ".jpeg"),
+        ("é" * 127 + "x", "é" * 127 + "x"),
+        ("é" * 128, "é" * 127),
+        ("😀" * 1024, "😀" * 63),
+        ("😀" * 100 + ".tar.gz", "😀" * 63 + ".gz"),
+        ("a/" * 200 + "b.txt", "b.txt"),  # of what is too long the folders go first
+        ("a\\" * 200 + "b.txt", "b.txt"),
+        ("a/" * 120 + "b.txt", "a/" * 120 + "b.txt"),
+        ("x" * 100 + "." + "y" * 200, "x" * 100 + "." + "y" * 154),  # a suffix that long is none
+        ("\u200b" * 300 + "x", "x"),
+        ("e\u0301" * 100, "é" * 100),  # what counts is how it is shown
+    ],
+    ids=lambda text: text[:5],
+)
+def test_row_44_clean_name_shortens(sent: str, shown: str) -> None:
+    """A name is shown with 255 bytes at most: without its folders, then without the end of its stem."""
     assert pyfiledrop.clean_name(sent) == shown
 
 

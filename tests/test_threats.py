@@ -211,6 +211,37 @@ HOSTILE_NAMES = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("way", ["chunk", "chunk, file first", "form", "form of two", "body"])
+@pytest.mark.parametrize("hidden", ["\u200b", "\U000e0041\U000e007f", "\ufffe", "\u00ad", "\u2060", "\u3164"])
+def test_row_63_invisible_characters_in_a_name(shared_server: Server, hidden: str, way: str) -> None:
+    """What cannot be seen and is not needed is taken out of a name, in whatever way it comes; joiners stay."""
+    sent, shown = f"{hidden}in{hidden}voice 👩\u200d🚀.pdf{hidden}", "invoice 👩\u200d🚀.pdf"
+    described = [field(name, value) for name, value in chunk_fields(1, 0, uuid=new(), chunk_size=1).items()]
+    data = {
+        "chunk": form(*described, file(b"x", sent)),
+        "chunk, file first": form(file(b"x", sent), *described),
+        "form": form(file(b"x", sent)),
+        "form of two": form(file(b"x", sent), file(b"x", sent)),
+        "body": request("PUT", f"/upload/{quote(sent)}", body=b"x"),
+    }[way]
+    for told in exchange(shared_server, data).json()["files"]:
+        assert told["name"] == shown
+        assert [path.name[37:] for path in shared_server.storage.glob(f"{told['uuid']}_*")] == [shown]
+        header = exchange(shared_server, request("GET", f"/{told['link']}")).headers["Content-Disposition"]
+        assert header.endswith(f"''{quote(shown)}")
+
+
+@pytest.mark.parametrize("way", ["form", "body"])
+@pytest.mark.parametrize("character", ["x", "é", "測", "😀"])
+def test_row_44_longest_name(shared_server: Server, character: str, way: str) -> None:
+    """A name is shown with at most 255 bytes of UTF-8, cut between characters, its suffix kept."""
+    name = 1024 * character + ".txt"
+    body = form(file(b"x", name)) if way == "form" else request("PUT", f"/upload/{quote(name[-600:])}", body=b"x")
+    (told,) = exchange(shared_server, body).json()["files"]
+    assert 255 - 4 < len(told["name"].encode()) <= 255
+    assert re.fullmatch(f"{character}+\\.txt", told["name"])
+
+
 @pytest.mark.parametrize(("name", "on_disk"), HOSTILE_NAMES)
 def test_row_2_6_7_names_are_made_harmless(shared_server: Server, name: str, on_disk: str) -> None:
     """Whatever a file is called, it is stored right in storage, under a harmless last component; never refused."""
