@@ -46,6 +46,7 @@ import errno
 import functools
 import hashlib
 import hmac
+import ipaddress
 import json
 import logging
 import logging.handlers
@@ -68,7 +69,7 @@ import uuid as uuidlib
 import webbrowser
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from socketserver import TCPServer
@@ -205,7 +206,7 @@ def _address(text: str) -> str:
 
 
 def _host_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.\-]+|[0-9A-Fa-f:]+", text):
+    if not re.fullmatch(r"[A-Za-z0-9._\-]+|[0-9A-Fa-f:]+", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a host's name or address, without a port")
     return text.lower()
 
@@ -273,7 +274,8 @@ class Settings:
     )
     allow_host: list[str] | None = option(
         "--allow-host", default=None, action="append", type=_host_name, metavar="NAME",
-        help="answer only under this name or address; may be given several times (default: under any)",
+        help="answer under this name too, besides addresses, localhost and the computer's own names;"
+        " may be given several times",
     )  # fmt: skip
     tls_cert: Path | None = option(
         "--tls-cert", default=None, type=_path, metavar="FILE", help="speak https with this certificate (PEM)"
@@ -430,7 +432,10 @@ class Misdirected(DropError):
     """RFC 9110, 15.5.20."""
 
     status = HTTPStatus.MISDIRECTED_REQUEST
-    sentence = "This server does not answer under this name."
+    sentence = (
+        "This server does not answer under this name. Open it by its address,"
+        " or ask its owner to start it with --allow-host and this name."
+    )
 
 
 class TooManyTries(DropError):
@@ -716,18 +721,55 @@ def chunk_ranges(indexes: Iterable[int]) -> list[list[int]]:
 def is_same_site(headers: Mapping[str, str]) -> bool:
     """Whether a request that changes something comes from our own page, or from no page at all (curl).
 
-    Browsers say so in Sec-Fetch-Site; over plain http, where they do not, Origin must be our Host.
+    Browsers say so in Sec-Fetch-Site; over plain http, where they do not, Origin must be our Host. A request with an
+    Origin is a page's, so without a Host (HTTP/1.0) it is refused too.
     """
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
     origin, host = headers.get("origin"), headers.get("host")
-    return origin is None or origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
+    if origin is None:
+        return True
+    return bool(host) and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
 
 
+_HOST = re.compile(r"(\[[0-9a-f.]*:[0-9a-f:.]*\]|[0-9a-z._-]*)(?::[0-9]*)?", re.ASCII | re.IGNORECASE)
+
+
+@functools.lru_cache(maxsize=256)  # clients name few
 def host_of(header: str) -> str:
-    """The name or address in a Host header, without port and brackets, in lower case."""
-    return re.sub(r":[0-9]*$", "", header.strip().lower()).strip("[]")
+    """The name or address in a Host header (RFC 9110, 7.2), without port and brackets, in lower case.
+
+    Raises BadRequest for what no host can be called; the RFC's rarer characters, which no name has, are among that.
+    """
+    match = _HOST.fullmatch(header)
+    if not match:
+        raise BadRequest("The request's host is malformed.")
+    host = match[1].lower()
+    if host.startswith("["):
+        host = host[1:-1]
+        if not is_address(host):
+            raise BadRequest("The request's host is malformed.")
+    return host
+
+
+@functools.lru_cache(maxsize=256)
+def is_address(host: str) -> bool:
+    """Whether this is an address of IPv4 or IPv6 and not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def answers_under(host: str, names: Collection[str]) -> bool:
+    """Whether the server, which has these names, answers a request for this host.
+
+    An address and localhost (RFC 6761, 6.3) can be nobody else's name. Under any other name a page of another site
+    could reach in: its owner lets the name point to this machine (DNS rebinding), and to the browser both are one site.
+    """
+    return host in names or host == "localhost" or host.endswith(".localhost") or is_address(host)
 
 
 def basic_password(header: str) -> str | None:
@@ -780,8 +822,9 @@ def parse_head(data: bytes) -> Head:
     """The head of a request, without the empty line that ends it.
 
     Stricter than the RFC asks, because what is read in two ways is how requests are smuggled: no folded lines, no
-    space before a colon, no underscore in a name (WSGI cannot tell it from a hyphen), exactly one Host, at most one
-    Content-Length of digits only, no Transfer-Encoding. Raises a DropError; the connection cannot go on after it.
+    space before a colon, no underscore in a name (WSGI cannot tell it from a hyphen), exactly one Host, which a whole
+    address in the request line may not contradict, at most one Content-Length of digits only, no Transfer-Encoding,
+    a path in UTF-8. Raises a DropError; the connection cannot go on after it.
     """
     line, *lines = data.decode("latin-1").split("\r\n")
     if len(line) > MAX_REQUEST_LINE_BYTES:
@@ -805,7 +848,9 @@ def parse_head(data: bytes) -> Head:
                 raise BadRequest("A header of the request stands twice.")
             value = headers[name] + ("; " if name == "cookie" else ", ") + value
         headers[name] = value
-    if "host" not in headers and version == "HTTP/1.1":
+    if "host" in headers:
+        host_of(headers["host"])
+    elif version == "HTTP/1.1":
         raise BadRequest("The request names no host.")
     if "transfer-encoding" in headers:
         raise LengthRequired
@@ -815,15 +860,26 @@ def parse_head(data: bytes) -> Head:
         raise LengthRequired
     if len(headers.get("cookie", "")) > MAX_COOKIE_BYTES:
         raise HeadersTooLarge
+    if version == "HTTP/1.0":
+        headers.pop("expect", None)  # RFC 9110, 10.1.1: such a client would take a 100 for the answer
     if headers.get("expect", "100-continue").lower() != "100-continue":
         raise ExpectationFailed
+    if method == "PUT" and "content-range" in headers:  # RFC 9110, 14.5
+        raise BadRequest("Only whole files are taken in this way. Send the file from its start.")
     path, _, query = target.partition("?")
     if not path.startswith("/"):  # a proxy's form, RFC 9112, 3.2.2
-        absolute = re.fullmatch(r"https?://(?:\[[0-9a-f:.]+\]|[0-9a-z.\-]+)(?::[0-9]*)?(/.*)?", path, re.IGNORECASE)
+        absolute = re.fullmatch(r"https?://([^/]+)(/.*)?", path, re.IGNORECASE)
         if not absolute:
             raise BadRequest("The request's address is malformed.")
-        path = absolute[1] or "/"
+        host_of(absolute[1])
+        if headers.setdefault("host", absolute[1]).lower() != absolute[1].lower():  # 3.2: the client must say the same
+            raise BadRequest("The request names two hosts.")
+        path = absolute[2] or "/"
     path = unquote(path, "latin-1")
+    try:
+        path.encode("latin-1").decode()  # Bottle would leave out what is not UTF-8
+    except UnicodeDecodeError:
+        raise BadRequest("The request's address is not UTF-8.") from None
     if "\0" in path:
         raise BadRequest("The request's address is malformed.")
     return Head(method, target, path, query, version, headers)
@@ -2518,8 +2574,7 @@ class _Guard:
 
     api = 2
 
-    def __init__(self, settings: Settings, door: Door) -> None:
-        self._hosts = settings.allow_host
+    def __init__(self, door: Door) -> None:
         self._door = door
 
     def apply(self, handler: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
@@ -2530,10 +2585,7 @@ class _Guard:
         @functools.wraps(handler)
         def guarded(*args: Any, **names: Any) -> Any:
             try:
-                headers = _headers()
-                if self._hosts and host_of(headers.get("host", "")) not in self._hosts:
-                    raise Misdirected
-                if changes_something and not is_same_site(headers):
+                if changes_something and not is_same_site(_headers()):
                     raise Forbidden("Another site's page may not do this. Open this server's own page.")
                 if not (is_public or self._door.is_open_to(bottle.request.environ)):
                     raise Unauthorized
@@ -2544,11 +2596,31 @@ class _Guard:
         return guarded
 
 
+def own_names(settings: Settings) -> set[str]:
+    """What this server answers under besides addresses and localhost: the names of the machine and those asked for.
+
+    The machine's are its own, with and without a domain, and the one for its own network (RFC 6762). No name server is
+    asked for them: what it says is what must not be trusted.
+    """
+    machine = socket.gethostname().lower()
+    name = machine.partition(".")[0]
+    names = {machine, name, f"{name}.local", settings.host.lower(), *(settings.allow_host or ())}
+    return {name for name in names if name not in ("", "localhost") and not is_address(name)}
+
+
 def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
     """The WSGI application without its pages. Its requests must carry a Body as wsgi.input."""
     app = bottle.Bottle()
-    app.install(_Guard(settings, door))
+    app.install(_Guard(door))
     app.default_error_handler = _answer_bottle_error
+    names = own_names(settings)
+
+    @app.hook("before_request")  # and before a route is looked for: under a foreign name not even a 404 is given
+    def check_name() -> None:
+        host = bottle.request.environ.get("HTTP_HOST")  # a browser always names one, an old program may not
+        if host is not None and not answers_under(host_of(host), names):
+            body = answer_error(Misdirected())
+            raise bottle.HTTPResponse(body, bottle.response.status_line, bottle.response.headerlist)
 
     def describe(upload: Upload) -> dict[str, Any]:
         done = upload.stored is not None
@@ -4227,8 +4299,8 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
     yield f"  downloads  {links}"
     if settings.password_file or "PYFILEDROP_PASSWORD" in os.environ:
         yield f"  password   asked for{', but not for links' if settings.public_links else ''}"
-    if settings.allow_host:
-        yield f"  names      {', '.join(settings.allow_host)}"
+    names = ", ".join(["addresses", "localhost", *sorted(own_names(settings))])
+    yield f"  names      {names}; --allow-host adds others"
     if settings.no_fsync:
         yield "  fsync      off: a power cut may cost finished files"
     for finding in store.findings:

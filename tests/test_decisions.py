@@ -488,6 +488,9 @@ def test_chunk_ranges() -> None:
         ({"host": "a:1", "origin": "http://a:1@evil"}, False),
         ({"host": "a:1", "origin": "null"}, False),
         ({"origin": "null"}, False),
+        ({"origin": "http://None"}, False),  # without a Host nobody is the same
+        ({"origin": "http://none"}, False),
+        ({"host": "", "origin": "http://"}, False),
         ({"host": "", "origin": "null"}, False),
         ({"host": "a:1", "origin": ""}, False),
         ({"host": "a:1", "origin": "http://["}, False),
@@ -499,6 +502,76 @@ def test_chunk_ranges() -> None:
 def test_is_same_site(headers: dict[str, str], allowed: bool) -> None:
     """Our own page and programs without a page may change something, a page of another site may not."""
     assert pyfiledrop.is_same_site(headers) is allowed
+
+
+@pytest.mark.parametrize(
+    ("header", "host"),
+    [
+        ("a", "a"), ("A.Example", "a.example"), ("a:80", "a"), ("a:", "a"), ("a.example.:1", "a.example."), ("", ""),
+        (":80", ""), ("192.0.2.7:16273", "192.0.2.7"), ("[::1]", "::1"), ("[FE80::1]:80", "fe80::1"),
+        ("[::ffff:192.0.2.7]", "::ffff:192.0.2.7"), ("my_nas-2", "my_nas-2"), ("xn--bcher-kva.example", None),
+    ],
+)  # fmt: skip
+def test_host_of(header: str, host: str | None) -> None:
+    """A host without its port and brackets, in lower case."""
+    assert pyfiledrop.host_of(header) == (header if host is None else host)
+
+
+NO_HOSTS = [
+    "a b", "[::1", "::1", "[::1]x", "[]", "[1]", "[a.example]", "[::1%25eth0]", "<b>", "a/b", "a:b", "a:1:2", "a@b",
+    "a,b", "bücher.example", "a%20b", '"', "a?", "a#", "a\\", "a\n", "a:80\n", "a:٣", "[127.0.0.1]", "[127.0.0.1]x",
+    "*", "a;b",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("header", NO_HOSTS)
+def test_row_58_host_of_refuses(header: str) -> None:
+    """What nothing can be called is no host."""
+    with pytest.raises(BadRequest):
+        pyfiledrop.host_of(header)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "192.0.2.7", "::1", "fe80::1", "localhost", "a.localhost", "nas", "nas.local", "nas.home.example"],
+)
+def test_row_57_answers_under(host: str) -> None:
+    """Addresses, this machine's own name, and the names that were given."""
+    assert pyfiledrop.answers_under(host, {"nas", "nas.local", "nas.home.example"})
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example", "", "nas.evil.example", "nas.", "evilnas", "127.0.0.1.evil.example", "127.1", "2130706433",
+        "0x7f.0.0.1", "0177.0.0.1", "127.0.0.1.", "localhost.evil.example", "evillocalhost", "localhost.", "1", "a",
+        "127.0.0.256",
+    ],
+)  # fmt: skip
+def test_row_57_answers_under_no_other(host: str) -> None:
+    """Not under what only looks like one of them: a page of another site may be called so."""
+    assert not pyfiledrop.answers_under(host, {"nas", "nas.local"})
+
+
+@pytest.mark.parametrize(
+    ("machine", "options", "names"),
+    [
+        ("NAS", [], {"nas", "nas.local"}),
+        ("nas.home.example", [], {"nas.home.example", "nas", "nas.local"}),
+        ("mac.local", [], {"mac.local", "mac"}),
+        ("localhost", [], {"localhost.local"}),
+        ("", [], {".local"}),
+        ("10.0.0.1", [], {"10", "10.local"}),
+        ("nas", ["--host", "192.0.2.7"], {"nas", "nas.local"}),
+        ("nas", ["--host", "Drop.example"], {"nas", "nas.local", "drop.example"}),
+        ("nas", ["--allow-host", "Drop.example", "--allow-host", "::1", "--allow-host", "a_b"],
+         {"nas", "nas.local", "drop.example", "a_b"}),
+    ],
+)  # fmt: skip
+def test_row_57_own_names(monkeypatch: pytest.MonkeyPatch, machine: str, options: list[str], names: set[str]) -> None:
+    """The machine's name with and without its domain and for its own network, and what the command line says."""
+    monkeypatch.setattr(socket, "gethostname", lambda: machine)
+    assert pyfiledrop.own_names(Settings.parse(options)) == names
 
 
 # The head of a request
@@ -536,11 +609,24 @@ def test_parse_head_keep_alive(data: bytes, keep: bool) -> None:
 
 @pytest.mark.parametrize(
     ("data", "path"),
-    [(b"GET http://a:1/x?y HTTP/1.1\r\nHost: a", "/x"), (b"GET http://a HTTP/1.1\r\nHost: a", "/")],
+    [
+        (b"GET http://a:1/x?y HTTP/1.1\r\nHost: a:1", "/x"),
+        (b"GET http://a HTTP/1.1\r\nHost: a", "/"),
+        (b"GET https://A.example/x HTTP/1.1\r\nHost: a.Example", "/x"),
+        (b"GET http://[::1]:1/ HTTP/1.1\r\nHost: [::1]:1", "/"),
+        (b"GET http://a/x HTTP/1.0", "/x"),
+    ],
 )
 def test_parse_head_takes_a_proxys_address(data: bytes, path: str) -> None:
     """A whole address (RFC 9112, 3.2.2) means its path."""
     assert pyfiledrop.parse_head(data).path == path
+
+
+def test_row_58_parse_head_of_http_1_0() -> None:
+    """A whole address stands for the host; what is expected does not count, whatever it is."""
+    head = pyfiledrop.parse_head(b"PUT http://A:1/x HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\nexpect: x")
+    assert head.headers == {"host": "A:1", "content-length": "1"}
+    assert "expect" in pyfiledrop.parse_head(GET + b"\r\nExpect: 100-Continue").headers
 
 
 @pytest.mark.parametrize(
@@ -595,6 +681,37 @@ def test_parse_head_takes_a_proxys_address(data: bytes, path: str) -> None:
         (400, b"GET * HTTP/1.1\r\nHost: a"),
         (400, b"CONNECT a:1 HTTP/1.1\r\nHost: a"),
         (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),  # TLS
+        # 47: paths that are not UTF-8, overlong forms and surrogates among them
+        *[
+            (400, b"GET /" + path + b" HTTP/1.1\r\nHost: a")
+            for path in (
+                b"%ff",
+                b"down%ffload/x",
+                b"%c0%af",
+                b"%e0%80%af",
+                b"%ed%a0%80",
+                b"%f4%90%80%80",
+                b"%D1",
+                b"a%80b",
+            )
+        ],
+        (400, b"GET http://a/%ff HTTP/1.1\r\nHost: a"),
+        # 48: parts
+        (400, b"PUT /upload/x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Range: bytes 6-9/10"),
+        (400, b"PUT /upload/x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\ncontent-range:"),
+        # 58: hosts
+        *[
+            (400, b"GET / HTTP/1.1\r\nHost: " + host.encode())
+            for host in NO_HOSTS
+            if host.isprintable()  # the others are malformed as headers
+        ],
+        (400, b"GET http://b/ HTTP/1.1\r\nHost: a"),
+        (400, b"GET http://a:80/ HTTP/1.1\r\nHost: a"),  # the client has to say the same: RFC 9112, 3.2
+        (400, b"GET http://a/ HTTP/1.1\r\nHost:"),
+        (400, b"GET http://b/ HTTP/1.0\r\nHost: a"),
+        (400, b"GET http://u@a/ HTTP/1.1\r\nHost: a"),
+        (400, b"GET http:///x HTTP/1.1\r\nHost: a"),
+        (400, b"GET http://a%20b/ HTTP/1.0"),
         # 26: too much
         (414, b"GET /" + b"x" * 8192 + b" HTTP/1.1\r\nHost: a"),
         (431, GET + b"\r\nX: " + b"x" * 32768),

@@ -35,6 +35,7 @@ from conftest import (
     exchange,
     multipart_body,
     request,
+    serving,
     upload,
     wait_until,
 )
@@ -156,7 +157,7 @@ def network_page(browser: Browser) -> Iterator[Page]:
 
 def test_sign_in_and_plain_form_from_the_network(start_server: StartServer, network_page: Page) -> None:
     """Over http and from elsewhere too, the server's own forms are no other site's."""
-    server = start_server(env={"PYFILEDROP_PASSWORD": PASSWORD})
+    server = start_server("--allow-host", "drop.test", env={"PYFILEDROP_PASSWORD": PASSWORD})
     page = network_page
     page.goto(f"http://drop.test:{server.port}/")
     page.get_by_label("Password").fill(PASSWORD)
@@ -640,39 +641,92 @@ def test_allowed_host(named: Server, host: str) -> None:
     assert exchange(named, request("PUT", "/upload/x", {"Host": host}, b"x")).status == 201
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.70:1", "[::2]", "localhost:1", "a.localhost"])
+def test_allowed_host_is_one_more(named: Server, host: str) -> None:
+    """A name that was given takes nothing away: under its addresses the server is reached as before."""
+    assert exchange(named, request("GET", "/uploads", {"Host": host})).status == 200
+
+
+MISDIRECTED = {
+    "error": "This server does not answer under this name. Open it by its address,"
+    " or ask its owner to start it with --allow-host and this name."
+}
+EVERYWHERE = [
+    ("GET", "/"), ("HEAD", "/"), ("POST", "/"), ("GET", "/favicon.ico"), ("GET", "/dropzone.js"), ("GET", "/uploads"),
+    ("PUT", "/upload/x"), ("POST", "/upload"), ("DELETE", "/uploads"), ("GET", f"/download/{new()}"),
+    ("GET", "/nothing"), ("PATCH", "/upload"), ("OPTIONS", "/uploads"), ("GET", "/upload"),
+]  # fmt: skip
+
+
+def assert_misdirected(server: Server, host: str, **headers: str) -> None:
+    """Nothing is answered under this name but that it is none of the server's, whatever is asked for."""
+    before = sorted(os.listdir(server.storage))
+    for method, target in EVERYWHERE:
+        body = b"x" if method in ("PUT", "POST") else None
+        answer = exchange(server, request(method, target, {"Host": host, **headers}, body))
+        assert answer.status == 421
+        assert method == "HEAD" or answer.json() == MISDIRECTED
+    assert sorted(os.listdir(server.storage)) == before
+
+
 @pytest.mark.parametrize(
     "host",
-    [
-        "127.0.0.1", "localhost", "evil.example", "drop.example.evil.example", "evil.drop.example",
-        "drop.example:80:80",
-        "192.0.2.70", "[::2]", "drop.example@evil.example", "evil.example:drop.example", "drop.example.", "-",
-    ],
-)  # fmt: skip
+    ["evil.example", "drop.example.evil.example", "evil.drop.example", "drop.example.", "-", "192.0.2.7.evil.example"],
+)
 def test_host_that_is_not_allowed(named: Server, host: str) -> None:
     """Any other is 421, whatever is asked for, so that no page can reach in under a name of its own."""
-    before = sorted(os.listdir(named.storage))
-    targets = [
-        ("GET", "/"),
-        ("GET", "/favicon.ico"),
-        ("GET", "/uploads"),
-        ("PUT", "/upload/x"),
-        ("GET", f"/download/{new()}"),
-    ]
-    for method, target in targets:
-        answer = exchange(named, request(method, target, {"Host": host}, b"x" if method == "PUT" else None))
-        assert answer.status == 421
-        assert answer.json() == {"error": "This server does not answer under this name."}
-    assert sorted(os.listdir(named.storage)) == before
+    assert_misdirected(named, host)
 
 
-def test_no_host_at_all(named: Server) -> None:
-    """A client of HTTP/1.0 that names nobody is 421 too."""
-    assert exchange(named, b"GET /uploads HTTP/1.0\r\n\r\n").status == 421
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "a", f"{socket.gethostname()}.evil.example", ""])
+def test_row_57_dns_rebinding(shared_server: Server, host: str) -> None:
+    """A foreign name that was made to point here is 421, though to the browser all comes from one site."""
+    headers = {"Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+    if not host:  # the helper would leave such a header out
+        assert exchange(shared_server, b"GET / HTTP/1.1\r\nHost:\r\n\r\n").status == 421
+    else:
+        assert_misdirected(shared_server, f"{host}", **headers)
 
 
-def test_any_host_without_the_option(guarded: Server) -> None:
-    """Without the option any name will do."""
-    assert exchange(guarded, request("GET", "/uploads", {"Host": "any.example", **basic(PASSWORD)})).status == 200
+def test_row_57_password_comes_second(guarded: Server) -> None:
+    """Under a foreign name nobody is asked for the password, and none is heard."""
+    assert_misdirected(guarded, "evil.example")
+    assert_misdirected(guarded, "evil.example", **basic(PASSWORD))
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:1", "192.0.2.1", "[::1]", "localhost", "x.LocalHost:1", socket.gethostname(),
+             socket.gethostname().upper() + ":1", socket.gethostname().partition(".")[0] + ".local"],
+)  # fmt: skip
+def test_row_57_what_is_answered(shared_server: Server, host: str) -> None:
+    """Addresses, localhost and the machine's own names need no option; neither does a client that names no host."""
+    assert exchange(shared_server, request("GET", "/uploads", {"Host": host})).status == 200
+    assert exchange(shared_server, b"GET /uploads HTTP/1.0\r\n\r\n").status == 200
+
+
+def test_row_57_no_name_server_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the network says of names counts nowhere: neither at start nor for a request is it asked."""
+
+    def ask(*_: object, **__: object) -> Any:
+        raise AssertionError("a name was looked up")
+
+    for name in ("getfqdn", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getaddrinfo", "getnameinfo"):
+        monkeypatch.setattr(socket, name, ask)
+    with serving(tmp_path) as server:
+        for host, status in ((b"127.0.0.1", b"200"), (b"evil.example", b"421")):
+            with socket.socket() as client:
+                client.connect(("127.0.0.1", server.server_port))
+                client.sendall(b"GET /uploads HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+                assert client.recv(12) == b"HTTP/1.1 " + status
+
+
+def test_start_says_which_names(start_server: StartServer) -> None:
+    """The start names what is answered, and the option that adds to it."""
+    server = start_server("--allow-host", "drop.example")
+    wait_until(lambda: "Ctrl-C ends it." in server.output())
+    (line,) = re.findall(r"^  names +(.*)$", server.output(), re.MULTILINE)
+    assert line.startswith("addresses, localhost, ") and line.endswith("; --allow-host adds others")
+    assert {"drop.example", socket.gethostname().lower()} <= set(re.split(r"[,;] ", line))
 
 
 # https
@@ -889,7 +943,13 @@ def test_https_handshakes_that_stall_at_the_end(
 
 @pytest.mark.parametrize(
     "data",
-    [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\0" * 300, b"\x16\x03\x01\xff\xff" + b"x" * 500, b"SSH-2.0-x\r\n", b""],
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\0" * 300,
+        b"\x16\x03\x01\xff\xff" + b"x" * 500,
+        b"SSH-2.0-x\r\n",
+        b"",
+    ],
 )
 def test_https_port_is_spoken_to_in_another_language(tls_server: Server, data: bytes) -> None:
     """Plain http or rubbish on the port of https ends that connection, without an answer or a line in the log."""
@@ -983,7 +1043,7 @@ def test_one_line_for_each_request(server: Server) -> None:
         (b"GET / HTTP/1.1\r\n\r\n", ("-", "-", "400")),
         (b"\x1b[2J\r\n\r\n", ("-", "-", "400")),
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", ("-", "-", "414")),
-        (b"GET /\x1b[2J\n HTTP/1.1\r\nHost: a\r\n\r\n", ("-", "-", "400")),
+        (b"GET /\x1b[2J\n HTTP/1.1\r\nHost: localhost\r\n\r\n", ("-", "-", "400")),
     ]
     received = {}
     for number, (data, _) in enumerate(sent):

@@ -1041,7 +1041,7 @@ def test_request_that_waits_for_its_turn_as_the_server_stops(tmp_path: Path, mon
             client.sendall(b"GET /uploads HTTP/1.1\r\n")
             wait_until(lambda: server._handlers)
             pyfiledrop.TURN.take()
-            client.sendall(b"Host: a\r\n\r\n")
+            client.sendall(b"Host: localhost\r\n\r\n")
             wait_until(lambda: pyfiledrop.TURN._waiting)
             assert not server.stop(0)
             pyfiledrop.TURN.give_up()

@@ -142,7 +142,7 @@ def dawdlers(server: Server, kind: str) -> Dawdlers:
     if kind == "nothing":
         return Dawdlers(server, COUNT, b"")
     if kind == "head":
-        return Dawdlers(server, COUNT, b"GET / HTTP/1.1\r\nHost: a\r\nX: ", drip=b"x")
+        return Dawdlers(server, COUNT, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", drip=b"x")
     if kind == "body":
         begun = chunk_request(bytes(100_000), uuid=new(), chunk_size=50_000)[:1000]
         return Dawdlers(server, COUNT, begun, drip=b"x")
