@@ -128,6 +128,7 @@ MIN_BYTES_PER_SECOND = 512  # over IDLE_SECONDS; a modem of 1990 sends ten times
 LINGER_SECONDS = 5
 LINGER_BYTES = 64 * MIB
 STOP_SECONDS = 10
+MAKE_ROOM_SECONDS = 1.0  # what an idle connection may take to end for a new one
 SPARE_WORKERS = 8
 MAX_CONNECTIONS = 1024
 MAX_CONNECTIONS_PER_ADDRESS = 512
@@ -3855,8 +3856,7 @@ class Handler(httpserver.WSGIHandler):
             )
         self.buffer = b""
         self.requests = 0
-        self.busy = False
-        self.server.enter(self)
+        self.server.idle[self] = True
 
     def handle(self) -> None:
         """One request after the other. Raises OSError when the client cannot shake hands for TLS."""
@@ -3869,7 +3869,7 @@ class Handler(httpserver.WSGIHandler):
 
     def finish(self) -> None:
         """Once at the end of the connection."""
-        self.server.leave(self)
+        self.server.idle.pop(self, None)
         if self.server.tls:
             self.connection.close()  # the server knows only the socket below it
 
@@ -3880,9 +3880,8 @@ class Handler(httpserver.WSGIHandler):
         self.head: Head | None = None
         self.status, self.sent = 0, 0
         data = self._read_head()
-        if data is None:
+        if data is None or not self.server.idle.pop(self, False):  # no longer there: its time was up just now
             return
-        self.busy = True
         TURN.take()
         started = time.perf_counter()
         try:
@@ -3900,7 +3899,7 @@ class Handler(httpserver.WSGIHandler):
                 self._log(time.perf_counter() - started)
             if self.body is None or self.body.remaining or (self.close_connection and self._has_more()):
                 self._linger()
-            self.busy = False
+            self.server.idle[self] = True
             self.requests += 1
 
     def _read_head(self) -> bytes | None:
@@ -4079,6 +4078,7 @@ class Server(httpserver.WSGIServer):
 
     A connection has a worker for itself. There is always one more that waits for the next connection, so nobody
     stands in the way of others, and no connection pays for starting a thread or for being handed from one to another.
+    When there are too many connections, the one that has been without a request for longest makes room for the next.
     """
 
     request_queue_size = 1024  # bursts wait here, not for a second TCP attempt
@@ -4092,8 +4092,10 @@ class Server(httpserver.WSGIServer):
         self.stopping = threading.Event()
         self._changed = threading.Condition()  # guards what follows
         self._idle_workers = 0
-        self._handlers: set[Handler] = set()
         self._connections: Counter[str] = Counter()  # by address
+        # The connections without a request, the one that has been so for longest first. Whoever takes one out, its own
+        # thread for a request or another to end it, has it: taking out is one step, so this needs no lock.
+        self.idle: dict[Handler, bool] = {}
         super().__init__(app, (host, port), Handler)
 
     def server_bind(self) -> None:
@@ -4133,11 +4135,13 @@ class Server(httpserver.WSGIServer):
                 self._idle_workers += 1
 
     def _serve(self, connection: Any, address: Any) -> None:
-        host = address[0]
+        host, connections = address[0], self._connections
         with self._changed:
-            connections = self._connections
-            admitted = connections.total() < MAX_CONNECTIONS and connections[host] < MAX_CONNECTIONS_PER_ADDRESS
             connections[host] += 1
+            admitted = not self._is_too_full(host)
+        if not admitted:
+            with TURN.paused(), self._changed:
+                admitted = self._make_room(host)
         try:
             if admitted:
                 self.finish_request(connection, address)
@@ -4154,15 +4158,30 @@ class Server(httpserver.WSGIServer):
                     del connections[host]
                 self._changed.notify_all()
 
-    def enter(self, handler: Handler) -> None:
-        """Called by a handler when its connection begins."""
-        with self._changed:
-            self._handlers.add(handler)
+    def _is_too_full(self, host: str) -> bool:
+        connections = self._connections
+        return connections.total() > MAX_CONNECTIONS or connections[host] > MAX_CONNECTIONS_PER_ADDRESS
 
-    def leave(self, handler: Handler) -> None:
-        """Called by a handler when its connection ends."""
-        with self._changed:
-            self._handlers.discard(handler)
+    def _make_room(self, host: str) -> bool:
+        """Ends an idle connection for the one from host that has just been counted. Returns whether that may come in.
+
+        Whoever comes is counted before there is room, so that nobody takes the place which another one waits for.
+        """
+        while self._is_too_full(host):
+            own_only = self._connections[host] > MAX_CONNECTIONS_PER_ADDRESS
+            idle = [handler for handler in list(self.idle) if not own_only or handler.client_address[0] == host]
+            if not any(self._end_idle(handler) for handler in idle):  # any() stops at the first that it could end
+                return False
+            self._changed.wait_for(lambda: not self._is_too_full(host), MAKE_ROOM_SECONDS)
+        return True
+
+    def _end_idle(self, handler: Handler) -> bool:
+        """Ends a connection, unless it has a request by now. Returns whether it did."""
+        if not self.idle.pop(handler, False):
+            return False
+        with contextlib.suppress(OSError):  # of TLS only the socket: its own thread may be reading at this moment
+            socket.socket.shutdown(handler.connection, socket.SHUT_RDWR)
+        return True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that left before it said anything, or a bug, which is logged; the others go on."""
@@ -4176,11 +4195,9 @@ class Server(httpserver.WSGIServer):
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)  # wakes the workers that wait for a connection
         self.server_close()
+        for handler in list(self.idle):
+            self._end_idle(handler)
         with self._changed:
-            for handler in self._handlers:
-                if not handler.busy:
-                    with contextlib.suppress(OSError):
-                        handler.connection.shutdown(socket.SHUT_RDWR)
             return self._changed.wait_for(lambda: not self._connections, seconds)
 
 

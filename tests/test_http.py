@@ -1039,7 +1039,7 @@ def test_request_that_waits_for_its_turn_as_the_server_stops(tmp_path: Path, mon
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as client:
             client.sendall(b"GET /uploads HTTP/1.1\r\n")
-            wait_until(lambda: server._handlers)
+            wait_until(lambda: server.idle)
             pyfiledrop.TURN.take()
             client.sendall(b"Host: localhost\r\n\r\n")
             wait_until(lambda: pyfiledrop.TURN._waiting)

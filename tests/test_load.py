@@ -14,6 +14,8 @@ import uuid as uuids
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import (
@@ -23,6 +25,7 @@ from conftest import (
     chunk_request,
     exchange,
     request,
+    serving,
     upload,
     wait_until,
 )
@@ -226,7 +229,7 @@ def test_too_many_connections_in_all(launch: StartServer) -> None:
     server = launch("MAX_CONNECTIONS=12,MAX_CONNECTIONS_PER_ADDRESS=8")
     with contextlib.ExitStack() as stack:
         for _ in range(8):
-            greet(stack.enter_context(Connection(server, source=SOURCES[0])))
+            begin(stack.enter_context(Connection(server, source=SOURCES[0])))
         assert_limit(server, 4, SOURCES[1:])
         assert_refused(server, SOURCES[0])
     assert_fine(server)
@@ -235,6 +238,18 @@ def test_too_many_connections_in_all(launch: StartServer) -> None:
 def greet(connection: Connection) -> None:
     connection.send(request("GET", "/uploads"))
     assert connection.receive().status == 200
+
+
+def begin(connection: Connection) -> None:
+    """Be in the middle of a request."""
+    connection.send(request("PUT", "/upload/x", {"Expect": "100-continue", "Content-Length": "1"}))
+    assert connection.sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def end(connection: Connection) -> None:
+    """Bring the request to its end."""
+    connection.send(b"x")
+    assert connection.receive().status == 201
 
 
 def assert_refused(server: Server, source: str) -> None:
@@ -246,17 +261,90 @@ def assert_refused(server: Server, source: str) -> None:
 
 
 def assert_limit(server: Server, count: int, sources: list[str]) -> None:
-    """So many connections are served at the same time, no more; those that have gone make room."""
+    """So many requests are served at the same time, no more; those that have gone make room."""
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(Connection(server, source=sources[i % len(sources)])) for i in range(count)]
         for connection in held:
-            greet(connection)
+            begin(connection)
         for source in sources:
             assert_refused(server, source)
         for connection in held:
-            greet(connection)
+            end(connection)
+            begin(connection)
         held[0].close()
         admitted(server, sources[0]).close()
+
+
+SILENCES = {
+    "nothing": b"",
+    "half a head": request("GET", "/uploads")[:-2],
+    "between requests": request("GET", "/uploads"),
+}
+
+
+@pytest.mark.skipif(len(SOURCES) == 1, reason="this system has one address to come from")
+@pytest.mark.parametrize("kind", SILENCES)
+def test_row_54_idle_connections_make_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
+    """When all places are taken, the connection that has been idle longest ends for the new one, which is served."""
+    monkeypatch.setattr(pyfiledrop, "MAX_CONNECTIONS", 12)
+    monkeypatch.setattr(pyfiledrop, "MAX_CONNECTIONS_PER_ADDRESS", 8)
+    with serving(tmp_path) as server, contextlib.ExitStack() as stack:
+        there: Any = SimpleNamespace(host="127.0.0.1", port=server.server_port, tls=None)
+
+        def come_in(number: int) -> Connection:
+            return stack.enter_context(Connection(there, source=SOURCES[number % len(SOURCES)]))
+
+        busy = come_in(0)
+        begin(busy)  # has been there for longest, but is not idle
+        silent = []
+        for number in range(1, 12):
+            silent.append(come_in(number))
+            silent[-1].send(SILENCES[kind])
+            if kind == "between requests":
+                assert silent[-1].receive().status == 200
+            wait_until(lambda: len(server.idle) == len(silent))
+        busier = []
+        for number, oldest in enumerate(silent):
+            busier.append(come_in(number))
+            begin(busier[-1])
+            assert oldest.closed()
+            assert len(server.idle) == len(silent) - 1 - number, "one makes room for one"
+        for source in SOURCES:
+            assert_refused(there, source)
+        for connection in [busy, *busier]:
+            end(connection)
+
+
+def test_row_54_idle_connections_of_a_full_address(launch: StartServer) -> None:
+    """An address that has all it may have makes room among its own."""
+    server = launch("MAX_CONNECTIONS_PER_ADDRESS=8")
+    other = SOURCES[0] if len(SOURCES) > 1 else ""
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(Connection(server, source=other))
+        greet(first)
+        held = [stack.enter_context(Connection(server, source=SOURCES[-1])) for _ in range(8)]
+        for connection in held:
+            greet(connection)
+        newcomer = stack.enter_context(Connection(server, source=SOURCES[-1]))
+        greet(newcomer)
+        if other:
+            assert held[0].closed()
+            greet(first)
+        for connection in [*held[2:], newcomer]:
+            greet(connection)
+    assert_fine(server)
+
+
+def test_row_54_crowd_that_is_silent(launch: StartServer) -> None:
+    """However many come and say nothing, whoever says something is served at once, again and again."""
+    server = launch("MAX_CONNECTIONS=40,MAX_CONNECTIONS_PER_ADDRESS=30")
+    with contextlib.ExitStack() as stack:
+        for number in range(200):
+            stack.enter_context(Connection(server, source=SOURCES[number % len(SOURCES)]))
+            if number % 10 == 9:
+                with Connection(server, source=SOURCES[0]) as connection:
+                    greet(connection)
+    assert_fine(server)
 
 
 @needs_proc
@@ -326,7 +414,7 @@ def test_connection_that_waits_when_the_server_starts(monkeypatch: pytest.Monkey
         def start(thread: threading.Thread) -> None:
             real(thread)
             for _ in range(20):  # the new thread is ahead of the one that started it, as far as it can get
-                if not server._handlers:
+                if not server.idle:
                     time.sleep(0.01)
 
         address = ("127.0.0.1", server.server_port)
