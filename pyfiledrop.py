@@ -49,7 +49,6 @@ import hmac
 import ipaddress
 import json
 import logging
-import logging.handlers
 import math
 import os
 import re
@@ -64,11 +63,12 @@ import struct
 import sys
 import threading
 import time
+import types
 import unicodedata
 import uuid as uuidlib
 import webbrowser
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -143,6 +143,10 @@ SPLICE_FROM_BYTES = 64 * KIB  # below this two system calls more cost more than 
 HOUSEKEEPING_SECONDS = 1.0
 MAX_LOG_BYTES = 10 * MIB
 LOG_GENERATIONS = 3
+MAX_LOG_LINES = 4096  # that wait for whoever reads the log
+MAX_LOG_TARGET_CHARS = 200
+LOG_PAUSE_SECONDS = 0.02  # in which lines gather, so that many are written at once
+LOG_END_SECONDS = 2.0  # that the program waits at its end for the log to be written
 AGEING_SECONDS = 60.0
 RESCAN_SECONDS = 5.0
 TAKEOVER_SECONDS = 60.0
@@ -509,6 +513,8 @@ class Chunk:
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _STORED_NAME = re.compile(_UUID.pattern + r"_[^\ud800-\udfff]+", re.IGNORECASE)  # names that are no text have those
 _PART_NAME = re.compile(r"\." + _UUID.pattern + r"\.part", re.IGNORECASE)
+_REST_OF_UUID = re.compile(r"-(?<=[0-9a-f]{8}-)[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_ESCAPED_IN_UUID = re.compile(r"%(2d|3[0-9]|4[1-6]|6[1-6])", re.IGNORECASE)
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,14}", re.ASCII)
 
 
@@ -517,6 +523,16 @@ def parse_uuid(text: str) -> str:
     if not _UUID.fullmatch(text):
         raise BadRequest("The upload's UUID is malformed.")
     return text.lower()
+
+
+def hide_uuids(text: str) -> str:
+    """The text with no more than the first eight characters of each UUID in it, then three dots.
+
+    For the log: a UUID is the key to its file. It may also stand in an address in an escaped form (RFC 3986, 2.1),
+    which the server would understand, so escaped digits, letters up to F and hyphens are shown as they are.
+    """
+    text = _ESCAPED_IN_UUID.sub(lambda match: chr(int(match[1], 16)), text)
+    return _REST_OF_UUID.sub("...", text)
 
 
 def parse_number(text: str) -> int:
@@ -3825,6 +3841,8 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
 # Server and command line
 # ======================================================================================================================
 
+#: Bottle writes a bug's traceback here, and waits for whoever reads it. The log has it already.
+_NO_STREAM = types.SimpleNamespace(write=lambda text: None, flush=lambda: None)
 _EVERY_ANSWER = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # with "no-referrer" a browser would send our own form with "Origin: null"
@@ -3947,7 +3965,7 @@ class Handler(httpserver.WSGIHandler):
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": self.server.scheme,
             "wsgi.input": self.body,
-            "wsgi.errors": sys.stderr,
+            "wsgi.errors": _NO_STREAM,
             "wsgi.multithread": True,
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
@@ -4066,6 +4084,8 @@ class Handler(httpserver.WSGIHandler):
 
     def _log(self, seconds: float) -> None:
         method, target = (self.head.method, self.head.target) if self.head else ("-", "-")
+        if len(target) > MAX_LOG_TARGET_CHARS:
+            target = hide_uuids(target)[:MAX_LOG_TARGET_CHARS] + "..."
         received = self.body.length - self.body.remaining if self.body else 0
         log.info(
             "%s %s %s %d in=%d out=%d %.3fs",
@@ -4243,16 +4263,101 @@ def read_password(settings: Settings) -> str | None:
     return password
 
 
+class LogWriter(logging.Handler):
+    """The log's way to stderr or into a file. Requests only hand their lines over; a thread writes them.
+
+    Whoever reads the log may stop reading (a full pipe, Ctrl-S, text selected in a console), and then no request may
+    wait for it: lines that find MAX_LOG_LINES before them fall out, and a later line says how many did. The bytes go
+    straight to the descriptor, for a stream would be locked while it waits, and Python wants that lock when it ends.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """`path` is the file, None is stderr. Raises OSError when the file cannot be opened."""
+        super().__init__()
+        self._path = path
+        self._open()
+        self._lines: deque[str] = deque()
+        self._fallen_out = 0  # since the start; changed with the handler's lock held
+        self._news, self._ending = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hands a line over. Called with the handler's lock held, as `logging` does."""
+        if len(self._lines) < MAX_LOG_LINES:
+            self._lines.append(self.format(record))
+        else:
+            self._fallen_out += 1
+        if not self._news.is_set():
+            self._news.set()
+
+    def close(self) -> None:
+        """Waits until all is written, but not for long. `logging` calls this when the program ends."""
+        if not self._ending.is_set():
+            self._ending.set()
+            self._news.set()
+            self._thread.join(LOG_END_SECONDS)
+        super().close()
+
+    def _open(self) -> None:
+        self._fd = -1
+        self._size = -math.inf  # only regular files grow too large
+        self._encoding = "utf-8"
+        if self._path is not None:  # readable by this user only: it tells who sent what, and when
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+            self._fd = os.open(self._path, flags, 0o600)
+            status = os.fstat(self._fd)
+            if stat.S_ISREG(status.st_mode):
+                self._size = status.st_size
+        elif sys.stderr is not None:  # a program without a console may have none
+            self._fd = sys.stderr.fileno()
+            self._encoding = "ascii" if os.name == "nt" else sys.stderr.encoding  # a console there has its own
+
+    def _work(self) -> None:
+        told, ending = 0, False
+        while not ending:
+            self._news.wait()
+            ending = self._ending.is_set()
+            self._news.clear()
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            missing, count = self._fallen_out - told, len(lines)
+            if missing:
+                text = f"{missing} of the log's lines are missing here, for nobody was reading it"
+                lines.append(self.format(logging.makeLogRecord({"msg": text})))
+            try:
+                self._write("".join(f"{line}\n" for line in lines))
+                told += missing
+            except OSError:  # the reader is gone, or the disk is full: these are missing too, and perhaps it goes later
+                told -= count
+            self._ending.wait(LOG_PAUSE_SECONDS)
+        if self._path is not None and self._fd >= 0:
+            os.close(self._fd)
+
+    def _write(self, text: str) -> None:
+        data = hide_uuids(text).replace("\n", os.linesep).encode(self._encoding, "backslashreplace")
+        if self._size + len(data) > MAX_LOG_BYTES or (self._path is not None and self._fd < 0):
+            self._roll_over()
+        self._size += len(data)
+        while data and self._fd >= 0:
+            data = data[os.write(self._fd, data) :]
+
+    def _roll_over(self) -> None:
+        """Begins a new file; those of before become .1 to .3."""
+        assert self._path is not None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            names = [str(self._path), *(f"{self._path}.{number}" for number in range(1, LOG_GENERATIONS + 1))]
+            for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+                with contextlib.suppress(OSError):  # not there yet, or on Windows open elsewhere
+                    os.replace(newer, older)
+        self._open()
+
+
 def set_up_log(settings: Settings) -> None:
     """Sends the log where the settings want it. Raises StartError."""
     try:
-        handler: logging.Handler = (
-            logging.handlers.RotatingFileHandler(
-                settings.log_file, maxBytes=MAX_LOG_BYTES, backupCount=LOG_GENERATIONS, encoding="utf-8"
-            )
-            if settings.log_file
-            else logging.StreamHandler(sys.stderr)
-        )
+        handler = LogWriter(settings.log_file)
     except OSError as error:
         raise StartError(f"The log file {settings.log_file} cannot be written: {error.strerror}.") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -4325,6 +4430,20 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
     yield "Ctrl-C ends it."
 
 
+def say_at_the_end(line: str) -> None:
+    """Prints a line, unless nobody reads it: that must not keep the program from ending (see LogWriter)."""
+
+    def write() -> None:
+        with contextlib.suppress(OSError):
+            os.write(sys.stdout.fileno(), (line + os.linesep).encode())
+
+    if sys.stdout is not None:
+        thread = threading.Thread(target=write, daemon=True)
+        with contextlib.suppress(RuntimeError):  # no more threads
+            thread.start()
+            thread.join(LOG_END_SECONDS)
+
+
 def show_code(address: str) -> None:
     """Prints the address as a QR code for phones, where a person sees it."""
     if sys.stdout and sys.stdout.isatty():
@@ -4376,10 +4495,10 @@ def main(argv: list[str] | None = None) -> int:
                     webbrowser.open(addresses[-1])
                 server.serve_forever()
             except _Stop:
-                print("Stopping.", flush=True)
+                say_at_the_end("Stopping.")
             if not server.stop(1):
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
-                print(f"Waiting up to {STOP_SECONDS} s for what is on its way; Ctrl-C ends it at once.", flush=True)
+                say_at_the_end(f"Waiting up to {STOP_SECONDS} s for what is on its way; Ctrl-C ends it at once.")
                 server.stop(STOP_SECONDS)
     except StartError as error:
         print(f"pyfiledrop: {error}", file=sys.stderr)

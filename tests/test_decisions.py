@@ -71,6 +71,27 @@ def test_parse_uuid_refuses(text: str) -> None:
         pyfiledrop.parse_uuid(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"GET /download/{UUID} 200", "GET /download/0b5e55ed... 200"),
+        (f"/uploads/{UUID.upper()}/3", "/uploads/0B5E55ED.../3"),
+        (f"{UUID},{UUID}", "0b5e55ed...,0b5e55ed..."),
+        (f"f{UUID}0_x", "f0b5e55ed...0_x"),
+        (f"'/storage/{UUID}_a.txt': No space", "'/storage/0b5e55ed..._a.txt': No space"),
+        ("/download/" + UUID.replace("-", "%2d"), "/download/0b5e55ed..."),
+        ("/download/" + "".join(f"%{ord(c):02X}" for c in UUID), "/download/0b5e55ed..."),
+        (UUID.replace("-", "%252d"), "0b5e55ed%252d0000%252d4000%252d8000%252d0123456789ab"),  # the server takes none
+        (UUID[:-1], UUID[:-1]),
+        ("/%0A%1b[31m%E2%80%AE?a=%0d%0aGET", "/%0A%1b[31m%E2%80%AE?a=%0d%0aGET"),
+        ("", ""),
+    ],
+)
+def test_hide_uuids(text: str, shown: str) -> None:
+    """Of each UUID, however it is spelled, eight characters are left; all else is shown as it is."""
+    assert pyfiledrop.hide_uuids(text) == shown
+
+
 # Chunks
 
 

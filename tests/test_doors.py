@@ -12,6 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import uuid as uuids
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -1078,6 +1079,7 @@ def test_quiet_still_tells_what_went_wrong(capfd: pytest.CaptureFixture[str], lo
     pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--quiet"]))
     pyfiledrop.log.info("a request")
     pyfiledrop.log.warning("a fault")
+    pyfiledrop.log.handlers[-1].close()  # as at the end of the program
     assert re.fullmatch(r"\S+ \S+ a fault\n", capfd.readouterr().err)
 
 
@@ -1101,6 +1103,8 @@ def test_log_file_turns_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lo
     pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(file)]))
     for number in range(1000):
         pyfiledrop.log.info("line %d", number)
+        if number % 10 == 9:  # lines that wait are written together, and all of these fit into a file
+            wait_until(lambda: f"line {number}\n" in file.read_text())  # noqa: B023 - called before the next round
     names = ["log.txt.3", "log.txt.2", "log.txt.1", "log.txt"]  # from the oldest to the newest
     assert sorted(os.listdir(tmp_path)) == sorted(names)
     assert all((tmp_path / name).stat().st_size <= 2000 for name in names)
@@ -1124,6 +1128,226 @@ def test_log_file(start_server: StartServer, tmp_path: Path) -> None:
         server.restart()
     assert all(re.fullmatch(LINE, line) for line in file.read_text().splitlines())
     assert server.log() == ""
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such rights")
+def test_row_50_log_file_is_for_its_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None
+) -> None:
+    """A log file that we make is for the server's user alone, after it rolled over too; one that is there stays."""
+    monkeypatch.setattr(pyfiledrop, "MAX_LOG_BYTES", 100)
+    theirs = tmp_path / "log.txt"
+    theirs.touch()
+    theirs.chmod(0o640)  # whoever made it wants a group to read it
+    umask = os.umask(0)
+    try:
+        pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(theirs)]))
+        for number in range(1, 4):
+            pyfiledrop.log.info("line %d %s", number, "x" * 60)
+            wait_until(lambda: f"line {number} " in theirs.read_text())  # noqa: B023 - called before the next round
+        assert [mode(tmp_path / name) for name in ("log.txt", "log.txt.1", "log.txt.2")] == [0o600, 0o600, 0o640]
+    finally:
+        os.umask(umask)
+
+
+def test_row_50_uuids_in_the_log(start_server: StartServer, tmp_path: Path) -> None:
+    """A line shows the first eight characters of a UUID, wherever it stands in the line and however it was spelled."""
+    file = tmp_path / "log.txt"
+    server = start_server("-a", "--log-file", str(file))
+    uuid = new()
+    targets = [
+        f"/download/{uuid}", f"/download/{uuid.upper()}", f"/download/{uuid.replace('-', '%2D')}",
+        f"/download/%{ord(uuid[0]):x}{uuid[1:]}", f"/uploads/{uuid}",
+        f"/x?{'y' * 170}{uuid}{'z' * 1000}", f"/{uuid}{uuid}",
+    ]  # fmt: skip
+    for target in targets:
+        exchange(server, request("GET", target))
+    exchange(server, request("PUT", f"/upload/{uuid}.txt", {}, b"x"))
+    assert exchange(server, chunk_request(b"0123456789", 0, uuid=uuid, chunk_size=4)).status == 200
+    data = server.chunks / uuid / "data"
+    data.unlink()
+    data.mkdir()  # so that the disk has something to complain of
+    exchange(server, chunk_request(b"0123456789", 1, uuid=uuid, chunk_size=4))
+    server.stop()
+    lines = file.read_text().splitlines()
+    assert len(lines) > len(targets)
+    for line in lines:
+        assert uuid[8:] not in line.lower() and uuid[8:14] not in line.lower(), line
+    assert sum(f"{uuid[:8]}..." in line.lower() for line in lines) >= len(targets)
+    assert any("disk: " in line and f"{uuid[:8]}..." in line for line in lines), lines
+
+
+def test_row_60_long_targets(server: Server) -> None:
+    """Addresses of 8 KB take no more room in the log than others."""
+    for number in range(20):
+        exchange(server, request("GET", f"/{number}{'x' * 8000}"))
+        exchange(server, request("GET", f"/{number}{'%41' * 2700}"))
+    exchange(server, request("GET", "/" + "y" * 199))
+    server.stop()
+    lines = server.log().splitlines()
+    assert len(lines) == 41
+    assert all(len(line) < 300 for line in lines)
+    assert all(re.fullmatch(LINE, line) for line in lines)
+    assert sum("..." in line for line in lines) == 40 and "/" + "y" * 199 in lines[-1]
+
+
+def test_what_is_queued_is_written_at_the_end(server: Server) -> None:
+    """No line is lost when the program ends right after it."""
+    with Connection(server) as connection:
+        for _ in range(300):
+            connection.send(request("GET", "/uploads"))
+            assert connection.receive().status == 200
+        server.stop()
+    assert server.log().count("GET /uploads 200 ") == 300
+
+
+@pytest.fixture
+def unread(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """A pipe that is a log file, and the descriptor of its other end; nobody reads unless the test does."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    yield path, end
+    os.close(end)
+
+
+def drain(end: int) -> str:
+    """What is in a pipe now."""
+    said = b""
+    with contextlib.suppress(BlockingIOError):
+        while data := os.read(end, 1 << 16):
+            said += data
+    return said.decode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes among its files")
+def test_row_52_log_that_nobody_reads(launch: StartServer, unread: tuple[Path, int]) -> None:
+    """No request waits for the log's reader; lines that fell out are counted in a line, all others come in order."""
+    path, end = unread
+    server = launch("MAX_LOG_LINES=1000,MAX_LOG_BYTES=10000", "--log-file", str(path))
+    said = ""
+
+    def asked() -> list[int]:
+        return [int(number) for number in re.findall(r" /uploads\?(\d+) 200 .*\n", said)]
+
+    def missing() -> list[int]:
+        return [int(number) for number in re.findall(r" (\d+) of the log's lines are missing here.*\n", said)]
+
+    def all_told() -> bool:
+        nonlocal said
+        said += drain(end)
+        return len(asked()) + sum(missing()) == count
+
+    count = 5000  # far more than a pipe and the queue can hold
+    with Connection(server) as connection:
+        for number in range(count):
+            connection.send(request("GET", f"/uploads?{number}"))
+            assert connection.receive().status == 200
+        wait_until(all_told)
+        connection.send(request("GET", f"/uploads?{count}"))
+        count += 1
+        assert connection.receive().status == 200
+        wait_until(lambda: all_told() or asked()[-1:] == [count - 1])
+    assert all_told()
+    assert asked() == sorted(asked()) and asked()[0] == 0
+    assert missing() and sum(missing()) > 1000
+    assert said.count("\n") == len(asked()) + len(missing()), "every line is whole"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes among its files")
+def test_row_52_end_while_nobody_reads(program: list[str], unread: tuple[Path, int], tmp_path: Path) -> None:
+    """A terminal that stands still, for what is logged and printed alike, does not keep the program from ending."""
+    path, end = unread
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--host", "127.0.0.1", "-p", str(port), "-s", str(tmp_path / "s"), "-c", str(tmp_path / "c")]
+    filler = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    with path.open("wb") as out, subprocess.Popen([*program, *options], stdout=out, stderr=out) as process:
+        try:
+            said: list[str] = []
+            wait_until(lambda: said.append(drain(end)) or "Ctrl-C ends it." in "".join(said))
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(filler, b"x")
+            with socket.create_connection(("127.0.0.1", port), 10) as client:
+                for _ in range(100):
+                    client.sendall(request("GET", "/uploads"))
+                    assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            os.close(filler)
+
+
+def test_row_52_bug_that_nobody_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What Bottle tells of a bug goes to the log alone, never straight to stderr, where the request would wait."""
+    monkeypatch.setattr(pyfiledrop.Store, "uploads", lambda *_: 1 / 0)
+    with serving(tmp_path) as server, socket.create_connection(("127.0.0.1", server.server_port), 10) as client:
+        client.sendall(request("GET", "/uploads", cookie=new()))
+        assert client.recv(12) == b"HTTP/1.1 500"
+    assert "ZeroDivisionError" in caplog.text and "ZeroDivisionError" not in capfd.readouterr().err
+
+
+def test_row_52_lines_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None
+) -> None:
+    """Lines that a full disk does not take are counted as soon as it takes others again."""
+    file = tmp_path / "log.txt"
+    real = os.write
+    is_full = threading.Event()
+
+    def write(number: int, data: bytes) -> int:
+        if is_full.is_set():
+            refused.set()
+            raise OSError(28, "No space left on device")
+        return real(number, data)
+
+    refused = threading.Event()
+    pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(file)]))
+    monkeypatch.setattr(os, "write", write)
+    is_full.set()
+    for line in ("first", "second"):  # one after the other, each of them in a look of its own
+        refused.clear()
+        pyfiledrop.log.info(line)
+        assert refused.wait(10)
+    is_full.clear()
+    pyfiledrop.log.info("third")
+    wait_until(lambda: "missing" in file.read_text())
+    pyfiledrop.log.info("fourth")
+    wait_until(lambda: "fourth" in file.read_text())
+    lines = [line.split(" ", 2)[2] for line in file.read_text().splitlines()]
+    assert lines == ["third", "2 of the log's lines are missing here, for nobody was reading it", "fourth"]
+
+
+def test_log_file_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None) -> None:
+    """When a full log file cannot be made anew, the next lines try again, and requests notice nothing."""
+    monkeypatch.setattr(pyfiledrop, "MAX_LOG_BYTES", 100)
+    folder = tmp_path / "log"
+    folder.mkdir()
+    file = folder / "log.txt"
+    pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(file)]))
+    pyfiledrop.log.info("x" * 60)
+    wait_until(lambda: "xxx" in file.read_text())
+    folder.rename(tmp_path / "gone")
+    pyfiledrop.log.info("y" * 60)
+    writer = pyfiledrop.log.handlers[-1]
+    assert isinstance(writer, pyfiledrop.LogWriter)
+    wait_until(lambda: writer._fd < 0)
+    folder.mkdir()
+
+    def is_back() -> bool:
+        pyfiledrop.log.info("z")
+        return file.exists() and "z\n" in file.read_text()
+
+    wait_until(is_back)
 
 
 def test_log_file_that_cannot_be_written(program: list[str], tmp_path: Path) -> None:

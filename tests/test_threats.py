@@ -106,6 +106,9 @@ def assert_fixed_sentence(server: Server, answer: Response) -> None:
 def refused(server: Server, data: bytes, *statuses: int, closed: bool = False) -> Response:
     """Send these bytes, which must be refused with one of these statuses and change nothing; return the answer."""
     before = tree(server.storage), tree(server.chunks)
+    fence = f"GET /uploads?{random.getrandbits(64)} "  # behind the lines of all that came before
+    exchange(server, request(*fence.split()))
+    wait_until(lambda: fence in server.log())
     count = len(log_lines(server))
     with Connection(server) as connection:
         with contextlib.suppress(ConnectionError):
@@ -1143,8 +1146,9 @@ def test_row_28_more_than_was_asked_for(start_server: StartServer, version: str)
     content = random.randbytes(200_000)
     link = upload(server, content, chunk_size=len(content))["link"]
     with Connection(server) as connection:
-        connection.send(raw(f"GET /{link} {version}", "Host: a", "Connection: close") + b"x" * 100_000)
-        wait_until(lambda: f"GET /{link} 200 " in server.log())  # all of it is in the system's hands
+        connection.send(raw(f"GET /{link} {version}", "Host: localhost", "Connection: close") + b"x" * 100_000)
+        line = f"GET /{link[: len('download/') + 8]}... 200 "
+        wait_until(lambda: line in server.log())  # all of it is in the system's hands
         assert connection.receive().body == content
         assert connection.closed()
 
