@@ -3674,6 +3674,8 @@ const cancel = async (view) => {
 '''  # noqa: E501  # fmt: skip
 # page: end
 
+OWN_PAGE = HOME / "index.html"  # if it is there, it is used in place of PAGE
+
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#2563eb"/>'
     '<path d="M16 7v12m-5-5 5 5 5-5M8 24h16" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round"'
@@ -3797,13 +3799,12 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
     def page() -> Any:
         if not door.is_open_to(bottle.request.environ):
             return send_page(SIGN_IN.replace("$notice", ""))
-        own = HOME / "index.html"
         try:
-            source = own.read_text("utf-8")
+            source = OWN_PAGE.read_text("utf-8")
         except FileNotFoundError:
             source = PAGE
         except (OSError, UnicodeDecodeError) as error:
-            log.error("%s cannot be read: %s", own, error)
+            log.error("%s cannot be read: %s", OWN_PAGE, error)
             raise DropError("The server's index.html cannot be read.") from error
         response = send_page(source)
         drop = _drop() or str(uuidlib.uuid4())
@@ -4423,6 +4424,8 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
         yield f"  password   asked for{', but not for links' if settings.public_links else ''}"
     names = ", ".join(["addresses", "localhost", *sorted(own_names(settings))])
     yield f"  names      {names}; --allow-host adds others"
+    if OWN_PAGE.exists():
+        yield f"  page       {OWN_PAGE}"
     if settings.no_fsync:
         yield "  fsync      off: a power cut may cost finished files"
     for finding in store.findings:
