@@ -686,7 +686,10 @@ def test_row_58_parse_head_of_http_1_0() -> None:
         (400, GET + b"\r\nHost: a"),
         (400, GET + b"\r\nhOST: b"),
         (400, b"GET / HTTP/1.1"),
-        (400, POST + b"\r\nContent-Length: 0\r\nOrigin: http://a\r\nOrigin: http://b"),
+        *[
+            (400, POST + b"\r\nContent-Length: 0\r\n" + line + b"\r\n" + line.lower())
+            for line in (b"Origin: a", b"Content-Type: a/b", b"Sec-Fetch-Site: none", b"Range: bytes=0-")
+        ],
         (400, b""),
         (400, b"GET /"),
         (400, b"GET / HTTP/2.0\r\nHost: a"),

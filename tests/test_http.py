@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import os
 import queue
 import random
@@ -789,6 +791,28 @@ def test_download_by_many_at_once(shared_server: Server, crowd: Crowd) -> None:
     assert [answer.body for answer in answers] == [content[a : a + b + 1] for a, b in asked]
 
 
+def assert_breaks_off(server: Server, uuid: str, size: int) -> None:
+    """A file that becomes shorter while it is sent: what is left of it comes, and then the connection ends."""
+    with Connection(server) as connection:
+        connection.send(request("GET", f"/download/{uuid}"))
+        assert connection.sock.recv(12) == b"HTTP/1.1 200"  # and no more is read before the file is cut
+        (path,) = server.storage.glob(f"{uuid}_*")
+        os.truncate(path, size // 2)
+        received = 12
+        with contextlib.suppress(ConnectionResetError):
+            while data := connection.sock.recv(1 << 20):
+                received += len(data)
+        assert size // 2 <= received < size
+
+
+def test_file_that_shrinks_while_it_is_sent(shared_server: Server) -> None:
+    """Whoever fetches a file that becomes shorter meanwhile must not take it for whole, nor wait for the rest."""
+    size = 64 << 20  # far more than the system takes into its own hands
+    uuid = upload(shared_server, bytes(size), chunk_size=16 << 20)["uuid"]
+    assert_breaks_off(shared_server, uuid, size)
+    assert exchange(shared_server, request("GET", "/uploads")).status == 200
+
+
 # What lies in storage without us
 
 
@@ -967,12 +991,12 @@ def test_every_answer_is_guarded(shared_server: Server, link: str) -> None:
 
 
 def test_dropzone_is_served_from_here(shared_server: Server) -> None:
-    """The page finds the script beside the server, when there is one, as JavaScript."""
-    answer = exchange(shared_server, request("GET", "/dropzone.js"))
-    if answer.status == 200:
-        assert answer.headers["Content-Type"] == "text/javascript"
-    else:
-        assert (answer.status, "build.py dropzone" in answer.text) == (404, True)
+    """The page finds script and style where it came from: Dropzone's own, to the byte, and of the right type."""
+    for route, kind in (("dropzone.js", "text/javascript"), ("dropzone.css", "text/css")):
+        answer = exchange(shared_server, request("GET", f"/{route}"))
+        assert (answer.status, answer.headers["Content-Type"]) == (200, kind)
+        digest = base64.b64encode(hashlib.sha384(answer.body).digest()).decode()
+        assert pyfiledrop.DROPZONE_FILES[route][1] == f"sha384-{digest}"
 
 
 def test_a_connection_carries_many_requests(shared_server: Server) -> None:

@@ -213,6 +213,51 @@ def test_row_27_slow_transfers_that_move(launch: StartServer) -> None:
     assert [path.read_bytes() for path in server.storage.glob(f"{uuid}_*")] == [sent]
 
 
+def test_pace_after_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came quickly at first does not make up for a trickle later: each minute counts for itself."""
+    now = 0.0
+    monkeypatch.setattr(pyfiledrop, "time", SimpleNamespace(monotonic=lambda: now))
+    pace = pyfiledrop.watch_pace()
+    pace(100_000_000)
+    now = 61.0
+    pace(1)
+    for _ in range(59):
+        now += 1
+        pace(1)
+    now += 2
+    with pytest.raises(pyfiledrop.TooSlow):
+        pace(1)
+
+
+def test_pace_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a kilobyte a second is enough, for hours, also when a minute's bytes come at its end."""
+    now = 0.0
+    monkeypatch.setattr(pyfiledrop, "time", SimpleNamespace(monotonic=lambda: now))
+    pace = pyfiledrop.watch_pace()
+    for _ in range(200):
+        now += 61
+        pace(61 * 512)
+    now += 61
+    with pytest.raises(pyfiledrop.TooSlow):
+        pace(61 * 512 - 1)
+
+
+@pytest.mark.parametrize("kind", ["chunk", "download"])
+def test_row_27_trickle_after_a_burst(launch: StartServer, kind: str) -> None:
+    """Who sends or reads a megabyte at once and then a few bytes a second is cut off all the same."""
+    server = launch("IDLE_SECONDS=2,TICK_SECONDS=1", "-a")
+    if kind == "chunk":
+        begun = chunk_request(bytes(4 * MIB), uuid=new(), chunk_size=4 * MIB)[:MIB]
+        with contextlib.closing(Dawdlers(server, 3, begun, drip=b"x")) as crowd:
+            assert all(word.startswith(b"HTTP/1.1 408 ") for word in crowd.last_words())
+    else:
+        link = upload(server, random.randbytes(16 * MIB))["link"]
+        with contextlib.closing(Dawdlers(server, 3, request("GET", f"/{link}"), read=100, window=4 * KIB)):
+            line = f"GET /{link[: len('download/') + 8]}... 200 "
+            wait_until(lambda: server.log().count(line) == 3, QUIET_SECONDS)
+    assert_fine(server)
+
+
 # Too many
 
 
