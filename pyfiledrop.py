@@ -47,6 +47,7 @@ import functools
 import hashlib
 import hmac
 import ipaddress
+import itertools
 import json
 import logging
 import math
@@ -70,6 +71,7 @@ import webbrowser
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from http import HTTPStatus
 from pathlib import Path
 from socketserver import TCPServer
@@ -130,6 +132,14 @@ LINGER_BYTES = 64 * MIB
 STOP_SECONDS = 10
 MAKE_ROOM_SECONDS = 1.0  # what an idle connection may take to end for a new one
 SPARE_WORKERS = 8
+MAX_UPLOADS = 1_000_000  # on record: then its file has about 500 MB
+ENTRY_BYTES = 1 * KIB  # what an upload costs beside its bytes, in the record and in its folder
+MAX_OPEN_UPLOADS = 1536  # each holds a descriptor, and those of the latest second wait for their sync
+
+# What is announced but has not come: space is kept free for it only in proportion to what has come.
+PROMISED_TIMES = 8
+PROMISE_SECONDS = 60.0  # without a byte, until it is free again
+PROMISE_STEP_BYTES = 1 * MIB  # how often a file that comes in one piece says how far it is
 MAX_CONNECTIONS = 1024
 MAX_CONNECTIONS_PER_ADDRESS = 512
 
@@ -150,7 +160,6 @@ LOG_END_SECONDS = 2.0  # that the program waits at its end for the log to be wri
 AGEING_SECONDS = 60.0
 RESCAN_SECONDS = 5.0
 TAKEOVER_SECONDS = 60.0
-MAX_REMOVED = 1000  # uploads of which chunks are refused, lest they begin anew
 TURN_SECONDS = 0.01  # some thirty small requests
 SLOW_SYNC_SECONDS = 0.0002
 SLOW_SYNCS = 4  # in a row: a single one says little
@@ -397,6 +406,13 @@ class Conflict(DropError):
     sentence = "This differs from the upload's first chunk. Start the upload anew."
 
 
+class Gone(DropError):
+    """RFC 9110, 15.5.11: a UUID stands for one file for ever, so what was removed under it is never begun again."""
+
+    status = HTTPStatus.GONE
+    sentence = "This upload was removed. Start it anew."
+
+
 class LengthRequired(DropError):
     status = HTTPStatus.LENGTH_REQUIRED
     sentence = "The request must say its length in Content-Length."
@@ -641,6 +657,7 @@ _DECEIVING = re.compile(
 _FORBIDDEN = re.compile(r'[<>:"|?*]')  # on Windows; a colon there opens another stream of the same file
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])( *\.|$)", re.IGNORECASE)
 _PREFIX_BYTES = 37  # "<uuid>_"
+MAX_STORED_BYTES = 255  # of a name, on most file systems
 _MAX_SUFFIX_BYTES = 32
 
 
@@ -670,16 +687,16 @@ def split_suffix(name: str) -> tuple[str, str]:
     return (stem, dot + suffix) if stem and len(suffix.encode()) <= _MAX_SUFFIX_BYTES else (name, "")
 
 
-def safe_name(name: str) -> str:
+def safe_name(name: str, limit: int = MAX_STORED_BYTES) -> str:
     """A file name that every file system takes, with the UUID before it: harmless, never empty, suffix kept.
 
-    At most 218 bytes of UTF-8, so that `<uuid>_<name>` fits into the 255 that most file systems allow.
+    Of so many bytes of UTF-8 that `<uuid>_<name>` has no more than limit.
     """
     safe = _FORBIDDEN.sub("_", last_component(clean_name(name))).rstrip(". ").lstrip(" ")
     if safe.startswith("."):
         safe = "_" + safe
     stem, suffix = split_suffix(safe)
-    room = 255 - _PREFIX_BYTES - len(suffix.encode()) - 1  # one for the underscore of the next line but one
+    room = limit - _PREFIX_BYTES - len(suffix.encode()) - 1  # one for the underscore of the next line but one
     safe = stem.encode()[:room].decode(errors="ignore").rstrip(". ") + suffix
     return "_" + safe if _RESERVED.match(safe) else safe or "file"
 
@@ -923,11 +940,12 @@ class Upload(NamedTuple):
     stored: str | None  # the file's name in storage, once it is whole
 
     @property
-    def path_name(self) -> str:
-        """The name that the file gets, or has, in storage."""
-        return self.stored or f"{self.uuid}_{safe_name(self.name)}"
+    def weight(self) -> int:
+        """Bytes that it counts for beside others: those that are in. An unfinished one's last chunk counts as full."""
+        return self.size if self.stored is not None else min(self.size, self.merged * self.chunk_size)
 
 
+RECORD_NAME = ".pyfiledrop.sqlite3"
 _COLUMNS = ", ".join(Upload._fields)
 _FIND = f"SELECT {_COLUMNS} FROM uploads WHERE uuid = ?"
 _INSERT = f"INSERT OR REPLACE INTO uploads ({_COLUMNS}) VALUES (NULL{', ?' * _COLUMNS.count(',')})"
@@ -955,6 +973,14 @@ _SCHEMA = """
         synced INTEGER NOT NULL,          -- 1: known to be on the disk, a power cut cannot take it
         PRIMARY KEY (upload, number)
     ) WITHOUT ROWID;
+    CREATE TABLE removed (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        uuid TEXT NOT NULL UNIQUE,
+        stored TEXT,                      -- the name that the file had in storage
+        for_ever INTEGER NOT NULL,        -- 0: nothing of it was ever in, so it may begin again
+        cleared INTEGER NOT NULL          -- 1: the disk has lost its names, too: no power cut brings them back
+    );
+    CREATE INDEX uncleared ON removed (id) WHERE NOT cleared;
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
@@ -967,6 +993,29 @@ def boot_mark() -> str:
         return f"started {round((time.time() - time.monotonic()) / 60)}"
 
 
+def mount_mark(folder: str) -> str:
+    """A text that stays the same as long as the folder's file system stays mounted; "" where Linux does not tell.
+
+    A disk can lose power, or be pulled and put back, while the machine runs on. What the system had not yet written
+    to it is lost then, although the boot is the same.
+    """
+    device = os.stat(folder).st_dev
+    with contextlib.suppress(OSError):  # ext4, xfs and others stand in /sys, under a new inode each time
+        name = os.path.basename(os.path.realpath(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}", strict=True))
+        for kind in os.listdir("/sys/fs"):
+            with contextlib.suppress(OSError):
+                return f"{kind} {os.stat(f'/sys/fs/{kind}/{name}').st_ino}"
+    if sys.platform == "linux":  # else the mount's unique number, since Linux 6.8; another container has another one
+        import ctypes
+
+        answer, unique = ctypes.create_string_buffer(256), 0x4000
+        with contextlib.suppress(AttributeError):  # a C library without statx(2)
+            ctypes.CDLL(None).statx(-100, os.fsencode(folder), 0, unique, answer)
+        mask, number = struct.unpack_from("I", answer, 0)[0], struct.unpack_from("Q", answer, 144)[0]
+        return f"mount {number}" if mask & unique else ""
+    return ""
+
+
 def _pwrite_by_seek(fd: int, data: bytes | memoryview, offset: int) -> int:
     # No two writers use a descriptor at the same time, so its position is nobody else's.
     os.lseek(fd, offset, os.SEEK_SET)
@@ -975,10 +1024,17 @@ def _pwrite_by_seek(fd: int, data: bytes | memoryview, offset: int) -> int:
 
 pwrite: Callable[[int, bytes | memoryview, int], int] = getattr(os, "pwrite", _pwrite_by_seek)
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
+#: Others may have rights to the folders. What they put in a file's place is not followed elsewhere, nor waited for.
+_WARY = _BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP}
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EMLINK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTSUP}
+_NOT_A_FILE = {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EMLINK}
+
+
+def _open_warily(path: str, flags: int, folder: int | None = None) -> int:
+    return os.open(path, flags | _WARY, dir_fd=folder)
 
 
 def long_path(path: str, system: str = os.name) -> str:
@@ -1087,6 +1143,72 @@ class Turn:
 TURN = Turn()
 
 
+class SharedSync:
+    """One sync for all who ask for it at the same moment. Each returns when what it did before is on the disk.
+
+    The system tells of a failure only once, and a second sync does not make it good: so all who waited are told.
+    """
+
+    def __init__(self, sync: Callable[[], None]) -> None:
+        self._sync = sync
+        self._lock = threading.Lock()  # held by the one who syncs for the others
+        self._next: Future[None] = Future()  # the sync that has not begun yet
+
+    def __call__(self) -> None:
+        """Raises what the sync raises."""
+        mine = self._next
+        TURN.wait_for(self._lock)
+        try:
+            if not mine.done():
+                self._next = Future()  # whoever comes from here on may have changed something that this one misses
+                try:
+                    self._sync()
+                except BaseException as error:
+                    mine.set_exception(error)
+                else:
+                    mine.set_result(None)
+        finally:
+            self._lock.release()
+        mine.result()
+
+
+class Promises:
+    """Space that uploads on their way still need, so that those that were let in do not run out of it together.
+
+    Announcing a large file costs nothing. So what is promised to an upload is no more than PROMISED_TIMES what it has
+    brought, and it ends when nothing has come for PROMISE_SECONDS. Not safe for threads: the record's lock guards it.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[int, int, float]] = {}  # by UUID, the latest last
+        self._missing = self._whole = 0  # their sums
+
+    def make(self, uuid: str, received: int, size: int) -> None:
+        """Promises what an upload of size bytes, of which so many are in, still needs, in place of what it was."""
+        self.end(uuid)
+        most = PROMISED_TIMES * received
+        missing, whole = min(size - received, most), min(size, most)
+        self._of[uuid] = missing, whole, time.monotonic()
+        self._missing += missing
+        self._whole += whole
+
+    def end(self, uuid: str) -> None:
+        """The upload is done, or gone."""
+        missing, whole, _ = self._of.pop(uuid, (0, 0, 0.0))
+        self._missing -= missing
+        self._whole -= whole
+
+    def sums(self) -> tuple[int, int]:
+        """Bytes that are still to come, and bytes of the same uploads with what has come already."""
+        for uuid, _ in list(itertools.takewhile(self._is_over, self._of.items())):
+            self.end(uuid)
+        return self._missing, self._whole
+
+    @staticmethod
+    def _is_over(entry: tuple[str, tuple[int, int, float]]) -> bool:
+        return time.monotonic() - entry[1][2] > PROMISE_SECONDS
+
+
 class Writer:
     """The right to write one chunk at its place, from Store.begin until merged, abandoned or taken over.
 
@@ -1117,6 +1239,7 @@ class Writer:
         self._offset = index * upload.chunk_size
         self._lock = threading.Lock()  # held while bytes go to the disk, so that none go after the right is gone
         self._splicing = splicing
+        self._promised_at = PROMISE_STEP_BYTES if upload.chunk_count == 1 else sys.maxsize  # written, for the next one
 
     def __enter__(self) -> Writer:
         return self
@@ -1131,6 +1254,12 @@ class Writer:
             raise BadRequest("The chunk is longer than it must be.")
         with self._lock, disk_errors():
             self._put(data)
+        self._promise()
+
+    def _promise(self) -> None:
+        if self.written >= self._promised_at and self._fd is not None:
+            self._promised_at = self.written + PROMISE_STEP_BYTES
+            self._store.promise(self)
 
     def _put(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
@@ -1149,8 +1278,10 @@ class Writer:
             for _ in range(PIPES_AT_A_TIME - 1):
                 self._empty(pipe, count)
                 if not (count := refill()):
-                    return
-            self._empty(pipe, count)
+                    break
+            else:
+                self._empty(pipe, count)
+        self._promise()
 
     def _empty(self, pipe: int, count: int) -> None:
         while count:
@@ -1170,13 +1301,11 @@ class Writer:
             count -= moved
 
     def read_back(self, size: int) -> Iterator[bytes]:
-        """What was written, in blocks of at most size bytes."""
-        path = self._store.data_path(self.upload)
-        with disk_errors(), open(path, "rb") as file:
-            file.seek(self._offset)
-            left = self.written
-            while left and (data := file.read(min(size, left))):
-                left -= len(data)
+        """What was written, in blocks of at most size bytes. Only for a writer from begin_whole, whose file it is."""
+        assert self._fd is not None
+        with disk_errors(), open(os.dup(self._fd), "rb") as file:
+            file.seek(0)
+            while data := file.read(size):
                 yield data
 
     def release(self, heir: Writer | None = None) -> None:
@@ -1211,10 +1340,16 @@ class _Live:
     #: Held open as long as bytes may be unsynced: a failed write-back is told to descriptors that were open then.
     fd: int | None = None
     unsynced: list[int] = dataclasses.field(default_factory=list)
+    #: Held while its data is synced: the system tells of a failure only once, so nobody may sync beside another.
+    syncing: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     #: A sync failed, and that is not on record yet: nothing of the upload that is not known to be synced counts.
     failed: bool = False
+    #: Its folder was made just now, and may not be on the disk.
+    fresh: bool = False
+    closings: int = 0  # tells a flush whether what it synced is still what counts
 
     def close(self) -> None:
+        self.closings += 1
         self.unsynced = []
         fd, self.fd = self.fd, None
         if fd is not None:
@@ -1225,7 +1360,14 @@ class Store:
     """Everything on disk: files in `storage`, unfinished ones in `chunks`, and the record of both.
 
     Safe to use from many threads. One lock an upload orders what happens to it, from the first chunk to publishing;
-    the database is one connection behind one lock, held for microseconds. Order of locks: upload, then database.
+    the database is one connection behind one lock, held for microseconds. Order of locks: upload, then syncing, then
+    database.
+
+    What a power cut leaves is what was synced, in whatever order the disk liked. So nobody is told of anything before
+    it is on the disk, and in this order: an upload's record comes before its folder; a chunk counts as synced after its
+    bytes are; a file's bytes and its name in storage come before the record that says so; a removal's record comes
+    before its names go, and is kept until the disk has lost them, so that a name which a power cut brings back goes
+    again.
     """
 
     def __init__(
@@ -1250,23 +1392,37 @@ class Store:
         self._guard = threading.Lock()
         self._db_lock = threading.RLock()
         self._stop = threading.Event()
-        self._removed: dict[str, None] = {}  # the latest removed uploads, whose last chunks may still be on their way
-        # Both guarded by the database's lock:
-        self._promised = 0  # bytes that pending uploads may still bring
-        self._unfinished: tuple[int, int] | None = None  # missing and whole bytes of those on record; None: not counted
-        self._durable = False
+        self._work = threading.Event()  # wakes the housekeeper before its time
+        # Guarded by the database's lock:
+        self._promises = Promises()
+        self._count, self._held = 0, 0  # uploads on record, and the sum of their weights
+        self._doubted = False  # a sync of the record failed: what it should have brought to the disk may not be there
+        self._unsettled: set[str] = set()  # finished on record, but perhaps not on the disk yet
         self._slow_syncs, self._slow_until = 0, 0.0
         self._scanned = (0, 0.0)
         for folder in (storage, chunks):
             self._check_folder(folder)
-        self._storage_device, self._chunks_device = os.stat(storage).st_dev, os.stat(chunks).st_dev
-        self._db = self._open_record()
+        self._places = [(path, os.stat(path)) for path in (self._storage, self._chunks)]
+        self._one_disk = self._places[0][1].st_dev == self._places[1][1].st_dev
+        self._name_bytes = self._ask_name_limit()
+        self._descriptors: list[int] = []  # to be closed at the end
+        self._lock_chunks()
+        try:
+            self._db = self._open_record()
+        except StartError:
+            self._close_descriptors()
+            raise
+        self._sync_record = SharedSync(self._bring_record_to_disk)
+        self._sync_names = SharedSync(lambda: self._sync_folder(self._storage))
         #: What start-up found and did, one sentence each.
         self.findings: list[str] = []
         try:
+            self._wal = os.open(self._in_storage(f"{RECORD_NAME}-wal"), os.O_RDWR | _WARY)
+            self._descriptors.append(self._wal)
+            self._sync_names()  # the record's own name
             self._reconcile()
-        except (OSError, sqlite3.Error) as error:
-            self._db.close()
+        except (OSError, sqlite3.Error, DropError) as error:
+            self._let_go()
             raise StartError(f"The folders could not be read: {error}") from error
         self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeper", daemon=True)
         self._housekeeper.start()
@@ -1274,8 +1430,11 @@ class Store:
     def close(self) -> None:
         """Brings what was merged to the disk and lets go of the folders."""
         self._stop.set()
+        self._work.set()
         self._housekeeper.join()
         self.flush()
+        with contextlib.suppress(DropError):
+            self.clear()
         with self._guard:
             for live in self._live.values():
                 for writer in list(live.writers.values()):  # of requests that did not end in time
@@ -1284,23 +1443,33 @@ class Store:
                 with contextlib.suppress(OSError):
                     live.close()
         with self._db_lock:
-            self._db.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._db.close()
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
     # -- taking files in -----------------------------------------------------------------------------------------------
 
     def begin(self, owner: str | None, chunk: Chunk, name: str) -> Writer:
         """The writer for one chunk. The first one of an upload makes its record; later ones must agree with it.
 
-        Raises NotFound for another drop's upload, Conflict for one that differs, NoSpace for one that cannot fit.
+        Raises NotFound for another drop's upload, Gone for one that was removed, Conflict for one that differs, NoSpace
+        for one that cannot fit, Unavailable when there are too many at a time.
         """
         with disk_errors(), self._locked(chunk.uuid) as live:
+            self._check_places()
             upload = self._current(live, chunk.uuid)
-            if upload is None and chunk.uuid in self._removed:
-                raise NotFound("This upload was removed.")
             if upload is None:
                 upload = self._create(live, owner, chunk, name)
             elif upload.owner not in (None, owner):
                 raise NotFound
+            elif upload.stored is not None and not self._is_there(upload.stored):
+                raise Gone("This file was removed from the server. Start the upload anew.")
             elif (upload.name, upload.size, upload.chunk_size, upload.chunk_count) != (
                 name, chunk.file_size, chunk.chunk_size, chunk.count,
             ):  # fmt: skip
@@ -1311,17 +1480,25 @@ class Store:
                 return Writer(self, upload, chunk.index, None, chunk.length, live.splicing)
             try:
                 if live.fd is None:
-                    live.fd = self._open_data(upload)
-                return self._make_writer(live, upload, chunk.index, chunk.length)
+                    self._open_data(live, upload)
+                writer = self._make_writer(live, upload, chunk.index, chunk.length)
             except OSError:
                 if not (upload.merged or live.writers):  # nothing of it is here: it would only keep its space
                     self._discard(live, upload)
                 raise
+            if upload.merged:
+                with self._db_lock:
+                    self._promises.make(upload.uuid, upload.weight, upload.size)
+            return writer
 
     def begin_whole(self, owner: str | None, name: str, max_length: int) -> Writer:
-        """The writer for a whole file of at most max_length bytes, under a UUID of its own. Raises NoSpace."""
+        """The writer for a whole file of at most max_length bytes, under a UUID of its own.
+
+        Raises NoSpace, and Unavailable when there are too many at a time.
+        """
         chunk = Chunk(str(uuidlib.uuid4()), 0, 1, max(1, max_length), max_length)
         with disk_errors(), self._locked(chunk.uuid) as live:
+            self._check_places()
             return self._make_writer(live, self._create(live, owner, chunk, name), 0, max_length)
 
     def seal(self, writer: Writer) -> None:
@@ -1329,15 +1506,17 @@ class Store:
         with self._locked(writer.upload.uuid) as live:
             writer.length = writer.written
             if live.pending is not None:
-                upload = live.pending._replace(size=writer.length, chunk_size=max(1, writer.length))
-                with self._db_lock:
-                    self._promised -= live.pending.size - upload.size
-                live.pending = upload
+                live.pending = live.pending._replace(size=writer.length, chunk_size=max(1, writer.length))
+
+    def promise(self, writer: Writer) -> None:
+        """Keeps space free for the rest of a file that comes in one piece."""
+        with self._db_lock:
+            self._promises.make(writer.upload.uuid, writer.written, writer.length)
 
     def merge(self, writer: Writer) -> Upload:
         """Makes the chunk a part of its file; when that makes the file whole, publishes it. Only then is it safe.
 
-        Raises BadRequest when bytes are missing, NotFound when the upload was removed meanwhile, NoSpace or DiskFault
+        Raises BadRequest when bytes are missing, Gone when the upload was removed meanwhile, NoSpace or DiskFault
         when the disk fails; then the chunk is not in.
         """
         if writer.written != writer.length:
@@ -1361,13 +1540,14 @@ class Store:
         with TURN.paused():
             while heir and heir.told and heir.told.wait(max(0, deadline - time.monotonic())) and not heir.merged:
                 heir = heir.heir
-        with disk_errors(), self._db_lock:  # both looks at one moment: publishing moves what they look for
-            upload = self._find(writer.upload.uuid)
-            if upload is None and writer.upload.uuid in self._removed:
-                raise NotFound("This upload was removed.")
-            if upload is None or (upload.stored is None and not self._is_in(upload, writer.index)):
-                raise Unavailable("The chunk was sent twice, or its disk failed. Send it again.")
-            return upload
+        with disk_errors():
+            with self._db_lock:  # both looks at one moment: publishing moves what they look for
+                upload = self._find(writer.upload.uuid)
+                if upload is None and self._is_removed(writer.upload.uuid):
+                    raise Gone
+                if upload is None or (upload.stored is None and not self._is_in(upload, writer.index)):
+                    raise Unavailable("The chunk was sent twice, or its disk failed. Send it again.")
+            return self._settled(upload)
 
     def abandon(self, writer: Writer) -> None:
         """Ends a writer without a trace: the chunk is not in, and an upload of which nothing is in is forgotten."""
@@ -1394,75 +1574,124 @@ class Store:
             merged=0,
             stored=None,
         )
+        if self._is_removed(upload.uuid):
+            raise Gone
+        self._remove_leftovers(upload.uuid)
+        folder = os.path.join(self._chunks, upload.uuid)
+        if chunk.count > 1 and not self._is_free(folder):  # before it is on record, or it would be taken for ours
+            raise Conflict("A folder of this upload's name is there already. Start the upload anew.")
+        with self._db_lock:
+            self._reserve(upload.size)
         if chunk.count == 1:
-            with self._db_lock:
-                self._reserve(self._db, upload.size)
-                self._promised += upload.size
             live.pending = upload
         else:
-            with self._transaction(durable=True) as db:  # the record first: a folder without one is not ours
-                self._reserve(db, upload.size)
+            with self._transaction() as db:
+                db.execute("DELETE FROM removed WHERE uuid = ?", (upload.uuid,))
                 self._insert(db, upload)
+            self._count += 1
             upload = self._select("uuid = ?", upload.uuid)[0]
-        path = self.data_path(upload)
+            self._make_durable()  # a folder without a record is not ours
         try:
             if chunk.count > 1:
-                self._make_folder(os.path.dirname(path))
-            live.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
-        except FileExistsError:
-            self._delete_record(upload)
-            raise Conflict("A folder of this upload's name is there already. Start the upload anew.") from None
+                os.makedirs(folder, exist_ok=True)
+                live.fresh = True
+            self._create_data(live, upload)
         except OSError:
             self._discard(live, upload)
             raise
         return upload
 
+    def _remove_leftovers(self, uuid: str) -> None:
+        """Of an upload of which nothing was in, and whose names could not be removed when it was discarded."""
+        with self._db_lock:
+            query = "SELECT 1 FROM removed WHERE uuid = ?"
+            left = self._db.execute(query, (uuid,)).fetchone()
+        if left:
+            self._remove_names(uuid, None)
+
+    def _create_data(self, live: _Live, upload: Upload) -> None:
+        with self._data(upload.uuid, upload.chunk_count) as (path, folder):
+            live.fd = self._create_file(path, folder)
+
     @staticmethod
-    def _make_folder(folder: str) -> None:
+    def _create_file(path: str, folder: int | None = None) -> int:
+        """A new file under a name of ours. What is left there by an attempt that failed is removed, never opened."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _WARY
         try:
-            os.makedirs(folder)
+            return os.open(path, flags, 0o666, dir_fd=folder)
         except FileExistsError:
-            if os.listdir(folder):  # an empty one may be left from an upload that was removed
-                raise
+            os.unlink(path, dir_fd=folder)
+            return os.open(path, flags, 0o666, dir_fd=folder)
+
+    @staticmethod
+    def _is_free(folder: str) -> bool:
+        """Whether nothing is there, or an empty folder, as one that was removed may leave."""
+        try:
+            return stat.S_ISDIR(os.lstat(folder).st_mode) and not os.listdir(folder)
+        except FileNotFoundError:
+            return True
 
     @staticmethod
     def _insert(db: sqlite3.Connection, upload: Upload) -> None:
         # In place of a record that a rescan made when it met the file a moment before its upload was on record.
         db.execute(_INSERT, upload[1:])
 
-    def _reserve(self, db: sqlite3.Connection, size: int) -> None:
-        """Raises NoSpace unless size bytes fit beside everything that unfinished uploads have been promised."""
-        if self._unfinished is None:
-            self._unfinished = db.execute(
-                "SELECT coalesce(sum(max(0, size - merged * chunk_size)), 0), coalesce(sum(size), 0)"
-                " FROM uploads WHERE stored IS NULL"
-            ).fetchone()
-        missing, whole = self._unfinished
-        if self._chunks_device == self._storage_device:
-            free = shutil.disk_usage(self._storage).free - missing
-        else:  # publishing copies
-            free = min(shutil.disk_usage(self._chunks).free - missing, shutil.disk_usage(self._storage).free - whole)
-        free -= self._promised
+    def _reserve(self, size: int) -> None:
+        """Raises NoSpace unless size bytes fit beside everything that uploads on their way have been promised."""
+        missing, whole = self._promises.sums()
+        free = shutil.disk_usage(self._chunks).free - missing
+        if not self._one_disk:  # publishing copies
+            free = min(free, shutil.disk_usage(self._storage).free - whole)
         if self._max_total_bytes is not None:
-            (held,) = db.execute("SELECT coalesce(sum(size), 0) FROM uploads").fetchone()
-            free = min(free, self._max_total_bytes - held - self._promised)
+            free = min(free, self._room() - missing)
+        # Strangers read this, too: how much is free is not their business.
         if size > free:
-            raise NoSpace(f"This file needs {human_size(size)}, but the server has only {human_size(free)} free.")
+            raise NoSpace(f"This file needs {human_size(size)}, and the server has less space than that.")
+        if self._count >= MAX_UPLOADS:
+            raise NoSpace("The server holds as many files as it can list. Its owner must remove some.")
+        if len(self._live) > MAX_OPEN_UPLOADS:
+            self._work.set()
+            raise Unavailable
 
-    def _open_data(self, upload: Upload) -> int:
-        path = self.data_path(upload)
+    def _room(self) -> int:
+        """What max_total leaves for one more upload; each also counts for what it takes in the record."""
+        assert self._max_total_bytes is not None
+        return self._max_total_bytes - self._held - ENTRY_BYTES * (self._count + 1)
+
+    def _check_room(self, upload: Upload, length: int) -> None:
+        """Raises NoSpace when length more bytes of an upload would be over max_total. Under the database's lock."""
+        if self._max_total_bytes is not None and length > self._room() + (ENTRY_BYTES if upload.id else 0):
+            raise NoSpace("The server holds as much as it may. The upload goes on once there is space.")
+
+    def _open_data(self, live: _Live, upload: Upload) -> None:
         try:
-            return os.open(path, os.O_RDWR | _BINARY)
-        except FileNotFoundError:  # somebody tidied up by hand: what was in is gone
+            with self._data(upload.uuid, upload.chunk_count) as (path, folder):
+                live.fd = os.open(path, os.O_RDWR | _WARY, dir_fd=folder)
+            status = os.fstat(live.fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                live.close()
+                raise OSError(errno.ELOOP, "It was replaced")
+        except OSError as error:
+            if error.errno not in _NOT_A_FILE:
+                raise
+            # Somebody tidied up by hand, or put something else in its place: what was in is gone.
             log.warning("the data of unfinished upload %s is gone; it begins anew", upload.uuid)
             self._forget_chunks(upload, "1")
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
+            self._remove_data(upload.uuid, upload.chunk_count)
+            os.makedirs(os.path.join(self._chunks, upload.uuid), exist_ok=True)
+            self._create_data(live, upload)
+            live.fresh = True
 
     def _make_writer(self, live: _Live, upload: Upload, index: int, length: int) -> Writer:
-        # One of its own, because parallel writers of a file may have to move its position; the only one needs none.
-        fd = live.fd if live.pending else os.open(self.data_path(upload), os.O_WRONLY | _BINARY)
-        writer = Writer(self, upload, index, fd, length, live.splicing, owns_fd=not live.pending)
+        assert live.fd is not None
+        fd, owns_fd = live.fd, not live.pending
+        if owns_fd:  # parallel writers of a file may have to move its position; the only one needs none of its own
+            if pwrite is not _pwrite_by_seek:
+                fd = os.dup(fd)
+            else:
+                with self._data(upload.uuid, upload.chunk_count) as (path, folder):
+                    fd = os.open(path, os.O_WRONLY | _WARY, dir_fd=folder)
+        writer = Writer(self, upload, index, fd, length, live.splicing, owns_fd)
         if index in live.writers:
             writer.told = threading.Event()
             with contextlib.suppress(OSError):  # of bytes that fall anyway
@@ -1472,11 +1701,16 @@ class Store:
 
     def _record(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
         writer.release()  # a file system may report an error only when a descriptor is closed
-        with self._transaction() as db:
-            db.execute("INSERT INTO chunks VALUES (?, ?, 0)", (upload.id, writer.index))
-            db.execute("UPDATE uploads SET merged = merged + 1, idle = 0 WHERE id = ?", (upload.id,))
+        fresh = upload._replace(merged=upload.merged + 1)
+        with self._db_lock:
+            self._check_room(upload, fresh.weight - upload.weight)
+            with self._transaction() as db:
+                db.execute("INSERT INTO chunks VALUES (?, ?, 0)", (upload.id, writer.index))
+                db.execute("UPDATE uploads SET merged = merged + 1, idle = 0 WHERE id = ?", (upload.id,))
+            self._held += fresh.weight - upload.weight
+            self._promises.make(upload.uuid, fresh.weight, upload.size)
         live.unsynced.append(writer.index)
-        return upload._replace(merged=upload.merged + 1)
+        return fresh
 
     # -- publishing ----------------------------------------------------------------------------------------------------
 
@@ -1485,103 +1719,180 @@ class Store:
         for writer in live.writers.values():  # only the one that made it whole is left
             writer.release(writer.heir)
         assert live.fd is not None
-        if os.fstat(live.fd).st_size != upload.size:
+        status = os.fstat(live.fd)
+        if status.st_size != upload.size:
             self._forget_chunks(upload, "1")
             live.close()
             raise DiskFault("The upload's data was changed on the server's disk. Send it again.")
+        with self._db_lock:
+            self._check_room(upload, upload.size - upload.weight)
         self._sync_data(live, upload)
         live.close()  # an open file cannot be renamed everywhere
-        name = upload.path_name
-        source, target = self.data_path(upload), self._in_storage(name)
+        name = self._final_name(upload)
+        target = self._in_storage(name)
         try:
             try:
-                self._place(source, target, upload)
+                self._place(upload, target, status)
             except NotImplementedError:  # the name can only be moved; so that nobody loses it, the record comes first
                 if not upload.id:
-                    with self._transaction(durable=True) as db:
+                    with self._transaction() as db:
                         self._insert(db, upload)
+                    self._count += 1
                     upload = live.pending = self._select("uuid = ?", upload.uuid)[0]
-                self._move(source, target)
+                    self._make_durable()
+                self._move(upload, target, status)
         except FileNotFoundError:
-            if not os.path.exists(source):
+            if not self._has_data(upload):
                 self._forget_chunks(upload, "1")
+            raise
+        except DiskFault:
+            self._forget_chunks(upload, "1")
             raise
         except FileExistsError:  # perhaps from an attempt that failed half-way
             if not self._is_whole(target, upload.size):
                 raise Conflict("A file of this name and UUID is there already. Start the upload anew.") from None
         done = upload._replace(stored=name, merged=upload.chunk_count)
         try:
-            self._sync_folder(self._storage)
+            self._sync_names()
             self._finish(done)
         except BaseException:
-            self._unplace(source, target)
+            self._unplace(upload, target)
             raise
-        self._drop_pending(live)
+        live.pending = None
+        self._settled(done)
         try:
-            self._remove_data(upload)
+            self._remove_data(done.uuid, done.chunk_count)
         except OSError as error:  # it is in, and the next start removes what is left
             log.warning("the data of finished upload %s could not be removed: %s", upload.uuid, error)
         return done
 
     def _finish(self, done: Upload) -> None:
-        if not done.id:  # one statement is a transaction by itself
-            with self._db_lock:
-                self._set_durable(True)
+        """Says on record that a file is whole and has its name. Durable only once it is settled."""
+        with self._db_lock:
+            self._unsettled.add(done.uuid)
+            if not done.id:  # one statement is a transaction by itself
                 self._insert(self._db, done)
-            return
-        with self._transaction(durable=True) as db:
-            db.execute("DELETE FROM chunks WHERE upload = ?", (done.id,))
-            db.execute(
-                "UPDATE uploads SET stored = ?, merged = ?, size = ?, chunk_size = ? WHERE id = ?",
-                (done.stored, done.merged, done.size, done.chunk_size, done.id),
-            )
+                self._count += 1
+                self._held += done.size
+            else:
+                before = self._select("id = ?", done.id)[0].weight
+                with self._transaction() as db:
+                    db.execute("DELETE FROM chunks WHERE upload = ?", (done.id,))
+                    db.execute(
+                        "UPDATE uploads SET stored = ?, merged = ?, size = ?, chunk_size = ? WHERE id = ?",
+                        (done.stored, done.merged, done.size, done.chunk_size, done.id),
+                    )
+                self._held += done.size - before
+            self._promises.end(done.uuid)
 
-    def _place(self, source: str, target: str, upload: Upload) -> None:
-        """Lets target name the file source, never in place of another one. Source may stay as a second name.
+    def _settled(self, upload: Upload) -> Upload:
+        """The upload, once its record is on the disk: nobody is told that a file is done before that."""
+        if upload.stored is not None and upload.uuid in self._unsettled:
+            self._make_durable()
+            self._unsettled.discard(upload.uuid)
+        return upload
 
-        Raises FileExistsError, and NotImplementedError where a file cannot have two names.
+    def _place(self, upload: Upload, target: str, status: os.stat_result) -> None:
+        """Lets target name the upload's file, never in place of another one. It may keep its name as a second one.
+
+        Raises FileExistsError, DiskFault when the file is not the one with this status, and NotImplementedError where
+        a file cannot have two names.
         """
         try:
-            os.link(source, target)
+            with self._data(upload.uuid, upload.chunk_count) as (path, folder):
+                self._link(path, target, status, folder)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            hidden = self._hidden(upload.uuid)
+            try:
+                with TURN.paused(), self._data(upload.uuid, upload.chunk_count) as (path, folder):
+                    opener = functools.partial(_open_warily, folder=folder)
+                    create = lambda path, flags: self._create_file(path)  # noqa: E731
+                    with open(path, "rb", opener=opener) as data, open(hidden, "wb", opener=create) as copy:
+                        self._check_same(os.fstat(data.fileno()), status)
+                        shutil.copyfileobj(data, copy, MIB)
+                        copy.flush()
+                        self._sync(copy.fileno())
+                        copied = os.fstat(copy.fileno())
+                try:
+                    self._link(hidden, target, copied)
+                except NotImplementedError:
+                    self._rename(hidden, target, copied)
+            finally:
+                self._unlink(hidden)
+
+    @staticmethod
+    def _check_same(found: os.stat_result, status: os.stat_result) -> None:
+        """Raises DiskFault when somebody put another file in the place of one that we had open."""
+        if not os.path.samestat(found, status):
+            raise DiskFault("The upload's data was changed on the server's disk. Send it again.")
+
+    def _link(self, path: str, target: str, status: os.stat_result, folder: int | None = None) -> None:
+        try:
+            os.link(path, target, src_dir_fd=folder)
         except AttributeError:
             raise NotImplementedError from None
         except OSError as error:
             if error.errno in _NO_LINKS:
                 raise NotImplementedError from None
-            if error.errno != errno.EXDEV:
-                raise
-            hidden = self._hidden(upload.uuid)
-            try:
-                with TURN.paused(), open(source, "rb") as data, open(hidden, "wb") as copy:
-                    shutil.copyfileobj(data, copy, MIB)
-                    copy.flush()
-                    self._sync(copy.fileno())
-                self._place_or_move(hidden, target, upload)
-            finally:
-                self._unlink(hidden)
-
-    def _place_or_move(self, source: str, target: str, upload: Upload) -> None:
+            raise
         try:
-            self._place(source, target, upload)
-        except NotImplementedError:
-            self._move(source, target)
+            self._check_same(os.lstat(target), status)
+        except DiskFault:
+            self._unlink(target)
+            raise
 
-    @staticmethod
-    def _move(source: str, target: str) -> None:
+    def _move(self, upload: Upload, target: str, status: os.stat_result) -> None:
+        with self._data(upload.uuid, upload.chunk_count) as (path, folder):
+            self._rename(path, target, status, folder)
+
+    def _rename(self, path: str, target: str, status: os.stat_result, folder: int | None = None) -> None:
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
-        os.rename(source, target)
+        self._check_same(os.stat(path, dir_fd=folder, follow_symlinks=False), status)
+        os.rename(path, target, src_dir_fd=folder)
 
-    def _unplace(self, source: str, target: str) -> None:
-        if os.path.exists(source):
+    def _unplace(self, upload: Upload, target: str) -> None:
+        if self._has_data(upload):
             self._unlink(target)
         else:
-            os.rename(target, source)
+            with self._data(upload.uuid, upload.chunk_count) as (path, folder):
+                os.rename(target, path, dst_dir_fd=folder)
 
     @staticmethod
-    def _unlink(path: str) -> None:
+    def _unlink(path: str, folder: int | None = None) -> None:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+            os.unlink(path, dir_fd=folder)
+
+    # -- the disk ------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _data(self, uuid: str, chunk_count: int) -> Iterator[tuple[str, int | None]]:
+        """Where an unfinished upload's bytes are: a path, and the descriptor of the folder that it starts from.
+
+        The upload's folder is opened first, so that nobody who puts a link in its place leads us elsewhere.
+        """
+        if chunk_count == 1:
+            yield self._hidden(uuid), None
+            return
+        path = os.path.join(self._chunks, uuid)
+        if os.open not in os.supports_dir_fd:
+            yield os.path.join(path, "data"), None
+            return
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _WARY)
+        try:
+            yield "data", folder
+        finally:
+            os.close(folder)
+
+    def _has_data(self, upload: Upload) -> bool:
+        """Whether an ordinary file is where the upload's bytes should be."""
+        try:
+            with self._data(upload.uuid, upload.chunk_count) as (path, folder):
+                return stat.S_ISREG(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode)
+        except OSError:
+            return False
 
     def _sync(self, fd: int) -> None:
         if self._fsync:
@@ -1592,13 +1903,22 @@ class Store:
         return TURN.paused() if time.monotonic() < self._slow_until else contextlib.nullcontext()
 
     def _sync_data(self, live: _Live, upload: Upload) -> None:
-        assert live.fd is not None
+        """Brings all bytes of an upload to the disk. When a sync failed, what is not known to be there is forgotten."""
         began = time.monotonic()
+        TURN.wait_for(live.syncing)
         try:
-            self._sync(live.fd)
+            if not live.failed:
+                assert live.fd is not None
+                self._sync(live.fd)
         except OSError:
-            self._distrust(live, upload)
+            live.failed = True
             raise
+        finally:
+            live.syncing.release()
+            if live.failed:
+                self._distrust(live, upload)
+        if live.fd is None:
+            raise DiskFault
         if TURN.is_mine():  # else this was also the time that others worked in, and who went slowly would stay slow
             ended = time.monotonic()
             self._slow_syncs = self._slow_syncs + 1 if ended - began > SLOW_SYNC_SECONDS else 0
@@ -1617,12 +1937,22 @@ class Store:
             finally:
                 os.close(fd)
 
+    def _check_places(self) -> None:
+        """Raises Unavailable when a folder is no longer the one that it was at start."""
+        for path, status in self._places:
+            try:
+                if os.path.samestat(os.stat(path), status):
+                    continue
+            except OSError:
+                pass
+            raise Unavailable("A folder of the server was moved or replaced. Its owner must start the server again.")
+
     # -- looking, giving back, removing --------------------------------------------------------------------------------
 
     def uploads(self, owner: str) -> list[Upload]:
         """What a drop holds, newest first, without finished files that are gone from the disk."""
         with disk_errors():
-            rows = self._select("owner = ? ORDER BY id DESC", owner)
+            rows = map(self._settled, self._select("owner = ? ORDER BY id DESC", owner))
             return [row for row in rows if row.stored is None or self._is_there(row.stored)]
 
     def upload(self, owner: str | None, uuid: str) -> Upload:
@@ -1631,7 +1961,7 @@ class Store:
             upload = self._find(uuid)
             if upload is None or upload.owner not in (None, owner):
                 raise NotFound
-            return upload
+            return self._settled(upload)
 
     def received(self, upload: Upload) -> int:
         """Bytes that are in."""
@@ -1650,21 +1980,28 @@ class Store:
             return chunk_ranges(number for (number,) in rows)
 
     def open(self, uuid: str) -> tuple[Upload, BinaryIO]:
-        """A finished file and its record, which is made now if somebody put the file there by hand. Raises NotFound."""
+        """A finished file and its record, which is made now if somebody put the file there by hand.
+
+        Raises NotFound, and Gone for what was removed.
+        """
         with disk_errors():
             upload = self._find(uuid)
             if upload is None and self._rescan():
                 upload = self._find(uuid)
             if upload is None or upload.stored is None:
-                raise NotFound
-            path = self._in_storage(upload.stored)
-            try:
-                # Neither a symbolic link nor a folder, nor a pipe that would make us wait.
-                if not stat.S_ISREG(os.lstat(path).st_mode):
+                raise Gone("This file was removed.") if upload is None and self._is_removed(uuid) else NotFound
+            with contextlib.ExitStack() as stack:
+                try:
+                    file = stack.enter_context(
+                        open(self._in_storage(upload.stored), "rb", buffering=0, opener=_open_warily)
+                    )
+                except OSError as error:
+                    if error.errno not in _NOT_A_FILE:
+                        raise
+                    raise NotFound from None
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise NotFound
-                file = open(path, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
-            except FileNotFoundError:
-                raise NotFound from None
+                stack.pop_all()
             return upload, file
 
     def remove(self, owner: str | None, uuid: str) -> None:
@@ -1674,20 +2011,9 @@ class Store:
         """
         with disk_errors(), self._locked(uuid) as live:
             upload = self._current(live, uuid)
-            if upload is None or upload.owner not in (None, owner):
+            if upload is None or upload.owner not in (None, owner) or (upload.stored and upload.owner is None):
                 raise NotFound
-            if upload.stored is None:
-                self._discard(live, upload)
-                with self._guard:
-                    self._removed[uuid] = None
-                    if len(self._removed) > MAX_REMOVED:
-                        del self._removed[next(iter(self._removed))]
-            elif upload.owner is None:
-                raise NotFound
-            else:
-                self._unlink(self._in_storage(upload.stored))
-                self._remove_data(upload)  # if it could not be removed when the file was published
-                self._delete_record(upload)
+            self._discard(live, upload, for_ever=True)
 
     def forget(self, owner: str) -> int:
         """Takes a drop's finished files off its list; they stay in storage. Returns how many."""
@@ -1707,17 +2033,15 @@ class Store:
         """Bytes free on the disk of the unfinished uploads."""
         return shutil.disk_usage(self._chunks).free
 
-    def data_path(self, upload: Upload) -> str:
-        """Where an unfinished upload's bytes are."""
-        if upload.chunk_count == 1:
-            return self._hidden(upload.uuid)
-        return os.path.join(self._chunks, upload.uuid, "data")
-
     def _in_storage(self, name: str) -> str:
         return self._prefix + name
 
     def _hidden(self, uuid: str) -> str:
         return self._in_storage(f".{uuid}.part")
+
+    def _final_name(self, upload: Upload) -> str:
+        """The name that the file gets, or has, in storage."""
+        return upload.stored or f"{upload.uuid}_{safe_name(upload.name, self._name_bytes)}"
 
     def _is_there(self, name: str) -> bool:
         return os.path.exists(self._in_storage(name))
@@ -1734,30 +2058,72 @@ class Store:
     def _current(self, live: _Live, uuid: str) -> Upload | None:
         return live.pending or self._find(uuid)
 
-    def _drop_pending(self, live: _Live) -> None:
-        if live.pending is not None:
-            with self._db_lock:
-                self._promised -= live.pending.size
-            live.pending = None
+    def _discard(self, live: _Live, upload: Upload, for_ever: bool = False) -> None:
+        """Removes an upload. For ever, if somebody or its age wanted that; else nothing of it was in, and it may begin
+        again.
 
-    def _discard(self, live: _Live, upload: Upload) -> None:
-        """Removes an unfinished upload: files first, so that a crash in between leaves a record that says so."""
+        Its record comes first and stays until the disk has lost its names (clear), whatever ends the server meanwhile.
+        """
         for writer in live.writers.values():
             writer.release()
         live.writers.clear()
         live.close()
         live.failed = False
-        self._drop_pending(live)
-        self._remove_data(upload)
-        if upload.id:
-            self._delete_record(upload)
+        live.pending = None
+        with self._db_lock:
+            self._promises.end(upload.uuid)
+            if upload.id or for_ever:
+                with self._transaction() as db:
+                    db.execute("DELETE FROM chunks WHERE upload = ?", (upload.id,))
+                    db.execute("DELETE FROM uploads WHERE id = ?", (upload.id,))
+                    db.execute(
+                        "INSERT OR REPLACE INTO removed VALUES (NULL, ?, ?, ?, 0)",
+                        (upload.uuid, upload.stored, for_ever),
+                    )
+            if upload.id:
+                self._count -= 1
+                self._held -= upload.weight
+        if for_ever:
+            self._make_durable()
+        try:
+            self._remove_names(upload.uuid, upload.stored)
+        except OSError as error:  # the housekeeper tries again
+            log.warning("what is left of removed upload %s cannot be removed yet: %s", upload.uuid, error)
 
-    def _remove_data(self, upload: Upload) -> None:
-        path = self.data_path(upload)
-        self._unlink(path)
-        if upload.chunk_count > 1:
+    def _remove_names(self, uuid: str, stored: str | None) -> None:
+        """Removes all that may be on the disk of an upload. To be repeated as often as one likes."""
+        if stored is not None:
+            self._unlink(self._in_storage(stored))
+        for chunk_count in (1, 2):
+            self._remove_data(uuid, chunk_count)
+
+    def _remove_data(self, uuid: str, chunk_count: int) -> None:
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            self._data(uuid, chunk_count) as (path, folder),
+        ):
+            self._unlink(path, folder)
+        if chunk_count > 1:
             with contextlib.suppress(OSError):  # not empty: somebody put something there, and it stays
-                os.rmdir(os.path.dirname(path))
+                os.rmdir(os.path.join(self._chunks, uuid))
+
+    def clear(self) -> None:
+        """Makes removals final: once the disk has lost an upload's names, no power cut brings them back."""
+        with disk_errors():
+            with self._db_lock:
+                rows = self._db.execute("SELECT id, uuid, stored FROM removed WHERE NOT cleared").fetchall()
+            gone = []
+            for number, uuid, stored in rows:
+                with contextlib.suppress(OSError), self._locked(uuid):
+                    if self._is_uncleared(number):  # else it has begun again
+                        self._remove_names(uuid, stored)
+                        gone.append((number,))
+            if gone:
+                self._sync_names()
+                self._sync_folder(self._chunks)
+                with self._transaction() as db:
+                    db.executemany("DELETE FROM removed WHERE id = ? AND NOT for_ever", gone)
+                    db.executemany("UPDATE removed SET cleared = 1 WHERE id = ?", gone)
 
     # -- the record ----------------------------------------------------------------------------------------------------
 
@@ -1767,17 +2133,46 @@ class Store:
                 folder.mkdir(parents=True)
                 self._sync_folder(str(folder.parent))
             probe = folder / ".pyfiledrop.probe"
-            probe.touch()
+            probe.unlink(missing_ok=True)
+            probe.touch(exist_ok=False)
             probe.unlink()
         except OSError as error:
             reason = error.strerror or str(error)
             raise StartError(f"The folder {folder} cannot be used: {reason}. Choose others with -s and -c.") from error
 
-    def _open_record(self) -> sqlite3.Connection:
-        path = self._in_storage(".pyfiledrop.sqlite3")
+    def _ask_name_limit(self) -> int:
+        """The most bytes that a name in storage may have."""
         try:
+            return min(MAX_STORED_BYTES, os.pathconf(self._storage, "PC_NAME_MAX"))
+        except (AttributeError, OSError, ValueError):
+            return MAX_STORED_BYTES
+
+    def _lock_chunks(self) -> None:
+        """Keeps a second server out of `chunks`, also one with another `storage`. The record's lock does the rest."""
+        if fcntl is None:
+            return
+        try:
+            fd = os.open(self._chunks, os.O_RDONLY | _BINARY)
+        except OSError as error:
+            raise StartError(f"The folder {self._chunks} cannot be read: {error.strerror}.") from error
+        self._descriptors.append(fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._close_descriptors()
+            raise StartError(f"Another pyfiledrop is running on the folder {self._chunks}.") from error
+        except OSError:  # a file system without such locks
+            pass
+
+    def _open_record(self) -> sqlite3.Connection:
+        path = self._in_storage(RECORD_NAME)
+        try:
+            with contextlib.suppress(FileExistsError):  # SQLite gives its other files the same rights
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _WARY, 0o600))
+            if os.path.isfile(path):
+                os.chmod(path, 0o600)
             db = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise StartError(f"The record {path} cannot be opened: {error}.") from error
         try:
             # Exclusive: the lock that keeps a second server out, released by the system however this one ends. It
@@ -1785,7 +2180,7 @@ class Store:
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA fullfsync = ON")  # for macOS, as in force_to_disk
-            db.execute("PRAGMA synchronous = NORMAL")  # see _set_durable
+            db.execute("PRAGMA synchronous = NORMAL")  # what must be durable at once, _make_durable brings to the disk
             db.execute("BEGIN EXCLUSIVE")
             (version,) = db.execute("PRAGMA user_version").fetchone()
             self._is_new = version == 0
@@ -1810,10 +2205,9 @@ class Store:
         return db
 
     @contextlib.contextmanager
-    def _transaction(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        """All or nothing. A durable one is on the disk when it returns; others survive a crash, not a power cut."""
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing. It survives a crash; a power cut only once _make_durable has returned."""
         with self._db_lock:
-            self._set_durable(durable)
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
@@ -1822,13 +2216,24 @@ class Store:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-            finally:
-                self._unfinished = None
 
-    def _set_durable(self, durable: bool) -> None:
-        if self._fsync and self._durable != durable:
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._durable = durable
+    def _make_durable(self) -> None:
+        """Brings what was recorded until now to the disk. Others go on with the record meanwhile."""
+        if self._fsync:
+            with disk_errors(), self._out_of_turn():
+                self._sync_record()
+
+    def _bring_record_to_disk(self) -> None:
+        # SQLite's own durable commit is this very call, but holds the database's lock, and for each transaction anew.
+        # When it fails nobody knows what of the log is on the disk; so all of it is written again, into the record.
+        if self._doubted:
+            with self._db_lock:
+                (busy, _, _) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise sqlite3.OperationalError("its log could not be written back")
+        self._doubted = True  # until it has come through
+        force_to_disk(self._wal)
+        self._doubted = False
 
     @contextlib.contextmanager
     def _locked(self, uuid: str) -> Iterator[_Live]:
@@ -1865,16 +2270,26 @@ class Store:
             query = "SELECT 1 FROM chunks WHERE upload = ? AND number = ?"
             return self._db.execute(query, (upload.id, index)).fetchone() is not None
 
-    def _delete_record(self, upload: Upload) -> None:
-        with self._transaction(durable=True) as db:
-            db.execute("DELETE FROM chunks WHERE upload = ?", (upload.id,))
-            db.execute("DELETE FROM uploads WHERE id = ?", (upload.id,))
+    def _is_removed(self, uuid: str) -> bool:
+        """Whether the UUID is used up."""
+        with self._db_lock:
+            query = "SELECT 1 FROM removed WHERE uuid = ? AND for_ever"
+            return self._db.execute(query, (uuid,)).fetchone() is not None
+
+    def _is_uncleared(self, number: int) -> bool:
+        with self._db_lock:
+            query = "SELECT 1 FROM removed WHERE id = ? AND NOT cleared"
+            return self._db.execute(query, (number,)).fetchone() is not None
 
     def _forget_chunks(self, upload: Upload, condition: str) -> int:
         """Counts the chunks for which the SQL condition holds as never received. Returns how many."""
-        with self._transaction(durable=True) as db:
-            gone = db.execute(f"DELETE FROM chunks WHERE upload = ? AND {condition}", (upload.id,)).rowcount
-            db.execute("UPDATE uploads SET merged = merged - ? WHERE id = ?", (gone, upload.id))
+        with self._db_lock:
+            before = self._find(upload.uuid)
+            with self._transaction() as db:
+                gone = db.execute(f"DELETE FROM chunks WHERE upload = ? AND {condition}", (upload.id,)).rowcount
+                db.execute("UPDATE uploads SET merged = merged - ? WHERE id = ?", (gone, upload.id))
+            if before is not None:
+                self._held += before._replace(merged=before.merged - gone).weight - before.weight
         return gone
 
     def _distrust(self, live: _Live, upload: Upload) -> None:
@@ -1882,6 +2297,9 @@ class Store:
 
         So nothing is synced again in the hope that it works now; what is not known to be on the disk is asked for anew.
         """
+        if live.pending:  # none of it is known to be there
+            self._discard(live, upload)
+            return
         live.failed = True
         for writer in live.writers.values():
             writer.release()
@@ -1896,6 +2314,7 @@ class Store:
     def _reconcile(self) -> None:
         """Makes record and disk agree after whatever ended the last run. Nothing acknowledged is given up."""
         self._remove_parts()
+        self.clear()  # what a power cut brought back
         found, lost = self._adopt()
         if lost:
             self._note(lost, "finished file is", "finished files are", "gone from storage and no longer listed.")
@@ -1904,16 +2323,17 @@ class Store:
         self._forget_unsynced()
         resumable = removed = finished = 0
         for upload in self._select("stored IS NULL"):
-            data = self.data_path(upload)
-            if self._is_whole(self._in_storage(upload.path_name), upload.size):
+            name = self._final_name(upload)
+            if self._is_whole(self._in_storage(name), upload.size):
                 # Publishing was cut off after the file got its name: it was whole and synced then.
-                self._finish(upload._replace(stored=upload.path_name, merged=upload.chunk_count))
-                self._remove_data(upload)
+                self._finish(upload._replace(stored=name, merged=upload.chunk_count))
+                self._remove_data(upload.uuid, upload.chunk_count)
                 finished += 1
-            elif upload.merged == 0 or not os.path.isfile(data):
+            elif upload.merged == 0 or not self._has_data(upload):
                 self._discard(_Live(), upload)
                 removed += 1
             else:
+                self._promises.make(upload.uuid, upload.weight, upload.size)
                 resumable += 1
         if finished:
             self._note(finished, "upload was", "uploads were", "finished that the last run could not report.")
@@ -1929,8 +2349,19 @@ class Store:
                     continue
             if known is None:
                 self.findings.append(f"Left alone in chunks, of unknown origin: {ascii(name)}.")
-            elif known.stored is not None:  # published, and then cut off
-                self._remove_data(known)
+            elif known.stored is not None:  # published, and then cut off; or a power cut brought it back
+                self._remove_data(known.uuid, 2)
+        self.clear()
+        self._count_all()
+        self._make_durable()
+        self._unsettled.clear()
+
+    def _count_all(self) -> None:
+        with self._db_lock:
+            self._count, self._held = self._db.execute(
+                "SELECT count(*), coalesce(sum(CASE WHEN stored IS NULL THEN min(size, merged * chunk_size)"
+                " ELSE size END), 0) FROM uploads"
+            ).fetchone()
 
     def _remove_parts(self) -> None:
         """Removes what the last run was receiving in one piece when it ended. Nobody was told that it is in."""
@@ -1952,15 +2383,19 @@ class Store:
         self.findings.append(f"{count} {one if count == 1 else many} {rest}")
 
     def _forget_unsynced(self) -> None:
-        """After a power cut a chunk counts only if its bytes were known to be on the disk."""
-        mark = boot_mark()
+        """A chunk counts only if its bytes are known to be on the disk, or if nothing can have cost them.
+
+        After a power cut of the machine, or of the disk alone, only the first says something.
+        """
+        mark = " ".join([boot_mark(), mount_mark(self._storage), mount_mark(self._chunks)])
         row = self._db.execute("SELECT value FROM facts WHERE name = 'boot'").fetchone()
         if row is not None and row[0] != mark:
             gone = sum(self._forget_chunks(upload, "synced = 0") for upload in self._select("stored IS NULL"))
             if gone:
                 self._note(gone, "chunk", "chunks", "may not have reached the disk and will be asked for again.")
-        with self._transaction(durable=True) as db:
+        with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO facts VALUES ('boot', ?)", (mark,))
+        self._make_durable()  # before anything comes in that only this mount has
 
     def _adopt(self) -> tuple[int, int]:
         """Records files in storage that have no record, drops records whose file is gone. Returns how many of each."""
@@ -1970,6 +2405,8 @@ class Store:
             # Nearly always they agree. Sums of hashes that nobody can foresee say so without holding all the names.
             agree = sum(hash(name) for (name,) in recorded) == sum(map(hash, self._stored_names()))
             counts = (0, 0) if agree else self._take_up(db)
+        if counts != (0, 0):
+            self._count_all()
         self._scanned = (mtime, time.monotonic())
         return counts
 
@@ -1983,18 +2420,17 @@ class Store:
         db.execute("CREATE INDEX temp.seen_names ON seen (stored)")  # sorted once: faster than one by one
         found = lost = 0
         for upload in self._select("stored IS NOT NULL AND stored NOT IN (SELECT stored FROM seen)"):
-            if self._is_whole(data := self.data_path(upload), upload.size):
-                # Recorded as finished, though the record's disk had reported an error and the name was undone.
-                self._place_or_move(data, self._in_storage(upload.path_name), upload)
-                self._sync_folder(self._storage)
+            if self._is_there(self._final_name(upload)):  # some file systems list a name otherwise than it was given
                 continue
-            if self._is_there(upload.path_name):  # some file systems list a name otherwise than it was given
+            if self._place_again(upload):
                 continue
             lost += 1
             db.execute("DELETE FROM uploads WHERE id = ?", (upload.id,))
+            db.execute("INSERT OR REPLACE INTO removed VALUES (NULL, ?, NULL, 1, 1)", (upload.uuid,))
         db.execute(
             "CREATE TEMP TABLE new AS SELECT stored, lower(substr(stored, 1, 36)) AS uuid FROM seen"
-            " WHERE uuid NOT IN (SELECT uuid FROM uploads) GROUP BY uuid"
+            " WHERE uuid NOT IN (SELECT uuid FROM uploads)"
+            " AND uuid NOT IN (SELECT uuid FROM removed WHERE NOT cleared) GROUP BY uuid"
         )
         for name, uuid in db.execute("SELECT stored, uuid FROM new"):
             try:
@@ -2003,6 +2439,7 @@ class Store:
                 continue
             if stat.S_ISREG(status.st_mode):
                 found += 1
+                db.execute("DELETE FROM removed WHERE uuid = ?", (uuid,))  # the machine's owner put it back
                 db.execute(
                     "INSERT INTO uploads (uuid, name, size, chunk_size, chunk_count, created, merged, stored)"
                     " VALUES (?, ?, ?, ?, 1, ?, 1, ?)",
@@ -2011,6 +2448,23 @@ class Store:
         db.execute("DROP TABLE seen")
         db.execute("DROP TABLE new")
         return found, lost
+
+    def _place_again(self, upload: Upload) -> bool:
+        """Whether a file that is recorded as finished has its name now. The record's disk had reported an error then,
+        although the record was made, and so the name was undone."""
+        target = self._in_storage(self._final_name(upload))
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with self._data(upload.uuid, upload.chunk_count) as (path, folder):
+                status = os.stat(path, dir_fd=folder, follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode) or status.st_size != upload.size:
+                    return False
+            try:
+                self._place(upload, target, status)
+            except NotImplementedError:
+                self._move(upload, target, status)
+            self._sync_folder(self._storage)
+            return True
+        return False
 
     def _rescan(self) -> bool:
         """Looks for files that were put into storage by hand, if there may be any and the last look is a while ago."""
@@ -2022,9 +2476,12 @@ class Store:
 
     def _keep_house(self) -> None:
         aged = time.monotonic()
-        while not self._stop.wait(HOUSEKEEPING_SECONDS):
+        while not self._stop.is_set():
+            self._work.wait(HOUSEKEEPING_SECONDS)
+            self._work.clear()
             try:
                 self.flush()
+                self.clear()
                 elapsed = time.monotonic() - aged
                 if elapsed >= AGEING_SECONDS:
                     aged += elapsed
@@ -2036,27 +2493,64 @@ class Store:
         """Brings merged chunks of unfinished uploads to the disk and records that they are there.
 
         Goes on all the time while an upload runs, so that publishing finds little left to wait for. What fails is
-        logged, and its chunks are asked for again.
+        logged, and its chunks are asked for again. While the disk works, chunks go on arriving.
         """
         with self._guard:
             waiting = [uuid for uuid, live in self._live.items() if live.unsynced or live.failed]
-        for uuid in waiting:
-            with contextlib.suppress(DropError), disk_errors(), self._locked(uuid) as live:
+        done = [uuid for uuid in waiting if self._flush(uuid)]
+        if done:
+            with contextlib.suppress(DropError):  # logged; the next round tries again
+                self._make_durable()
+
+    def _flush(self, uuid: str) -> bool:
+        with contextlib.suppress(DropError), disk_errors():
+            with self._locked(uuid) as live:
                 upload = self._find(uuid)
                 if upload is None:
                     live.failed = False
                 elif live.failed:
                     self._distrust(live, upload)
                 if live.fd is None or upload is None:
-                    continue
-                self._sync_data(live, upload)
-                if self._fsync:
-                    with self._transaction() as db:
-                        db.executemany(
-                            "UPDATE chunks SET synced = 1 WHERE upload = ? AND number = ?",
-                            [(upload.id, number) for number in live.unsynced],
-                        )
-                live.unsynced = []
+                    return False
+                fd, closings, numbers, fresh = os.dup(live.fd), live.closings, list(live.unsynced), live.fresh
+                with self._guard:
+                    live.users += 1  # so that it is still the same when its lock is taken again
+            synced = self._sync_beside(live, fd, closings, uuid if fresh else None)
+            with self._locked(uuid) as live:
+                with self._guard:
+                    live.users -= 1
+                if live.failed:
+                    self._distrust(live, upload)
+                elif synced and live.closings == closings:
+                    if self._fsync:
+                        with self._transaction() as db:
+                            db.executemany(
+                                "UPDATE chunks SET synced = 1 WHERE upload = ? AND number = ?",
+                                [(upload.id, number) for number in numbers],
+                            )
+                    del live.unsynced[: len(numbers)]
+                    live.fresh = False
+                    return True
+        return False
+
+    def _sync_beside(self, live: _Live, fd: int, closings: int, new_folder: str | None) -> bool:
+        """Syncs an upload's data without its lock, and its names if they are new. Returns whether that went well.
+
+        That the data's sync failed is left for whoever takes the lock next; fd is closed.
+        """
+        with live.syncing:
+            try:
+                self._sync(fd)
+            except OSError as error:
+                log.error("disk: %s", error)
+                live.failed = live.closings == closings
+                return False
+            finally:
+                os.close(fd)
+        if new_folder is not None:
+            self._sync_folder(os.path.join(self._chunks, new_folder))
+            self._sync_folder(self._chunks)
+        return True
 
     def clean(self, elapsed_seconds: float) -> int:
         """Ages unfinished uploads by elapsed_seconds and removes the stale ones. Returns how many.
@@ -2073,7 +2567,7 @@ class Store:
                 # Looked at again under the lock: an upload that is receiving, or just went on, wins.
                 fresh = self._select("uuid = ? AND stored IS NULL AND idle > ?", stale.uuid, self._stale_seconds)
                 if fresh and not live.writers:
-                    self._discard(live, stale)
+                    self._discard(live, stale, for_ever=True)
                     log.info("removed unfinished upload %s of %s", stale.uuid, ascii(stale.name))
                     removed += 1
         return removed
@@ -4428,6 +4922,10 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
         yield f"  page       {OWN_PAGE}"
     if settings.no_fsync:
         yield "  fsync      off: a power cut may cost finished files"
+    asked_for_a_cdn = settings.dz_cdn is not None or settings.dz_version != DROPZONE_VERSION
+    if not asked_for_a_cdn and any(dropzone_file(name) is None for name, _ in DROPZONE_FILES.values()):
+        lack = "the page loads it from a CDN, and without internet it is a plain form"
+        yield f"  note       Dropzone is not beside the script; {lack}."
     for finding in store.findings:
         yield f"  note       {finding}"
     yield "Ctrl-C ends it."

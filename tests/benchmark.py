@@ -4,6 +4,7 @@
     python tests/benchmark.py               five rounds, or as many as five minutes allow
     python tests/benchmark.py --browser     also through the pages, in Chromium
     python tests/benchmark.py --large       also 10 and 20 GiB, 100,000 chunks, 10,000 uploads, 100,000 files
+    python tests/benchmark.py --disk DIR    instead: what it costs to wait for the disk that this folder is on
 
 A peer that is not installed is left out, and a line says how to get it. All servers run at the same time on 127.0.0.1,
 keep their files in memory, and take turns: each round gives each piece of work to one after the other, so that whatever
@@ -40,7 +41,7 @@ import time
 import uuid as uuids
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from statistics import median
@@ -1170,6 +1171,59 @@ def measure(wishes: argparse.Namespace, stack: contextlib.ExitStack) -> list[str
     return results.problems
 
 
+# On a disk
+
+DISK_BYTES = 2 * GIB
+DISK_FILES = 2000
+
+
+def write_plainly(folder: Path) -> float:
+    """So many bytes as one writer brings to the disk that has nothing else to do. Returns MB/s."""
+    target = folder / "plain.bin"
+    command = ["dd", "if=/dev/zero", f"of={target}", "bs=1M", f"count={DISK_BYTES // MIB}", "conv=fsync"]
+    began = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    took = time.perf_counter() - began
+    target.unlink()
+    return DISK_BYTES / took / 1e6
+
+
+def measure_disk(folder: Path, rounds: int) -> None:
+    """Prints what the disk takes and what comes through the server, with and without waiting for it."""
+    figures: dict[str, list[float]] = defaultdict(list)
+    loose = replace(PROJECT, command=lambda where, port: [*project_command(where, port), "--no-fsync"])
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyfiledrop-benchmark-", dir=folder)))
+        servers = {
+            name: stack.enter_context(contextlib.closing(Server(peer, place / name)))
+            for name, peer in (("durable", PROJECT), ("no-fsync", loose))
+        }
+        for server in servers.values():
+            server.start()
+        for number in range(rounds + 1):
+            say(f"Disk, round {number}" if number else "Warming up")
+            round_: dict[str, float] = {"plain": write_plainly(place)}
+            os.sync()
+            answers, _ = servers["durable"].take("piece", cut(DISK_BYTES, DISK_BYTES), 4)
+            round_["large"] = DISK_BYTES / span(answers) / 1e6
+            for name, server in servers.items():
+                os.sync()
+                answers, _ = server.take("put", cut(DISK_FILES * KIB, KIB), 4)
+                round_[name] = DISK_FILES / span(answers)
+            for name, value in round_.items() if number else ():
+                figures[name].append(value)
+    print(", ".join(f"{name} {value}" for name, value in describe_machine().items()), f"; {rounds} rounds on {folder}")
+    print("\n| work | unit | durable | compared with | ratio, by rounds |\n|---|---|---:|---:|---:|")
+    for title, unit, ours, other, what in (
+        ("receiving 2 GiB in 8 MiB pieces, 4 connections", "MB/s", "large", "plain", "dd conv=fsync"),
+        ("2,000 files of 1 KiB by PUT, 4 connections", "files/s", "durable", "no-fsync", "--no-fsync"),
+    ):
+        ratios = [a / b for a, b in zip(figures[ours], figures[other], strict=True)]
+        cells = [f"{cell(unit, figures[ours], None)}", f"{what} {cell(unit, figures[other], None)}"]
+        cells.append(f"**{median(ratios):.2f}** ({min(ratios):.2f}–{max(ratios):.2f})")
+        print(f"| {title} | {unit} | {' | '.join(cells)} |")
+
+
 def at_least_one(text: str) -> int:
     """A reader of --rounds."""
     if not text.isdecimal() or int(text) < 1:
@@ -1184,6 +1238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--rounds", type=at_least_one, metavar="N", help=f"(default: {ROUNDS}, or fewer if five minutes are up before)")
     add("--browser", action="store_true", help="also through the pages, in Chromium; needs Playwright")
     add("--large", action="store_true", help="also very large and very many files; needs 12 GiB of free memory")
+    add("--disk", type=Path, metavar="DIR", help="instead: what it costs to wait for the disk this folder is on")
     add("--plot", type=Path, metavar="FILE", help="draw the ratios in receiving and sending, as SVG")
     add("--json", type=Path, metavar="FILE", help="keep all figures")
     add("--tutorial", nargs=2, help=argparse.SUPPRESS)  # how this file starts the tutorial's server
@@ -1195,6 +1250,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
     try:
+        if wishes.disk:
+            measure_disk(wishes.disk, wishes.rounds or ROUNDS)
+            return 0
         with contextlib.ExitStack() as stack:
             problems = measure(wishes, stack)
     except Problem as problem:

@@ -118,7 +118,9 @@ MOMENTS: dict[str, Callable[[], object]] = {
     "after the copy, before record": lambda: (two_disks(), before(pyfiledrop.Store, "_finish")),
     "after the copy and record": lambda: (two_disks(), before(os, "unlink", is_data)),
     "removing, before the data": lambda: before(os, "unlink", is_data),
-    "removing, before the record": lambda: before(pyfiledrop.Store, "_delete_record"),
+    "removing, before the record": lambda: before(pyfiledrop.Store, "_discard"),
+    "removing, before it is durable": lambda: before(pyfiledrop.Store, "_make_durable", nth(3)),
+    "removing, after its names": lambda: after(pyfiledrop.Store, "_remove_names"),
 }
 #: These come at the start, after a run that ended at another moment.
 START_MOMENTS: dict[str, Callable[[], object]] = {

@@ -182,6 +182,7 @@ def check_promise(folders: Folders, store: Store, acknowledged: Mapping[File, se
     for file in done:
         assert is_done(store, file), f"{file.stored} was reported done and is not"
         assert file.stored in folders.files(), f"{file.stored} was reported done and is not in storage"
+        assert store.upload(file.owner, file.uuid).owner == file.owner, f"{file.stored} is no longer its owner's"
     for file, numbers in acknowledged.items():
         there = chunks_in(store, file)
         assert numbers <= there, f"acknowledged and lost: chunks {sorted(numbers - there)} of {file.stored}"
@@ -232,23 +233,36 @@ class Cache(Watcher):
         self.folders = folders
         self.unsynced: dict[int, list[tuple[int, int]]] = {}  # inode -> offset and length of what was written
         self.names: set[str] = set()  # in storage, on the disk
+        self.unlinked: dict[str, bytes] = {}  # from storage, but not on the disk
+        self.opened = -1
+
+    def before(self, name: str, args: tuple[Any, ...]) -> None:
+        path = Path(str(args[0])) if args else Path()
+        if name == "unlink" and path.parent == self.folders.storage and path.exists():
+            self.unlinked[path.name] = path.read_bytes()
 
     def after(self, name: str, args: tuple[Any, ...], result: Any) -> None:
         if name == "pwrite":
             fd, _, offset = args
             self.unsynced.setdefault(os.fstat(fd).st_ino, []).append((offset, result))
         elif name == "write":  # of a copy
-            self.unsynced[os.stat(self.opened).st_ino] = [(0, os.stat(self.opened).st_size)]
+            status = os.fstat(self.opened)
+            self.unsynced[status.st_ino] = [(0, status.st_size)]
         elif name == "open":
-            self.opened = args[0]
-            flags = args[1]
-            if (flags & os.O_TRUNC) if isinstance(flags, int) else "w" in flags:  # an inode may be a new file's
-                self.unsynced.pop(os.stat(self.opened).st_ino, None)
+            self.opened = result if isinstance(result, int) else result.fileno()
+            if isinstance(args[1], int) and args[1] & os.O_CREAT:  # an inode may be a new file's
+                self.unsynced.pop(os.fstat(self.opened).st_ino, None)
         elif name == "fsync":
             status = os.fstat(args[0])
             self.unsynced.pop(status.st_ino, None)
             if os.path.samestat(status, os.stat(self.folders.storage)):
                 self.names = self.folders.files()
+                self.unlinked.clear()
+            if os.path.samestat(status, os.stat(self.folders.storage / f"{RECORD}-wal")):
+                self.record_synced()
+
+    def record_synced(self) -> None:
+        """All that was recorded until now is on the disk."""
 
     def not_on_disk(self, folder: Path) -> dict[Path, list[tuple[int, int]]]:
         """Where below this folder bytes are that the disk does not have."""
@@ -271,8 +285,8 @@ class System:
     """
 
     CALLS = (
-        "open", "close", "fsync", "link", "rename", "unlink", "mkdir", "rmdir", "fstat", "lstat", "listdir", "scandir",
-        "splice",
+        "open", "close", "dup", "fsync", "link", "rename", "unlink", "mkdir", "rmdir", "fstat", "lstat", "listdir",
+        "scandir", "splice",
     )  # fmt: skip
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,17 +304,13 @@ class System:
         connect, system = sqlite3.connect, self
 
         class Connection(sqlite3.Connection):
-            durable = False
-
             def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
                 word = sql.split()[0] if sql.split() else ""
                 if sql.startswith("PRAGMA synchronous"):
-                    self.durable = "FULL" in sql
                     return super().execute("PRAGMA synchronous = OFF")
                 if word in ("PRAGMA", "ROLLBACK", ""):  # which ask nothing of the disk
                     return super().execute(sql, *args)
-                name = f"sqlite {word}" + (" FULL" if word == "COMMIT" and self.durable else "")
-                return system.call(name, super().execute, (sql, *args))
+                return system.call(f"sqlite {word}", super().execute, (sql, *args))
 
             def executemany(self, sql: str, *args: Any) -> sqlite3.Cursor:
                 return system.call(f"sqlite {sql.split()[0]}", super().executemany, (sql, *args))
@@ -368,6 +378,7 @@ class Day:
         self.acknowledged: dict[File, set[int]] = {}
         self.done: set[File] = set()
         self.removing: set[File] = set()
+        self.removed: set[File] = set()
         self.whole = File(b"whole", name="whole.bin", uuid="")
         self.files = [self.whole] + [File(bytes([65 + n]) * (9 - n % 2), name=f"{n}.bin") for n in range(8)]
 
@@ -442,13 +453,14 @@ class Day:
     def remove(self, store: Store, file: File) -> None:
         self.removing.add(file)
         store.remove(ALICE, file.uuid)
+        self.removed.add(file)
 
     def copy(self) -> Day:
         """What was answered so far."""
         day = Day()
         day.files = list(self.files)
         day.acknowledged = {file: set(numbers) for file, numbers in self.acknowledged.items()}
-        day.done, day.removing = set(self.done), set(self.removing)
+        day.done, day.removing, day.removed = set(self.done), set(self.removing), set(self.removed)
         return day
 
     def check(self, folders: Folders, store: Store, *, chunks_may_be_asked_again: bool = False) -> None:
@@ -460,6 +472,9 @@ class Day:
             for file, numbers in self.acknowledged.items()
         }
         check_promise(folders, store, kept, self.done - self.removing)
+        for file in self.removed:
+            assert file.stored not in folders.files(), f"{file.stored} was removed and is back"
+            assert not is_done(store, file) and not chunks_in(store, file), f"{file.uuid} was removed and is on record"
 
     def finish(self, folders: Folders, store: Store) -> None:
         """Every upload can still be finished."""

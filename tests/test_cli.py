@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from conftest import Connection, Server, StartServer, _servers, chunk_request, exchange, request, upload, wait_until
 
+import build
 import pyfiledrop
 
 WINDOWS = sys.platform == "win32"
@@ -276,6 +277,34 @@ def test_start_says_what_it_found(start_server: StartServer) -> None:
     ):
         assert words in said
     assert (server.chunks / "something else").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "is_said"),
+    [
+        ((), (), True),
+        (("dropzone-min.js",), (), True),
+        (("dropzone-min.js", "dropzone.css"), (), False),
+        ((), ("--dz-cdn", "https://cdn.example"), False),
+        ((), ("--dz-version", "5.9.3"), False),
+    ],
+)
+def test_start_says_what_the_page_lacks(
+    tmp_path: Path, files: tuple[str, ...], options: tuple[str, ...], is_said: bool
+) -> None:
+    """A script without Dropzone serves, and says in one line what that means, unless a CDN was asked for."""
+    for name in ("pyfiledrop.py", *files):
+        shutil.copy(build.ROOT / name, tmp_path)
+    server = Server([sys.executable, str(tmp_path / "pyfiledrop.py")], tmp_path, options, {})
+    try:
+        lines = [line for line in said_at_start(server).splitlines() if "Dropzone" in line]
+        assert exchange(server, request("GET", "/")).status == 200
+    finally:
+        server.kill()
+    assert lines == is_said * [
+        "  note       Dropzone is not beside the script; the page loads it from a CDN, "
+        "and without internet it is a plain form."
+    ]
 
 
 @pytest.mark.skipif(WINDOWS, reason="Windows has no signals")

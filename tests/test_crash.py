@@ -316,10 +316,10 @@ def refuse_links(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     """Let os.link fail as between two disks, or as where there are no links."""
     link = os.link
 
-    def refused(source: Any, target: Any) -> None:
+    def refused(source: Any, target: Any, **names: Any) -> None:
         if error == errno.EPERM or kill_at.is_data(source):
             raise OSError(error, os.strerror(error))
-        link(source, target)
+        link(source, target, **names)
 
     monkeypatch.setattr(os, "link", refused)
 

@@ -60,6 +60,7 @@ class Faults(Cache):
         self._count = 0
 
     def before(self, name: str, args: tuple[Any, ...]) -> None:
+        super().before(name, args)
         self._count += 1
         if name == "close":
             try:
@@ -172,11 +173,11 @@ def test_every_call_fails_elsewhere(
     """The same where publishing copies to another disk, and where it renames."""
     link = os.link
 
-    def refused(source: Any, target: Any) -> None:
+    def refused(source: Any, target: Any, **names: Any) -> None:
         if kind == "no links" or os.path.basename(source) == "data":
             number = errno.EPERM if kind == "no links" else errno.EXDEV
             raise OSError(number, os.strerror(number))
-        link(source, target)
+        link(source, target, **names)
 
     monkeypatch.setattr(os, "link", refused)
     test_every_call_fails(tmp_path, folders, monkeypatch, errno.EIO, "once")
@@ -443,7 +444,7 @@ def test_flush_marks_what_it_synced(folders: Folders, monkeypatch: pytest.Monkey
 
         def begin_anew() -> None:
             store.remove(ALICE, file.uuid)
-            store._removed.clear()  # as if many more had been removed
+            store._db.execute("DELETE FROM removed")  # as if nobody had wished it
             file.send(store, 0)
 
         anew = threading.Thread(target=begin_anew)
@@ -479,25 +480,24 @@ class PowerCuts(Cache):
         self.taken: list[tuple[str, Folders, Day]] = []
         self._day, self._target = day, target
         self._record: dict[str, bytes] = {}
-        self._keep_record()
+        self.record_synced()
 
     def before(self, name: str, args: tuple[Any, ...]) -> None:
         if name in ("fsync", "link", "rename", "unlink", "mkdir") or "COMMIT" in name:
             self._take(f"before {name} {args}")
+        super().before(name, args)
 
     def after(self, name: str, args: tuple[Any, ...], result: Any) -> None:
         super().after(name, args, result)
-        if name == "sqlite COMMIT FULL":
-            self._keep_record()
         if name in ("link", "rename") or "COMMIT" in name:
             self._take(f"after {name} {args}")
 
-    def _keep_record(self) -> None:
+    def record_synced(self) -> None:
         paths = self.folders.storage.glob(".pyfiledrop.sqlite3*")
         self._record = {path.name: path.read_bytes() for path in paths}
 
     def _take(self, moment: str) -> None:
-        for names in ("names kept", "names lost"):
+        for names in ("names kept", "names lost", "names back"):
             for record in ("record kept", "record old"):
                 left = self.folders.copy_to(self._target / str(len(self.taken)))
                 for path, ranges in self.not_on_disk(self.folders.root).items():
@@ -506,6 +506,9 @@ class PowerCuts(Cache):
                     for name in left.files() - self.names:
                         (left.storage / name).unlink()
                     shutil.rmtree(left.chunks)
+                if names == "names back":
+                    for name, content in self.unlinked.items():
+                        (left.storage / name).write_bytes(content)
                 if record == "record old":
                     for path in left.storage.glob(".pyfiledrop.sqlite3*"):
                         path.unlink()
@@ -520,11 +523,11 @@ def test_power_cut(tmp_path: Path, folders: Folders, monkeypatch: pytest.MonkeyP
     whole, every chunk that still counts has its bytes, and every upload can be finished."""
     link = os.link
 
-    def refused(source: Any, target: Any) -> None:
+    def refused(source: Any, target: Any, **names: Any) -> None:
         if kind == "no links" or os.path.basename(source) == "data":
             number = errno.EPERM if kind == "no links" else errno.EXDEV
             raise OSError(number, os.strerror(number))
-        link(source, target)
+        link(source, target, **names)
 
     if kind != "one disk":
         monkeypatch.setattr(os, "link", refused)

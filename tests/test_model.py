@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from storing import ALICE, BOB, File, Folders, fill_with_zeros
 
 import pyfiledrop
-from pyfiledrop import BadRequest, Conflict, NotFound, Writer
+from pyfiledrop import BadRequest, Conflict, Gone, NotFound, Writer
 
 DAY = 24 * 3600.0
 OWNERS = (ALICE, BOB, None)
@@ -73,7 +73,7 @@ class StoreMachine(RuleBasedStateMachine):
             for number, size in enumerate(sizes)
         ]
         self.known: dict[str, Expected] = {}
-        self.removed: set[str] = set()  # unfinished, since the last start: chunks of them are refused
+        self.removed: set[str] = set()  # by whatever: chunks of them are refused for ever
         self.store = self.folders.open()
 
     def teardown(self) -> None:
@@ -110,7 +110,7 @@ class StoreMachine(RuleBasedStateMachine):
         file = self.pick(number)
         index %= file.count
         if not self.may_begin(file):
-            with pytest.raises(NotFound):
+            with pytest.raises(Gone if self.expected(file) is None else NotFound):
                 file.begin(self.store, index)
             return
         upload = file.send(self.store, index)
@@ -201,11 +201,10 @@ class StoreMachine(RuleBasedStateMachine):
             return
         self.store.remove(owner, file.uuid)
         removed = self.known.pop(file.uuid)
-        if not removed.done:
-            self.removed.add(file.uuid)
+        self.removed.add(file.uuid)
         for index, writer in removed.writers.items():
             writer.write(file.piece(index))
-            with pytest.raises(NotFound), writer:
+            with pytest.raises(Gone), writer:
                 self.store.merge(writer)
 
     @rule(owner=st.sampled_from((ALICE, BOB)))
@@ -228,11 +227,13 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.clean(hours * 3600.0) == len(stale)
         for uuid in stale:
             del self.known[uuid]
+            self.removed.add(uuid)
 
     @rule()
     def flush(self) -> None:
         """The housekeeper's round; nothing is to be seen of it."""
         self.store.flush()
+        self.store.clear()
         for expected in self.known.values():
             expected.sync()
 
@@ -258,7 +259,6 @@ class StoreMachine(RuleBasedStateMachine):
                 expected.chunks &= expected.synced
         self.settle_writers()
         self.boot += power
-        self.removed.clear()
         self.store = self.folders.open()
 
     @rule()
@@ -269,7 +269,6 @@ class StoreMachine(RuleBasedStateMachine):
                 self.store.abandon(writer)
             expected.sync()
         self.settle_writers()
-        self.removed.clear()
         self.store = self.folders.open()
 
     @precondition(lambda self: self.known)
@@ -284,6 +283,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.folders.close()
         (self.folders.storage / file.stored).unlink()
         del self.known[file.uuid]
+        self.removed.add(file.uuid)
         self.store = self.folders.open()
 
     @invariant()

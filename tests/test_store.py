@@ -37,7 +37,7 @@ from storing import (
 
 import build
 import pyfiledrop
-from pyfiledrop import Conflict, DiskFault, NoSpace, NotFound, StartError, Store, Unavailable, Upload, Writer
+from pyfiledrop import Conflict, DiskFault, Gone, NoSpace, NotFound, StartError, Store, Unavailable, Upload, Writer
 
 MIB = 1 << 20
 DAY = 24 * 3600.0
@@ -256,6 +256,19 @@ def test_takeover(folders: Folders, store: Store) -> None:
     finish(folders, store, [file])
 
 
+@pytest.mark.parametrize("content", [b"aaaa", b"aaaabbbb"], ids=["one chunk", "two chunks"])
+def test_takeover_of_a_first_chunk(folders: Folders, store: Store, content: bytes) -> None:
+    """So it is when nothing of the upload is in yet."""
+    file = File(content)
+    earlier = file.begin(store, 0)
+    later = file.begin_filled(store, 0)
+    earlier.write(b"XXXX")
+    with later:
+        store.merge(later)
+    store.merge(earlier)
+    finish(folders, store, [file])
+
+
 def test_takeover_waits_for_a_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A takeover comes between two writes of the earlier request, never into one."""
     writing, go_on = threading.Event(), threading.Event()
@@ -376,32 +389,27 @@ def test_remove_while_receiving(folders: Folders, store: Store) -> None:
     writer.write(b"bb")
     store.remove(ALICE, file.uuid)
     writer.write(b"bb")
-    with pytest.raises(NotFound), writer:
+    with pytest.raises(Gone), writer:
         store.merge(writer)
     assert (folders.unfinished(), folders.files(), store.uploads(ALICE)) == (set(), set(), [])
 
 
-def test_removed_upload_stays_removed(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its chunks that were still on their way, here or at the client, do not begin it anew."""
-    monkeypatch.setattr(pyfiledrop, "MAX_REMOVED", 2)
+def test_removed_upload_stays_removed(folders: Folders, store: Store) -> None:
+    """Its chunks that were still on their way, here or at the client, do not begin it anew, after a restart neither."""
     file = File(b"aaaabbbb")
     old = file.begin(store, 0)
     store.remove(ALICE, file.uuid)
-    with pytest.raises(NotFound, match="removed"):
+    with pytest.raises(Gone):
         file.begin(store, 1)
     old.write(b"XXXX")
-    with pytest.raises(NotFound), old:
+    with pytest.raises(Gone), old:
         store.merge(old)
     assert (folders.unfinished(), store.uploads(ALICE)) == (set(), [])
-    for _ in range(2):  # only so many are remembered
-        other = File(b"ccccdddd")
-        other.send(store, 0)
-        store.remove(ALICE, other.uuid)
-        with pytest.raises(NotFound):
-            other.begin(store, 1)
-    for index in (0, 1):
-        file.send(store, index)
-    finish(folders, store, [file])
+    for _ in range(2):
+        store.clear()
+        with pytest.raises(Gone):
+            file.begin(store, 1)
+        store = folders.open()
 
 
 def test_remove_a_file_of_one_chunk_on_its_way(folders: Folders, store: Store) -> None:
@@ -411,11 +419,11 @@ def test_remove_a_file_of_one_chunk_on_its_way(folders: Folders, store: Store) -
     with pytest.raises(NotFound):
         store.remove(BOB, file.uuid)
     store.remove(ALICE, file.uuid)
-    with pytest.raises(NotFound, match="removed"), writer:
+    with pytest.raises(Gone), writer:
         store.merge(writer)
-    with pytest.raises(NotFound, match="removed"):
+    with pytest.raises(Gone):
         file.begin(store, 0)
-    assert (folders.files(), store.uploads(ALICE), store._promised, store._live) == (set(), [], 0, {})
+    assert (folders.files(), store.uploads(ALICE), store._promises.sums(), store._live) == (set(), [], (0, 0), {})
 
 
 def test_remove_finished(folders: Folders, store: Store) -> None:
@@ -424,8 +432,10 @@ def test_remove_finished(folders: Folders, store: Store) -> None:
     file.send(store)
     store.remove(ALICE, file.uuid)
     assert (folders.files(), store.uploads(ALICE)) == (set(), [])
-    with pytest.raises(NotFound):
+    with pytest.raises(Gone):
         store.open(file.uuid)
+    with pytest.raises(Gone):
+        file.begin(store, 0)
     with pytest.raises(NotFound):
         store.remove(ALICE, file.uuid)
 
@@ -589,8 +599,67 @@ def test_one_came_and_one_went(folders: Folders) -> None:
     assert len(store.findings) == 2
     for file in (there, new):
         store.open(file.uuid)[1].close()
-    with pytest.raises(NotFound):
+    with pytest.raises(Gone):
         store.open(gone.uuid)
+
+
+def test_two_names_of_one_uuid(folders: Folders) -> None:
+    """Of two files that somebody gave the same UUID one can be fetched; the server starts, and both stay."""
+    uuid = new_uuid()
+    folders.storage.mkdir(parents=True)
+    names = {f"{uuid}_a", f"{uuid.upper()}_b"}
+    for name in names:
+        (folders.storage / name).write_bytes(b"x")
+    upload, opened = folders.open().open(uuid)
+    opened.close()
+    assert upload.stored in names and folders.files() == names
+
+
+def test_storage_is_not_read_for_every_question(
+    folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look through storage for an unknown UUID is made once in a while, however often somebody asks."""
+    looks: list[int] = []
+    real = Store._adopt
+    monkeypatch.setattr(Store, "_adopt", lambda self: looks.append(0) or real(self))
+    monkeypatch.setattr(pyfiledrop, "RESCAN_SECONDS", 1e6)
+    for number in range(3):
+        (folders.storage / str(number)).touch()
+        with pytest.raises(NotFound):
+            store.open(new_uuid())
+    assert looks == []
+    monkeypatch.setattr(pyfiledrop, "RESCAN_SECONDS", 0.0)
+    for _ in range(3):
+        with pytest.raises(NotFound):
+            store.open(new_uuid())
+    assert len(looks) == 1, "nothing changed since"
+
+
+def test_part_beside_a_strangers_file(folders: Folders) -> None:
+    """What is left of an upload goes at start; another file that has only its UUID in common with it stays."""
+    folders.open()
+    folders.close()
+    uuid = new_uuid()
+    (folders.storage / f".{uuid}.part").write_bytes(b"left over")
+    (folders.storage / f"{uuid}_a.bin").write_bytes(b"somebody's")
+    _, opened = folders.open().open(uuid)
+    with opened:
+        assert opened.read() == b"somebody's"
+    assert folders.files() == {f"{uuid}_a.bin"}
+
+
+def test_folder_of_somebody_else(folders: Folders, store: Store) -> None:
+    """An upload whose folder is there already is refused, and what is in that folder outlives any restart."""
+    file = File(b"aaaabbbb")
+    (folders.chunks / file.uuid).mkdir()
+    folders.data(file).write_bytes(b"somebody's")
+    with pytest.raises(Conflict):
+        file.begin(store, 0)
+    with pytest.raises(NotFound):
+        store.upload(ALICE, file.uuid)
+    for _ in range(2):
+        assert folders.data(file).read_bytes() == b"somebody's"
+        folders.open()
 
 
 def test_renamed_by_hand(folders: Folders) -> None:
@@ -654,10 +723,33 @@ def test_name_that_is_not_utf8(folders: Folders, where: str) -> None:
     assert name in os.listdir(folder)
 
 
-def test_folder_of_chunks_is_taken_away(folders: Folders, store: Store) -> None:
-    """While it is empty, somebody may think that nobody needs it."""
-    folders.chunks.rmdir()
-    finish(folders, store, [File(b"aaaabbbb")])
+@pytest.mark.parametrize("which", ["storage", "chunks"])
+@pytest.mark.parametrize("anew", [False, True], ids=["moved away", "made anew"])
+def test_folder_is_taken_away(folders: Folders, store: Store, which: str, anew: bool) -> None:
+    """Whoever uploads is told so, and nothing is put where nobody would look for it; then it goes on where it was."""
+    file, folder = File(b"aaaabbbb"), getattr(folders, which)
+    file.send(store, 0)
+    folder.rename(folders.root / "moved")
+    if anew:
+        folder.mkdir()
+    for other in (file, File(b"cccc")):
+        with pytest.raises(Unavailable, match="start the server again"):
+            other.begin(store, 0)
+    if anew:
+        assert os.listdir(folder) == []
+        folder.rmdir()
+    (folders.root / "moved").rename(folder)
+    finish(folders, store, [file])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there an open record cannot be moved")
+def test_second_store_on_storage_made_anew(folders: Folders, store: Store) -> None:
+    """While a server runs, a second one does not start beside it on a storage of the same name."""
+    folders.storage.rename(folders.root / "moved")
+    with pytest.raises(StartError, match="Another pyfiledrop is running"):
+        Store(folders.storage, folders.chunks)
+    shutil.rmtree(folders.storage)
+    (folders.root / "moved").rename(folders.storage)
 
 
 def test_listing_that_spells_names_otherwise(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -908,20 +1000,39 @@ def test_space_is_reserved(folders: Folders, store: Store, monkeypatch: pytest.M
 
 
 def test_space_comes_back(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Space held by an upload is free again when it is removed, abandoned or finished."""
+    """Space held by an upload is free again when it is removed or finished, or when nothing has come for a while."""
     set_free(monkeypatch, lambda path: 100)
-    for end in ("removed", "abandoned", "finished"):
-        big = File(b"a" * 100, chunk_size=50)
-        with big.begin_filled(store, 0) as writer:
-            with pytest.raises(NoSpace):
-                File(b"b").begin(store, 0)
-            if end != "abandoned":
-                store.merge(writer)
+    for end in ("removed", "finished", "silent"):
+        big = File(b"a" * 100, chunk_size=25)
+        big.send(store, 0)
+        with pytest.raises(NoSpace):
+            File(b"b" * 26).begin(store, 0)
         if end == "removed":
             store.remove(ALICE, big.uuid)
         if end == "finished":
-            big.send(store, 1)
+            big.send(store, 1, 2, 3)
+        if end == "silent":
+            monkeypatch.setattr(pyfiledrop, "PROMISE_SECONDS", -1)
     assert File(b"b" * 100).send(store).stored
+
+
+def test_announcing_reserves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Space is kept free in proportion to what has come, so nobody can take it all by announcing large files."""
+    monkeypatch.setattr(pyfiledrop, "PROMISE_STEP_BYTES", 1)
+    set_free(monkeypatch, lambda path: 100)
+    chunked = [File(b"a" * 100, chunk_size=1) for _ in range(3)]
+    with contextlib.ExitStack() as writers:
+        for file in chunked:
+            writers.enter_context(file.begin(store, 0))
+        whole = writers.enter_context(store.begin_whole(ALICE, "whole.bin", 100))
+        writers.enter_context(File(b"b" * 100, chunk_size=100).begin(store, 0))
+        writers.enter_context(store.begin_whole(ALICE, "fits.bin", 100))
+        whole.write(b"x" * 2)
+        with pytest.raises(NoSpace):
+            store.begin_whole(ALICE, "too large.bin", 100 - 8 * 2 + 1)
+        writers.enter_context(store.begin_whole(ALICE, "fits.bin", 100 - 8 * 2))
+    with store.begin_whole(ALICE, "all.bin", 100):
+        pass
 
 
 def test_reservation_survives_restart(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -960,18 +1071,74 @@ def test_storage_on_another_disk_needs_all_of_a_file(
 
 
 def test_max_total(folders: Folders) -> None:
-    """All files together, finished and not, stay within max_total; removing one makes room."""
-    store = folders.open(max_total_bytes=100)
+    """All files together, finished and not, stay within max_total, with what each takes in the record; removing one
+    makes room."""
+    store = folders.open(max_total_bytes=100 + 3 * pyfiledrop.ENTRY_BYTES)
     done, unfinished = File(b"a" * 40, chunk_size=20), File(b"b" * 40, chunk_size=20)
     done.send(store)
     unfinished.send(store, 0)
     with pytest.raises(NoSpace):
         File(b"c" * 21).begin(store, 0)
     finish(folders, store, [File(b"c" * 20), unfinished])
-    with pytest.raises(NoSpace):
-        File(b"d").begin(store, 0)
+    for size in (0, 1):
+        with pytest.raises(NoSpace):
+            File(b"d" * size).begin(store, 0)
     store.remove(ALICE, done.uuid)
     assert File(b"d" * 40).send(store).stored
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_max_total_is_never_exceeded(folders: Folders, restart: bool) -> None:
+    """Files that were let in together are held to it when their bytes are in; what did not fit goes on with room."""
+    limits = {"max_total_bytes": 100 + 2 * pyfiledrop.ENTRY_BYTES}
+    store = folders.open(**limits)
+    chunked, small, large = File(b"a" * 60, chunk_size=1), File(b"b" * 60, 60), File(b"c" * 91, 91)
+    chunked.send(store, 0)
+    small.send(store)
+    with pytest.raises(NoSpace):
+        chunked.send(store)
+    assert len(chunks_in(store, chunked)) == 40
+    if restart:
+        store = folders.open(**limits)
+    store.remove(ALICE, small.uuid)
+    store.remove(ALICE, chunked.uuid)
+    other = File(b"d" * 60, chunk_size=1)
+    other.send(store, 0)
+    with large.begin_filled(store, 0) as writer:
+        finish(folders, store, [other])
+        with pytest.raises(NoSpace):
+            store.merge(writer)
+    assert folders.files() == {other.stored}
+
+
+def test_number_of_uploads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty files are not endless either: what they take is the record."""
+    monkeypatch.setattr(pyfiledrop, "MAX_UPLOADS", 2)
+    one, two = File(b""), File(b"aaaabbbb")
+    one.send(store)
+    two.send(store, 0)
+    with pytest.raises(NoSpace, match="as many files"):
+        File(b"").begin(store, 0)
+    store.remove(ALICE, two.uuid)
+    assert File(b"").send(store).stored
+
+
+def test_cost_of_a_first_chunk(folders: Folders, store: Store) -> None:
+    """It is the same beside many unfinished uploads: no statement of the record goes through them."""
+    for _ in range(50):
+        File(b"aaaabbbb").send(store, 0)
+    steps: list[int] = []
+    store._db.set_progress_handler(lambda: steps.append(0), 100)  # at every hundredth step of SQLite's machine
+    File(b"aaaabbbb").send(store, 0)
+    few = len(steps)
+    for _ in range(2000):
+        store._db.execute(
+            "INSERT INTO uploads (uuid, name, size, chunk_size, chunk_count, created, merged)"
+            " VALUES (?, 'a', 8, 4, 2, 0, 1)", (new_uuid(),)
+        )  # fmt: skip
+    steps.clear()
+    File(b"aaaabbbb").send(store, 0)
+    assert len(steps) <= few + 2
 
 
 def test_a_known_upload_goes_on_when_space_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1046,10 +1213,10 @@ def keep_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the removal of a part's name fail, as while a virus scanner holds the file open on Windows."""
     unlink = os.unlink
 
-    def refuse(path: Any) -> None:
+    def refuse(path: Any, **names: Any) -> None:
         if str(path).endswith(".part"):
             raise PermissionError(errno.EACCES, "held", path)
-        unlink(path)
+        unlink(path, **names)
 
     monkeypatch.setattr(os, "unlink", refuse)
 
@@ -1088,7 +1255,7 @@ def test_name_that_the_system_cannot_find_a_way_to(store: Store, monkeypatch: py
     file.send(store, 0)
     with monkeypatch.context() as patch:
 
-        def fail(source: Any, target: Any) -> None:
+        def fail(source: Any, target: Any, **names: Any) -> None:
             raise FileNotFoundError(errno.ENOENT, "too long", target)
 
         patch.setattr(os, "link", fail)
@@ -1102,18 +1269,37 @@ def test_too_many_open_files_at_the_first_chunk(
     folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An upload that could not begin keeps no space, for its client may never come back."""
-    real_open = os.open
 
-    def fail(path: Any, flags: int, *rest: Any) -> int:
-        if flags & os.O_WRONLY:
-            raise OSError(errno.EMFILE, "too many")
-        return real_open(path, flags, *rest)
+    def fail(fd: int) -> int:
+        raise OSError(errno.EMFILE, "too many")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "open", fail)
+        patch.setattr(os, "dup", fail)
         with pytest.raises(Unavailable):
             File(b"aaaabbbb").begin(store, 0)
     assert (folders.unfinished(), store.uploads(ALICE), store._live) == (set(), [], {})
+
+
+def test_too_many_uploads_at_once(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds a descriptor until it is synced: new ones are put off before there are none left, and then go on."""
+    monkeypatch.setattr(pyfiledrop, "HOUSEKEEPING_SECONDS", 1e6)
+    monkeypatch.setattr(pyfiledrop, "MAX_OPEN_UPLOADS", 3)
+    flushed = threading.Event()
+    real = Store.flush
+
+    def flush(self: Store) -> None:
+        real(self)
+        flushed.set()
+
+    monkeypatch.setattr(Store, "flush", flush)
+    store = folders.open()
+    files = [File(b"aaaabbbb") for _ in range(4)]
+    for file in files[:3]:
+        file.send(store, 0)
+    with pytest.raises(Unavailable):
+        files[3].send(store, 0)
+    assert flushed.wait(20), "the housekeeper was not woken"
+    finish(folders, store, files)
 
 
 def test_cleaner_goes_on_after_one_that_cannot_be_removed(
@@ -1123,18 +1309,22 @@ def test_cleaner_goes_on_after_one_that_cannot_be_removed(
     stuck, *others = files = [File(b"aaaabbbb") for _ in range(3)]
     for file in files:
         file.send(store, 0)
-    unlink = os.unlink
+    unlink, held = os.unlink, folders.data(stuck).stat().st_ino
 
-    def refuse(path: Any) -> None:
-        if stuck.uuid in str(path):
-            raise PermissionError(errno.EACCES, "no", path)
-        unlink(path)
+    def refuse(path: Any, **names: Any) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(path, **names).st_ino == held:
+                raise PermissionError(errno.EACCES, "no", path)
+        unlink(path, **names)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", refuse)
-        assert store.clean(1000 * DAY) == len(others)
-    assert folders.unfinished() == {stuck.uuid}
-    assert store.clean(1) == 1
+        assert store.clean(1000 * DAY) == len(files)
+        store.clear()
+        assert folders.unfinished() == {stuck.uuid}
+        with pytest.raises(Gone):
+            stuck.begin(store, 1)
+    store.clear()
     assert folders.unfinished() == set()
 
 
@@ -1283,6 +1473,56 @@ def test_taken_name_on_every_system(system: Folders) -> None:
     assert system.files() == {file.stored}, "no half-made copy stays"
     (system.storage / file.stored).unlink()
     finish(system, store, [file])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
+def test_taken_by_a_dead_link(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a finished file is renamed, a link that leads nowhere keeps its name, too."""
+    monkeypatch.delattr(os, "link")
+    store = folders.open()
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    (folders.storage / file.stored).symlink_to(folders.root / "nothing")
+    with pytest.raises(Conflict):
+        file.send(store, 1)
+    assert (folders.storage / file.stored).is_symlink()
+
+
+def test_pipe_is_not_reused_after_an_error() -> None:
+    """What is left in one after a disk error would become part of the next file."""
+    with pytest.raises(DiskFault), pyfiledrop.borrow_pipe() as (_, write_end):
+        os.write(write_end, b"somebody else's")
+        raise DiskFault
+    with pyfiledrop.borrow_pipe() as (read_end, _):
+        os.set_blocking(read_end, False)
+        with pytest.raises(BlockingIOError):
+            os.read(read_end, 1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there an open file cannot be replaced")
+@pytest.mark.parametrize("kind", ["plain", "no link", "EXDEV"])
+@pytest.mark.parametrize("chunk_size", [4, 100], ids=["in chunks", "in storage"])
+def test_swapped_before_publishing(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, kind: str, chunk_size: int
+) -> None:
+    """Another file that somebody put in the place of the one that was written is never published."""
+    if kind == "no link":
+        monkeypatch.delattr(os, "link")
+    if kind == "EXDEV":
+        folders.chunks = folders.root / "other disk" / "chunks"
+        play_two_disks(monkeypatch, folders.chunks.parent)
+    store = folders.open()
+    file = File(b"aaaabbbb", chunk_size)
+    for index in range(file.count - 1):
+        file.send(store, index)
+    with file.begin_filled(store, file.count - 1) as writer:
+        data = folders.data(file) if file.count > 1 else folders.storage / f".{file.uuid}.part"
+        data.unlink()
+        data.write_bytes(b"XXXXXXXX")
+        with pytest.raises(DiskFault):
+            store.merge(writer)
+    assert folders.files() == set()
+    finish(folders, store, [file])
 
 
 @pytest.mark.parametrize("moved", [[0], [1, 5, 94], [100]], ids=["refused", "short", "all at once"])
@@ -1461,8 +1701,8 @@ def test_slow_disk_gives_up_the_turn(store: Store, monkeypatch: pytest.MonkeyPat
         for each in slow:
             monkeypatch.setattr(pyfiledrop, "SLOW_SYNC_SECONDS", -1 if each else 1000)
             File(b"abc").send(store, 0)
-        assert had[::2] == had[1::2]  # the file, and the folder that names it
-        return had[::2]
+        assert had[::3] == had[1::3]  # the file, and the folder that names it; then the record
+        return had[::3]
 
     pyfiledrop.TURN.take()
     try:
