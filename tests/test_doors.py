@@ -1197,14 +1197,15 @@ def test_row_60_long_targets(server: Server) -> None:
     assert sum("..." in line for line in lines) == 40 and "/" + "y" * 199 in lines[-1]
 
 
-def test_what_is_queued_is_written_at_the_end(server: Server) -> None:
+def test_row_52_what_is_queued_is_written_at_the_end() -> None:
     """No line is lost when the program ends right after it."""
-    with Connection(server) as connection:
-        for _ in range(300):
-            connection.send(request("GET", "/uploads"))
-            assert connection.receive().status == 200
-        server.stop()
-    assert server.log().count("GET /uploads 200 ") == 300
+    program = (
+        "import pyfiledrop; pyfiledrop.set_up_log(pyfiledrop.Settings.parse([]))\n"
+        "for number in range(3000): pyfiledrop.log.info('line %d', number)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=build.ROOT, capture_output=True, text=True, timeout=60)
+    assert re.findall(r" line (\d+)\n", done.stderr) == [str(number) for number in range(3000)]
+    assert done.stderr.count("\n") == 3000 and done.returncode == 0
 
 
 @pytest.fixture
