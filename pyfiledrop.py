@@ -50,7 +50,6 @@ import ipaddress
 import itertools
 import json
 import logging
-import logging.handlers
 import math
 import os
 import re
@@ -65,12 +64,13 @@ import struct
 import sys
 import threading
 import time
+import types
 import unicodedata
 import uuid as uuidlib
 import webbrowser
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from http import HTTPStatus
 from pathlib import Path
@@ -118,7 +118,7 @@ MAX_PARTS = 64  # of one form: files and fields together
 MAX_FIELDS = 16  # Dropzone sends six
 MAX_FIELD_BYTES = 1 * KIB
 MAX_PART_HEAD_BYTES = 16 * KIB
-MAX_NAME_CHARS = 1024
+MAX_NAME_BYTES = 255  # of UTF-8, as most file systems have it
 FORM_OVERHEAD_BYTES = 64 * KIB  # what a form may add to its file
 
 # How long a client may take. A transfer is never ended for lasting long, only for standing still.
@@ -130,6 +130,7 @@ MIN_BYTES_PER_SECOND = 512  # over IDLE_SECONDS; a modem of 1990 sends ten times
 LINGER_SECONDS = 5
 LINGER_BYTES = 64 * MIB
 STOP_SECONDS = 10
+MAKE_ROOM_SECONDS = 1.0  # what an idle connection may take to end for a new one
 SPARE_WORKERS = 8
 MAX_UPLOADS = 1_000_000  # on record: then its file has about 500 MB
 ENTRY_BYTES = 1 * KIB  # what an upload costs beside its bytes, in the record and in its folder
@@ -153,6 +154,10 @@ SPLICE_FROM_BYTES = 64 * KIB  # below this two system calls more cost more than 
 HOUSEKEEPING_SECONDS = 1.0
 MAX_LOG_BYTES = 10 * MIB
 LOG_GENERATIONS = 3
+MAX_LOG_LINES = 4096  # that wait for whoever reads the log
+MAX_LOG_TARGET_CHARS = 200
+LOG_PAUSE_SECONDS = 0.02  # in which lines gather, so that many are written at once
+LOG_END_SECONDS = 2.0  # that the program waits at its end for the log to be written
 AGEING_SECONDS = 60.0
 RESCAN_SECONDS = 5.0
 TAKEOVER_SECONDS = 60.0
@@ -216,7 +221,7 @@ def _address(text: str) -> str:
 
 
 def _host_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.\-]+|[0-9A-Fa-f:]+", text):
+    if not re.fullmatch(r"[A-Za-z0-9._\-]+|[0-9A-Fa-f:]+", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a host's name or address, without a port")
     return text.lower()
 
@@ -299,7 +304,8 @@ class Settings:
     )
     allow_host: list[str] | None = option(
         "--allow-host", default=None, action="append", type=_host_name, metavar="NAME",
-        help="answer only under this name or address; may be given several times (default: under any)",
+        help="answer under this name too, besides addresses, localhost and the computer's own names;"
+        " may be given several times",
     )  # fmt: skip
     trusted_proxy: list[str] | None = option(
         "--trusted-proxy", default=None, action="append", type=_proxy, metavar="ADDR",
@@ -468,7 +474,10 @@ class Misdirected(DropError):
     """RFC 9110, 15.5.20."""
 
     status = HTTPStatus.MISDIRECTED_REQUEST
-    sentence = "This server does not answer under this name."
+    sentence = (
+        "This server does not answer under this name. Open it by its address,"
+        " or ask its owner to start it with --allow-host and this name."
+    )
 
 
 class TooManyTries(DropError):
@@ -541,6 +550,8 @@ class Chunk:
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _STORED_NAME = re.compile(_UUID.pattern + r"_[^\ud800-\udfff]+", re.IGNORECASE)  # names that are no text have those
 _PART_NAME = re.compile(r"\." + _UUID.pattern + r"\.part", re.IGNORECASE)
+_REST_OF_UUID = re.compile(r"-(?<=[0-9a-f]{8}-)[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_ESCAPED_IN_UUID = re.compile(r"%(2d|3[0-9]|4[1-6]|6[1-6])", re.IGNORECASE)
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,14}", re.ASCII)
 
 
@@ -549,6 +560,16 @@ def parse_uuid(text: str) -> str:
     if not _UUID.fullmatch(text):
         raise BadRequest("The upload's UUID is malformed.")
     return text.lower()
+
+
+def hide_uuids(text: str) -> str:
+    """The text with no more than the first eight characters of each UUID in it, then three dots.
+
+    For the log: a UUID is the key to its file. It may also stand in an address in an escaped form (RFC 3986, 2.1),
+    which the server would understand, so escaped digits, letters up to F and hyphens are shown as they are.
+    """
+    text = _ESCAPED_IN_UUID.sub(lambda match: chr(int(match[1], 16)), text)
+    return _REST_OF_UUID.sub("...", text)
 
 
 def parse_number(text: str) -> int:
@@ -642,9 +663,18 @@ def human_size(size: int) -> str:
     return f"{value:.1f} {unit}"
 
 
-#: Characters that let a name lie about itself: overrides and isolates of the writing direction (UAX #9), and marks
-#: that cannot be seen. The joiners U+200C and U+200D stay, scripts and emoji need them.
-_DECEIVING = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+#: Characters that let a name lie about itself or break a line: control characters, lone surrogates, line and paragraph
+#: separators, overrides and isolates of the writing direction (UAX #9), noncharacters, and what is not seen at all
+#: (Default_Ignorable_Code_Point of the Unicode Character Database, tag characters among them, and annotations).
+#: Three kinds that are not seen stay, for scripts and emoji need them: the joiners U+200C and U+200D, the variation
+#: selectors, and those of Mongolian. A list of our own, so that every version of Python makes the same of a name.
+_DECEIVING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ud800-\udfff\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffc\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
+    + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0x10000, 0x110000, 0x10000))
+    + "]"
+)
 _FORBIDDEN = re.compile(r'[<>:"|?*]')  # on Windows; a colon there opens another stream of the same file
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])( *\.|$)", re.IGNORECASE)
 _PREFIX_BYTES = 37  # "<uuid>_"
@@ -653,16 +683,29 @@ _MAX_SUFFIX_BYTES = 32
 
 
 def clean_name(name: str) -> str:
-    """A file name as it is shown and given back: as sent, in NFC, without what could deceive or break a line."""
-    if name.isascii() and name.isprintable():
-        return name[:MAX_NAME_CHARS]
-    kept = (c for c in name if c not in _DECEIVING and unicodedata.category(c) not in ("Cc", "Cs"))
-    return unicodedata.normalize("NFC", "".join(kept))[:MAX_NAME_CHARS]
+    """A file name as it is shown and given back: as sent, in NFC, without what could deceive or break a line.
+
+    At most MAX_NAME_BYTES of UTF-8: a longer one loses its folders, then the end of its stem. A clean name stays as
+    it is when it is cleaned again.
+    """
+    if not (name.isascii() and name.isprintable()):
+        name = unicodedata.normalize("NFC", _DECEIVING.sub("", name))
+    if len(name.encode()) > MAX_NAME_BYTES:
+        stem, suffix = split_suffix(last_component(name))
+        room = MAX_NAME_BYTES - len(suffix.encode())
+        name = stem.encode()[:room].decode(errors="ignore") + suffix
+    return name
 
 
 def last_component(name: str) -> str:
     """What stands behind the last slash or backslash."""
     return name.replace("\\", "/").rpartition("/")[2]
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """A name without its suffix, and the suffix with its dot; one that is very long is none."""
+    stem, dot, suffix = name.rpartition(".")
+    return (stem, dot + suffix) if stem and len(suffix.encode()) <= _MAX_SUFFIX_BYTES else (name, "")
 
 
 def safe_name(name: str, limit: int = MAX_STORED_BYTES) -> str:
@@ -673,11 +716,9 @@ def safe_name(name: str, limit: int = MAX_STORED_BYTES) -> str:
     safe = _FORBIDDEN.sub("_", last_component(clean_name(name))).rstrip(". ").lstrip(" ")
     if safe.startswith("."):
         safe = "_" + safe
-    stem, dot, suffix = safe.rpartition(".")
-    if not stem or len(suffix.encode()) > _MAX_SUFFIX_BYTES:
-        stem, dot, suffix = safe, "", ""
-    room = limit - _PREFIX_BYTES - len((dot + suffix).encode()) - 1  # one for the underscore of the next line but one
-    safe = stem.encode()[:room].decode(errors="ignore").rstrip(". ") + dot + suffix
+    stem, suffix = split_suffix(safe)
+    room = limit - _PREFIX_BYTES - len(suffix.encode()) - 1  # one for the underscore of the next line but one
+    safe = stem.encode()[:room].decode(errors="ignore").rstrip(". ") + suffix
     return "_" + safe if _RESERVED.match(safe) else safe or "file"
 
 
@@ -735,18 +776,55 @@ def chunk_ranges(indexes: Iterable[int]) -> list[list[int]]:
 def is_same_site(headers: Mapping[str, str]) -> bool:
     """Whether a request that changes something comes from our own page, or from no page at all (curl).
 
-    Browsers say so in Sec-Fetch-Site; over plain http, where they do not, Origin must be our Host.
+    Browsers say so in Sec-Fetch-Site; over plain http, where they do not, Origin must be our Host. A request with an
+    Origin is a page's, so without a Host (HTTP/1.0) it is refused too.
     """
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
     origin, host = headers.get("origin"), headers.get("host")
-    return origin is None or origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
+    if origin is None:
+        return True
+    return bool(host) and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
 
 
+_HOST = re.compile(r"(\[[0-9a-f.]*:[0-9a-f:.]*\]|[0-9a-z._-]*)(?::[0-9]*)?", re.ASCII | re.IGNORECASE)
+
+
+@functools.lru_cache(maxsize=256)  # clients name few
 def host_of(header: str) -> str:
-    """The name or address in a Host header, without port and brackets, in lower case."""
-    return re.sub(r":[0-9]*$", "", header.strip().lower()).strip("[]")
+    """The name or address in a Host header (RFC 9110, 7.2), without port and brackets, in lower case.
+
+    Raises BadRequest for what no host can be called; the RFC's rarer characters, which no name has, are among that.
+    """
+    match = _HOST.fullmatch(header)
+    if not match:
+        raise BadRequest("The request's host is malformed.")
+    host = match[1].lower()
+    if host.startswith("["):
+        host = host[1:-1]
+        if not is_address(host):
+            raise BadRequest("The request's host is malformed.")
+    return host
+
+
+@functools.lru_cache(maxsize=256)
+def is_address(host: str) -> bool:
+    """Whether this is an address of IPv4 or IPv6 and not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def answers_under(host: str, names: Collection[str]) -> bool:
+    """Whether the server, which has these names, answers a request for this host.
+
+    An address and localhost (RFC 6761, 6.3) can be nobody else's name. Under any other name a page of another site
+    could reach in: its owner lets the name point to this machine (DNS rebinding), and to the browser both are one site.
+    """
+    return host in names or host == "localhost" or host.endswith(".localhost") or is_address(host)
 
 
 def basic_password(header: str) -> str | None:
@@ -827,8 +905,9 @@ def parse_head(data: bytes) -> Head:
     """The head of a request, without the empty line that ends it.
 
     Stricter than the RFC asks, because what is read in two ways is how requests are smuggled: no folded lines, no
-    space before a colon, no underscore in a name (WSGI cannot tell it from a hyphen), exactly one Host, at most one
-    Content-Length of digits only, no Transfer-Encoding. Raises a DropError; the connection cannot go on after it.
+    space before a colon, no underscore in a name (WSGI cannot tell it from a hyphen), exactly one Host, which a whole
+    address in the request line may not contradict, at most one Content-Length of digits only, no Transfer-Encoding,
+    a path in UTF-8. Raises a DropError; the connection cannot go on after it.
     """
     line, *lines = data.decode("latin-1").split("\r\n")
     if len(line) > MAX_REQUEST_LINE_BYTES:
@@ -852,7 +931,9 @@ def parse_head(data: bytes) -> Head:
                 raise BadRequest("A header of the request stands twice.")
             value = headers[name] + ("; " if name == "cookie" else ", ") + value
         headers[name] = value
-    if "host" not in headers and version == "HTTP/1.1":
+    if "host" in headers:
+        host_of(headers["host"])
+    elif version == "HTTP/1.1":
         raise BadRequest("The request names no host.")
     if "transfer-encoding" in headers:
         raise LengthRequired
@@ -862,15 +943,26 @@ def parse_head(data: bytes) -> Head:
         raise LengthRequired
     if len(headers.get("cookie", "")) > MAX_COOKIE_BYTES:
         raise HeadersTooLarge
+    if version == "HTTP/1.0":
+        headers.pop("expect", None)  # RFC 9110, 10.1.1: such a client would take a 100 for the answer
     if headers.get("expect", "100-continue").lower() != "100-continue":
         raise ExpectationFailed
+    if method == "PUT" and "content-range" in headers:  # RFC 9110, 14.5
+        raise BadRequest("Only whole files are taken in this way. Send the file from its start.")
     path, _, query = target.partition("?")
     if not path.startswith("/"):  # a proxy's form, RFC 9112, 3.2.2
-        absolute = re.fullmatch(r"https?://(?:\[[0-9a-f:.]+\]|[0-9a-z.\-]+)(?::[0-9]*)?(/.*)?", path, re.IGNORECASE)
+        absolute = re.fullmatch(r"https?://([^/]+)(/.*)?", path, re.IGNORECASE)
         if not absolute:
             raise BadRequest("The request's address is malformed.")
-        path = absolute[1] or "/"
+        host_of(absolute[1])
+        if headers.setdefault("host", absolute[1]).lower() != absolute[1].lower():  # 3.2: the client must say the same
+            raise BadRequest("The request names two hosts.")
+        path = absolute[2] or "/"
     path = unquote(path, "latin-1")
+    try:
+        path.encode("latin-1").decode()  # Bottle would leave out what is not UTF-8
+    except UnicodeDecodeError:
+        raise BadRequest("The request's address is not UTF-8.") from None
     if "\0" in path:
         raise BadRequest("The request's address is malformed.")
     return Head(method, target, path, query, version, headers)
@@ -3125,8 +3217,7 @@ class _Guard:
 
     api = 2
 
-    def __init__(self, settings: Settings, door: Door) -> None:
-        self._hosts = settings.allow_host
+    def __init__(self, door: Door) -> None:
         self._door = door
 
     def apply(self, handler: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
@@ -3137,10 +3228,7 @@ class _Guard:
         @functools.wraps(handler)
         def guarded(*args: Any, **names: Any) -> Any:
             try:
-                headers = _headers()
-                if self._hosts and host_of(headers.get("host", "")) not in self._hosts:
-                    raise Misdirected
-                if changes_something and not is_same_site(headers):
+                if changes_something and not is_same_site(_headers()):
                     raise Forbidden("Another site's page may not do this. Open this server's own page.")
                 if not (is_public or self._door.is_open_to(bottle.request.environ)):
                     raise Unauthorized
@@ -3151,11 +3239,31 @@ class _Guard:
         return guarded
 
 
+def own_names(settings: Settings) -> set[str]:
+    """What this server answers under besides addresses and localhost: the names of the machine and those asked for.
+
+    The machine's are its own, with and without a domain, and the one for its own network (RFC 6762). No name server is
+    asked for them: what it says is what must not be trusted.
+    """
+    machine = socket.gethostname().lower()
+    name = machine.partition(".")[0]
+    names = {machine, name, f"{name}.local", settings.host.lower(), *(settings.allow_host or ())}
+    return {name for name in names if name not in ("", "localhost") and not is_address(name)}
+
+
 def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
     """The WSGI application without its pages. Its requests must carry a Body as wsgi.input."""
     app = bottle.Bottle()
-    app.install(_Guard(settings, door))
+    app.install(_Guard(door))
     app.default_error_handler = _answer_bottle_error
+    names = own_names(settings)
+
+    @app.hook("before_request")  # and before a route is looked for: under a foreign name not even a 404 is given
+    def check_name() -> None:
+        host = bottle.request.environ.get("HTTP_HOST")  # a browser always names one, an old program may not
+        if host is not None and not answers_under(host_of(host), names):
+            body = answer_error(Misdirected())
+            raise bottle.HTTPResponse(body, bottle.response.status_line, bottle.response.headerlist)
 
     def describe(upload: Upload) -> dict[str, Any]:
         done = upload.stored is not None
@@ -4214,6 +4322,8 @@ const cancel = async (view) => {
 '''  # noqa: E501  # fmt: skip
 # page: end
 
+OWN_PAGE = HOME / "index.html"  # if it is there, it is used in place of PAGE
+
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#2563eb"/>'
     '<path d="M16 7v12m-5-5 5 5 5-5M8 24h16" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round"'
@@ -4342,13 +4452,12 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
     def page() -> Any:
         if not door.is_open_to(bottle.request.environ):
             return send_page(SIGN_IN.replace("$notice", ""))
-        own = HOME / "index.html"
         try:
-            source = own.read_text("utf-8")
+            source = OWN_PAGE.read_text("utf-8")
         except FileNotFoundError:
             source = PAGE
         except (OSError, UnicodeDecodeError) as error:
-            log.error("%s cannot be read: %s", own, error)
+            log.error("%s cannot be read: %s", OWN_PAGE, error)
             raise DropError("The server's index.html cannot be read.") from error
         response = send_page(source)
         drop = door.owner_key() or str(uuidlib.uuid4())
@@ -4390,6 +4499,8 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
 # Server and command line
 # ======================================================================================================================
 
+#: Bottle writes a bug's traceback here, and waits for whoever reads it. The log has it already.
+_NO_STREAM = types.SimpleNamespace(write=lambda text: None, flush=lambda: None)
 _EVERY_ANSWER = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # with "no-referrer" a browser would send our own form with "Origin: null"
@@ -4421,8 +4532,7 @@ class Handler(httpserver.WSGIHandler):
             )
         self.buffer = b""
         self.requests = 0
-        self.busy = False
-        self.server.enter(self)
+        self.server.idle[self] = True
 
     def handle(self) -> None:
         """One request after the other. Raises OSError when the client cannot shake hands for TLS."""
@@ -4435,7 +4545,7 @@ class Handler(httpserver.WSGIHandler):
 
     def finish(self) -> None:
         """Once at the end of the connection."""
-        self.server.leave(self)
+        self.server.idle.pop(self, None)
         if self.server.tls:
             self.connection.close()  # the server knows only the socket below it
 
@@ -4447,9 +4557,8 @@ class Handler(httpserver.WSGIHandler):
         self.status, self.sent = 0, 0
         self.client = self.client_address[0]
         data = self._read_head()
-        if data is None:
+        if data is None or not self.server.idle.pop(self, False):  # no longer there: its time was up just now
             return
-        self.busy = True
         TURN.take()
         started = time.perf_counter()
         try:
@@ -4469,7 +4578,7 @@ class Handler(httpserver.WSGIHandler):
                 self._log(time.perf_counter() - started)
             if self.body is None or self.body.remaining or (self.close_connection and self._has_more()):
                 self._linger()
-            self.busy = False
+            self.server.idle[self] = True
             self.requests += 1
 
     def _read_head(self) -> bytes | None:
@@ -4517,7 +4626,7 @@ class Handler(httpserver.WSGIHandler):
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": self.server.scheme,
             "wsgi.input": self.body,
-            "wsgi.errors": sys.stderr,
+            "wsgi.errors": _NO_STREAM,
             "wsgi.multithread": True,
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
@@ -4636,6 +4745,8 @@ class Handler(httpserver.WSGIHandler):
 
     def _log(self, seconds: float) -> None:
         method, target = (self.head.method, self.head.target) if self.head else ("-", "-")
+        if len(target) > MAX_LOG_TARGET_CHARS:
+            target = hide_uuids(target)[:MAX_LOG_TARGET_CHARS] + "..."
         received = self.body.length - self.body.remaining if self.body else 0
         log.info(
             "%s %s %s %d in=%d out=%d %.3fs",
@@ -4648,6 +4759,7 @@ class Server(httpserver.WSGIServer):
 
     A connection has a worker for itself. There is always one more that waits for the next connection, so nobody
     stands in the way of others, and no connection pays for starting a thread or for being handed from one to another.
+    When there are too many connections, the one that has been without a request for longest makes room for the next.
     """
 
     request_queue_size = 1024  # bursts wait here, not for a second TCP attempt
@@ -4669,8 +4781,10 @@ class Server(httpserver.WSGIServer):
         self.stopping = threading.Event()
         self._changed = threading.Condition()  # guards what follows
         self._idle_workers = 0
-        self._handlers: set[Handler] = set()
         self._connections: Counter[str] = Counter()  # by address
+        # The connections without a request, the one that has been so for longest first. Whoever takes one out, its own
+        # thread for a request or another to end it, has it: taking out is one step, so this needs no lock.
+        self.idle: dict[Handler, bool] = {}
         super().__init__(app, (host, port), Handler)
 
     def server_bind(self) -> None:
@@ -4710,13 +4824,13 @@ class Server(httpserver.WSGIServer):
                 self._idle_workers += 1
 
     def _serve(self, connection: Any, address: Any) -> None:
-        host = address[0]
+        host, connections = address[0], self._connections
         with self._changed:
-            connections = self._connections
-            admitted = connections.total() < MAX_CONNECTIONS and (
-                connections[host] < MAX_CONNECTIONS_PER_ADDRESS or plain_address(host) in self.proxies
-            )
             connections[host] += 1
+            admitted = not self._is_too_full(host)
+        if not admitted:
+            with TURN.paused(), self._changed:
+                admitted = self._make_room(host)
         try:
             if admitted:
                 self.finish_request(connection, address)
@@ -4733,15 +4847,33 @@ class Server(httpserver.WSGIServer):
                     del connections[host]
                 self._changed.notify_all()
 
-    def enter(self, handler: Handler) -> None:
-        """Called by a handler when its connection begins."""
-        with self._changed:
-            self._handlers.add(handler)
+    def _is_too_full(self, host: str) -> bool:
+        return self._connections.total() > MAX_CONNECTIONS or self._has_too_many(host)
 
-    def leave(self, handler: Handler) -> None:
-        """Called by a handler when its connection ends."""
-        with self._changed:
-            self._handlers.discard(handler)
+    def _has_too_many(self, host: str) -> bool:
+        """Whether one address has more than it may; a proxy has those of all its visitors."""
+        return self._connections[host] > MAX_CONNECTIONS_PER_ADDRESS and plain_address(host) not in self.proxies
+
+    def _make_room(self, host: str) -> bool:
+        """Ends an idle connection for the one from host that has just been counted. Returns whether that may come in.
+
+        Whoever comes is counted before there is room, so that nobody takes the place which another one waits for.
+        """
+        while self._is_too_full(host):
+            own_only = self._has_too_many(host)
+            idle = [handler for handler in list(self.idle) if not own_only or handler.client_address[0] == host]
+            if not any(self._end_idle(handler) for handler in idle):  # any() stops at the first that it could end
+                return False
+            self._changed.wait_for(lambda: not self._is_too_full(host), MAKE_ROOM_SECONDS)
+        return True
+
+    def _end_idle(self, handler: Handler) -> bool:
+        """Ends a connection, unless it has a request by now. Returns whether it did."""
+        if not self.idle.pop(handler, False):
+            return False
+        with contextlib.suppress(OSError):  # of TLS only the socket: its own thread may be reading at this moment
+            socket.socket.shutdown(handler.connection, socket.SHUT_RDWR)
+        return True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that left before it said anything, or a bug, which is logged; the others go on."""
@@ -4755,11 +4887,9 @@ class Server(httpserver.WSGIServer):
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)  # wakes the workers that wait for a connection
         self.server_close()
+        for handler in list(self.idle):
+            self._end_idle(handler)
         with self._changed:
-            for handler in self._handlers:
-                if not handler.busy:
-                    with contextlib.suppress(OSError):
-                        handler.connection.shutdown(socket.SHUT_RDWR)
             return self._changed.wait_for(lambda: not self._connections, seconds)
 
 
@@ -4805,16 +4935,101 @@ def read_password(settings: Settings) -> str | None:
     return password
 
 
+class LogWriter(logging.Handler):
+    """The log's way to stderr or into a file. Requests only hand their lines over; a thread writes them.
+
+    Whoever reads the log may stop reading (a full pipe, Ctrl-S, text selected in a console), and then no request may
+    wait for it: lines that find MAX_LOG_LINES before them fall out, and a later line says how many did. The bytes go
+    straight to the descriptor, for a stream would be locked while it waits, and Python wants that lock when it ends.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """`path` is the file, None is stderr. Raises OSError when the file cannot be opened."""
+        super().__init__()
+        self._path = path
+        self._open()
+        self._lines: deque[str] = deque()
+        self._fallen_out = 0  # since the start; changed with the handler's lock held
+        self._news, self._ending = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hands a line over. Called with the handler's lock held, as `logging` does."""
+        if len(self._lines) < MAX_LOG_LINES:
+            self._lines.append(self.format(record))
+        else:
+            self._fallen_out += 1
+        if not self._news.is_set():
+            self._news.set()
+
+    def close(self) -> None:
+        """Waits until all is written, but not for long. `logging` calls this when the program ends."""
+        if not self._ending.is_set():
+            self._ending.set()
+            self._news.set()
+            self._thread.join(LOG_END_SECONDS)
+        super().close()
+
+    def _open(self) -> None:
+        self._fd = -1
+        self._size = -math.inf  # only regular files grow too large
+        self._encoding = "utf-8"
+        if self._path is not None:  # readable by this user only: it tells who sent what, and when
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+            self._fd = os.open(self._path, flags, 0o600)
+            status = os.fstat(self._fd)
+            if stat.S_ISREG(status.st_mode):
+                self._size = status.st_size
+        elif sys.stderr is not None:  # a program without a console may have none
+            self._fd = sys.stderr.fileno()
+            self._encoding = "ascii" if os.name == "nt" else sys.stderr.encoding  # a console there has its own
+
+    def _work(self) -> None:
+        told, ending = 0, False
+        while not ending:
+            self._news.wait()
+            ending = self._ending.is_set()
+            self._news.clear()
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            missing, count = self._fallen_out - told, len(lines)
+            if missing:
+                text = f"{missing} of the log's lines are missing here, for nobody was reading it"
+                lines.append(self.format(logging.makeLogRecord({"msg": text})))
+            try:
+                self._write("".join(f"{line}\n" for line in lines))
+                told += missing
+            except OSError:  # the reader is gone, or the disk is full: these are missing too, and perhaps it goes later
+                told -= count
+            self._ending.wait(LOG_PAUSE_SECONDS)
+        if self._path is not None and self._fd >= 0:
+            os.close(self._fd)
+
+    def _write(self, text: str) -> None:
+        data = hide_uuids(text).replace("\n", os.linesep).encode(self._encoding, "backslashreplace")
+        if self._size + len(data) > MAX_LOG_BYTES or (self._path is not None and self._fd < 0):
+            self._roll_over()
+        self._size += len(data)
+        while data and self._fd >= 0:
+            data = data[os.write(self._fd, data) :]
+
+    def _roll_over(self) -> None:
+        """Begins a new file; those of before become .1 to .3."""
+        assert self._path is not None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            names = [str(self._path), *(f"{self._path}.{number}" for number in range(1, LOG_GENERATIONS + 1))]
+            for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+                with contextlib.suppress(OSError):  # not there yet, or on Windows open elsewhere
+                    os.replace(newer, older)
+        self._open()
+
+
 def set_up_log(settings: Settings) -> None:
     """Sends the log where the settings want it. Raises StartError."""
     try:
-        handler: logging.Handler = (
-            logging.handlers.RotatingFileHandler(
-                settings.log_file, maxBytes=MAX_LOG_BYTES, backupCount=LOG_GENERATIONS, encoding="utf-8"
-            )
-            if settings.log_file
-            else logging.StreamHandler(sys.stderr)
-        )
+        handler = LogWriter(settings.log_file)
     except OSError as error:
         raise StartError(f"The log file {settings.log_file} cannot be written: {error.strerror}.") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -4878,10 +5093,12 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
     yield f"  downloads  {links}"
     if settings.password_file or "PYFILEDROP_PASSWORD" in os.environ:
         yield f"  password   asked for{', but not for links' if settings.public_links else ''}"
-    if settings.allow_host:
-        yield f"  names      {', '.join(settings.allow_host)}"
+    names = ", ".join(["addresses", "localhost", *sorted(own_names(settings))])
+    yield f"  names      {names}; --allow-host adds others"
     if settings.trusted_proxy:
         yield f"  proxies    {', '.join(settings.trusted_proxy)}"
+    if OWN_PAGE.exists():
+        yield f"  page       {OWN_PAGE}"
     if settings.no_fsync:
         yield "  fsync      off: a power cut may cost finished files"
     asked_for_a_cdn = settings.dz_cdn is not None or settings.dz_version != DROPZONE_VERSION
@@ -4891,6 +5108,20 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
     for finding in store.findings:
         yield f"  note       {finding}"
     yield "Ctrl-C ends it."
+
+
+def say_at_the_end(line: str) -> None:
+    """Prints a line, unless nobody reads it: that must not keep the program from ending (see LogWriter)."""
+
+    def write() -> None:
+        with contextlib.suppress(OSError):
+            os.write(sys.stdout.fileno(), (line + os.linesep).encode())
+
+    if sys.stdout is not None:
+        thread = threading.Thread(target=write, daemon=True)
+        with contextlib.suppress(RuntimeError):  # no more threads
+            thread.start()
+            thread.join(LOG_END_SECONDS)
 
 
 def show_code(address: str) -> None:
@@ -4944,10 +5175,10 @@ def main(argv: list[str] | None = None) -> int:
                     webbrowser.open(addresses[-1])
                 server.serve_forever()
             except _Stop:
-                print("Stopping.", flush=True)
+                say_at_the_end("Stopping.")
             if not server.stop(1):
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
-                print(f"Waiting up to {STOP_SECONDS} s for what is on its way; Ctrl-C ends it at once.", flush=True)
+                say_at_the_end(f"Waiting up to {STOP_SECONDS} s for what is on its way; Ctrl-C ends it at once.")
                 server.stop(STOP_SECONDS)
     except StartError as error:
         print(f"pyfiledrop: {error}", file=sys.stderr)

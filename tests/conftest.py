@@ -38,6 +38,7 @@ from playwright.sync_api import Browser, sync_playwright
 from storing import Folders
 
 import build
+import pyfiledrop
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
@@ -179,7 +180,6 @@ class Server:
 
 
 StartServer = Callable[..., Server]
-StartLaunched = Callable[..., Server]  # the first argument names constants: NAME=NUMBER,NAME=NUMBER
 
 
 @pytest.fixture(scope="session")
@@ -231,21 +231,6 @@ def shared_server(program: list[str], tmp_path_factory: pytest.TempPathFactory) 
     next(servers, None)
 
 
-@pytest.fixture
-def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartLaunched]:
-    """A function that starts a server with some of its constants changed: `NAME=NUMBER,NAME=NUMBER`, options."""
-    with contextlib.ExitStack() as stack:
-
-        def start(changes: str, *options: str) -> Server:
-            command = [sys.executable, str(build.ROOT / "tests" / "launch.py"), changes]
-            servers = _servers(command, lambda: tmp_path_factory.mktemp("launched"))
-            server = next(servers)(*options)
-            stack.callback(next, servers, None)
-            return server
-
-        yield start
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium without a window."""
@@ -264,6 +249,38 @@ def visit(browser: Browser) -> Iterator[Visits]:
     visits = Visits(browser)
     yield visits
     visits.end()
+
+
+@pytest.fixture
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """A function that starts a server with some of its constants changed: `NAME=NUMBER,NAME=NUMBER`, options."""
+    with contextlib.ExitStack() as stack:
+
+        def start(changes: str, *options: str) -> Server:
+            command = [sys.executable, str(build.ROOT / "tests" / "launch.py"), changes]
+            servers = _servers(command, lambda: tmp_path_factory.mktemp("launched"))
+            server = next(servers)(*options)
+            stack.callback(next, servers, None)
+            return server
+
+        yield start
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[pyfiledrop.Server]:
+    """A server in this process, for tests that must see inside or change what is in it."""
+    options = ["--host", "127.0.0.1", "-p", "0", "-s", str(folder / "storage"), "-c", str(folder / "chunks")]
+    settings = pyfiledrop.Settings.parse(options)
+    with contextlib.closing(pyfiledrop.open_store(settings)) as store:
+        server = pyfiledrop.make_server(settings, store)
+        assert list(pyfiledrop.describe_start(settings, store, server))
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            assert server.stop(10)
+            thread.join()
 
 
 # A client that sends exactly the bytes it is given

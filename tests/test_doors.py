@@ -12,6 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import uuid as uuids
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,7 @@ from conftest import (
     exchange,
     multipart_body,
     request,
+    serving,
     upload,
     wait_until,
 )
@@ -158,7 +160,7 @@ def network_page(browser: Browser) -> Iterator[Page]:
 
 def test_sign_in_and_plain_form_from_the_network(start_server: StartServer, network_page: Page) -> None:
     """Over http and from elsewhere too, the server's own forms are no other site's."""
-    server = start_server(env={"PYFILEDROP_PASSWORD": PASSWORD})
+    server = start_server("--allow-host", "drop.test", env={"PYFILEDROP_PASSWORD": PASSWORD})
     page = network_page
     page.goto(f"http://drop.test:{server.port}/")
     page.get_by_label("Password").fill(PASSWORD)
@@ -798,39 +800,92 @@ def test_allowed_host(named: Server, host: str) -> None:
     assert exchange(named, request("PUT", "/upload/x", {"Host": host}, b"x")).status == 201
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.70:1", "[::2]", "localhost:1", "a.localhost"])
+def test_allowed_host_is_one_more(named: Server, host: str) -> None:
+    """A name that was given takes nothing away: under its addresses the server is reached as before."""
+    assert exchange(named, request("GET", "/uploads", {"Host": host})).status == 200
+
+
+MISDIRECTED = {
+    "error": "This server does not answer under this name. Open it by its address,"
+    " or ask its owner to start it with --allow-host and this name."
+}
+EVERYWHERE = [
+    ("GET", "/"), ("HEAD", "/"), ("POST", "/"), ("GET", "/favicon.ico"), ("GET", "/dropzone.js"), ("GET", "/uploads"),
+    ("PUT", "/upload/x"), ("POST", "/upload"), ("DELETE", "/uploads"), ("GET", f"/download/{new()}"),
+    ("GET", "/nothing"), ("PATCH", "/upload"), ("OPTIONS", "/uploads"), ("GET", "/upload"),
+]  # fmt: skip
+
+
+def assert_misdirected(server: Server, host: str, **headers: str) -> None:
+    """Nothing is answered under this name but that it is none of the server's, whatever is asked for."""
+    before = sorted(os.listdir(server.storage))
+    for method, target in EVERYWHERE:
+        body = b"x" if method in ("PUT", "POST") else None
+        answer = exchange(server, request(method, target, {"Host": host, **headers}, body))
+        assert answer.status == 421
+        assert method == "HEAD" or answer.json() == MISDIRECTED
+    assert sorted(os.listdir(server.storage)) == before
+
+
 @pytest.mark.parametrize(
     "host",
-    [
-        "127.0.0.1", "localhost", "evil.example", "drop.example.evil.example", "evil.drop.example",
-        "drop.example:80:80",
-        "192.0.2.70", "[::2]", "drop.example@evil.example", "evil.example:drop.example", "drop.example.", "-",
-    ],
-)  # fmt: skip
+    ["evil.example", "drop.example.evil.example", "evil.drop.example", "drop.example.", "-", "192.0.2.7.evil.example"],
+)
 def test_host_that_is_not_allowed(named: Server, host: str) -> None:
     """Any other is 421, whatever is asked for, so that no page can reach in under a name of its own."""
-    before = sorted(os.listdir(named.storage))
-    targets = [
-        ("GET", "/"),
-        ("GET", "/favicon.ico"),
-        ("GET", "/uploads"),
-        ("PUT", "/upload/x"),
-        ("GET", f"/download/{new()}"),
-    ]
-    for method, target in targets:
-        answer = exchange(named, request(method, target, {"Host": host}, b"x" if method == "PUT" else None))
-        assert answer.status == 421
-        assert answer.json() == {"error": "This server does not answer under this name."}
-    assert sorted(os.listdir(named.storage)) == before
+    assert_misdirected(named, host)
 
 
-def test_no_host_at_all(named: Server) -> None:
-    """A client of HTTP/1.0 that names nobody is 421 too."""
-    assert exchange(named, b"GET /uploads HTTP/1.0\r\n\r\n").status == 421
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "a", f"{socket.gethostname()}.evil.example", ""])
+def test_row_57_dns_rebinding(shared_server: Server, host: str) -> None:
+    """A foreign name that was made to point here is 421, though to the browser all comes from one site."""
+    headers = {"Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+    if not host:  # the helper would leave such a header out
+        assert exchange(shared_server, b"GET / HTTP/1.1\r\nHost:\r\n\r\n").status == 421
+    else:
+        assert_misdirected(shared_server, f"{host}", **headers)
 
 
-def test_any_host_without_the_option(guarded: Server) -> None:
-    """Without the option any name will do."""
-    assert exchange(guarded, request("GET", "/uploads", {"Host": "any.example", **basic(PASSWORD)})).status == 200
+def test_row_57_password_comes_second(guarded: Server) -> None:
+    """Under a foreign name nobody is asked for the password, and none is heard."""
+    assert_misdirected(guarded, "evil.example")
+    assert_misdirected(guarded, "evil.example", **basic(PASSWORD))
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:1", "192.0.2.1", "[::1]", "localhost", "x.LocalHost:1", socket.gethostname(),
+             socket.gethostname().upper() + ":1", socket.gethostname().partition(".")[0] + ".local"],
+)  # fmt: skip
+def test_row_57_what_is_answered(shared_server: Server, host: str) -> None:
+    """Addresses, localhost and the machine's own names need no option; neither does a client that names no host."""
+    assert exchange(shared_server, request("GET", "/uploads", {"Host": host})).status == 200
+    assert exchange(shared_server, b"GET /uploads HTTP/1.0\r\n\r\n").status == 200
+
+
+def test_row_57_no_name_server_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the network says of names counts nowhere: neither at start nor for a request is it asked."""
+
+    def ask(*_: object, **__: object) -> Any:
+        raise AssertionError("a name was looked up")
+
+    for name in ("getfqdn", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getaddrinfo", "getnameinfo"):
+        monkeypatch.setattr(socket, name, ask)
+    with serving(tmp_path) as server:
+        for host, status in ((b"127.0.0.1", b"200"), (b"evil.example", b"421")):
+            with socket.socket() as client:
+                client.connect(("127.0.0.1", server.server_port))
+                client.sendall(b"GET /uploads HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+                assert client.recv(12) == b"HTTP/1.1 " + status
+
+
+def test_start_says_which_names(start_server: StartServer) -> None:
+    """The start names what is answered, and the option that adds to it."""
+    server = start_server("--allow-host", "drop.example")
+    wait_until(lambda: "Ctrl-C ends it." in server.output())
+    (line,) = re.findall(r"^  names +(.*)$", server.output(), re.MULTILINE)
+    assert line.startswith("addresses, localhost, ") and line.endswith("; --allow-host adds others")
+    assert {"drop.example", socket.gethostname().lower()} <= set(re.split(r"[,;] ", line))
 
 
 # https
@@ -1049,7 +1104,13 @@ def test_https_handshakes_that_stall_at_the_end(
 
 @pytest.mark.parametrize(
     "data",
-    [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\0" * 300, b"\x16\x03\x01\xff\xff" + b"x" * 500, b"SSH-2.0-x\r\n", b""],
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\0" * 300,
+        b"\x16\x03\x01\xff\xff" + b"x" * 500,
+        b"SSH-2.0-x\r\n",
+        b"",
+    ],
 )
 def test_https_port_is_spoken_to_in_another_language(tls_server: Server, data: bytes) -> None:
     """Plain http or rubbish on the port of https ends that connection, without an answer or a line in the log."""
@@ -1143,7 +1204,7 @@ def test_one_line_for_each_request(server: Server) -> None:
         (b"GET / HTTP/1.1\r\n\r\n", ("-", "-", "400")),
         (b"\x1b[2J\r\n\r\n", ("-", "-", "400")),
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", ("-", "-", "414")),
-        (b"GET /\x1b[2J\n HTTP/1.1\r\nHost: a\r\n\r\n", ("-", "-", "400")),
+        (b"GET /\x1b[2J\n HTTP/1.1\r\nHost: localhost\r\n\r\n", ("-", "-", "400")),
     ]
     received = {}
     for number, (data, _) in enumerate(sent):
@@ -1178,6 +1239,7 @@ def test_quiet_still_tells_what_went_wrong(capfd: pytest.CaptureFixture[str], lo
     pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--quiet"]))
     pyfiledrop.log.info("a request")
     pyfiledrop.log.warning("a fault")
+    pyfiledrop.log.handlers[-1].close()  # as at the end of the program
     assert re.fullmatch(r"\S+ \S+ a fault\n", capfd.readouterr().err)
 
 
@@ -1201,6 +1263,8 @@ def test_log_file_turns_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lo
     pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(file)]))
     for number in range(1000):
         pyfiledrop.log.info("line %d", number)
+        if number % 10 == 9:  # lines that wait are written together, and all of these fit into a file
+            wait_until(lambda: f"line {number}\n" in file.read_text())  # noqa: B023 - called before the next round
     names = ["log.txt.3", "log.txt.2", "log.txt.1", "log.txt"]  # from the oldest to the newest
     assert sorted(os.listdir(tmp_path)) == sorted(names)
     assert all((tmp_path / name).stat().st_size <= 2000 for name in names)
@@ -1224,6 +1288,229 @@ def test_log_file(start_server: StartServer, tmp_path: Path) -> None:
         server.restart()
     assert all(re.fullmatch(LINE, line) for line in file.read_text().splitlines())
     assert server.log() == ""
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such rights")
+def test_row_50_log_file_is_for_its_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None
+) -> None:
+    """A log file that we make is for the server's user alone, after it rolled over too; one that is there stays."""
+    monkeypatch.setattr(pyfiledrop, "MAX_LOG_BYTES", 100)
+    theirs = tmp_path / "log.txt"
+    theirs.touch()
+    theirs.chmod(0o640)  # whoever made it wants a group to read it
+    umask = os.umask(0)
+    try:
+        pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(theirs)]))
+        for number in range(1, 4):
+            pyfiledrop.log.info("line %d %s", number, "x" * 60)
+            wait_until(lambda: f"line {number} " in theirs.read_text())  # noqa: B023 - called before the next round
+        assert [mode(tmp_path / name) for name in ("log.txt", "log.txt.1", "log.txt.2")] == [0o600, 0o600, 0o640]
+    finally:
+        os.umask(umask)
+
+
+def test_row_50_uuids_in_the_log(start_server: StartServer, tmp_path: Path) -> None:
+    """A line shows the first eight characters of a UUID, wherever it stands in the line and however it was spelled."""
+    file = tmp_path / "log.txt"
+    server = start_server("-a", "--log-file", str(file))
+    uuid = new()
+    targets = [
+        f"/download/{uuid}", f"/download/{uuid.upper()}", f"/download/{uuid.replace('-', '%2D')}",
+        f"/download/%{ord(uuid[0]):x}{uuid[1:]}", f"/uploads/{uuid}",
+        f"/x?{'y' * 170}{uuid}{'z' * 1000}", f"/{uuid}{uuid}",
+    ]  # fmt: skip
+    for target in targets:
+        exchange(server, request("GET", target))
+    exchange(server, request("PUT", f"/upload/{uuid}.txt", {}, b"x"))
+    server.stop()
+    lines = file.read_text().splitlines()
+    assert len(lines) == len(targets) + 1
+    for line in lines:
+        assert uuid[8:14] not in line.lower() and f"{uuid[:8]}..." in line.lower(), line
+
+
+def test_row_50_uuids_in_what_went_wrong(tmp_path: Path, logging_as_before: None) -> None:
+    """So it is in a line that tells of a fault with the path of a file."""
+    file, uuid = tmp_path / "log.txt", new()
+    pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(file)]))
+    pyfiledrop.log.error("disk: %s", OSError(28, "No space left on device", f"/srv/chunks/{uuid}/data"))
+    pyfiledrop.log.handlers[-1].close()
+    assert file.read_text().endswith(f" No space left on device: '/srv/chunks/{uuid[:8]}.../data'\n")
+
+
+def test_row_60_long_targets(server: Server) -> None:
+    """Addresses of 8 KB take no more room in the log than others."""
+    for number in range(20):
+        exchange(server, request("GET", f"/{number}{'x' * 8000}"))
+        exchange(server, request("GET", f"/{number}{'%41' * 2700}"))
+    exchange(server, request("GET", "/" + "y" * 199))
+    server.stop()
+    lines = server.log().splitlines()
+    assert len(lines) == 41
+    assert all(len(line) < 300 for line in lines)
+    assert all(re.fullmatch(LINE, line) for line in lines)
+    assert sum("..." in line for line in lines) == 40 and "/" + "y" * 199 in lines[-1]
+
+
+def test_row_52_what_is_queued_is_written_at_the_end() -> None:
+    """No line is lost when the program ends right after it."""
+    program = (
+        "import pyfiledrop; pyfiledrop.set_up_log(pyfiledrop.Settings.parse([]))\n"
+        "for number in range(3000): pyfiledrop.log.info('line %d', number)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=build.ROOT, capture_output=True, text=True, timeout=60)
+    assert re.findall(r" line (\d+)\n", done.stderr) == [str(number) for number in range(3000)]
+    assert done.stderr.count("\n") == 3000 and done.returncode == 0
+
+
+@pytest.fixture
+def unread(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """A pipe that is a log file, and the descriptor of its other end; nobody reads unless the test does."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    yield path, end
+    os.close(end)
+
+
+def drain(end: int) -> str:
+    """What is in a pipe now."""
+    said = b""
+    with contextlib.suppress(BlockingIOError):
+        while data := os.read(end, 1 << 16):
+            said += data
+    return said.decode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes among its files")
+def test_row_52_log_that_nobody_reads(launch: StartServer, unread: tuple[Path, int]) -> None:
+    """No request waits for the log's reader; lines that fell out are counted in a line, all others come in order."""
+    path, end = unread
+    server = launch("MAX_LOG_LINES=1000,MAX_LOG_BYTES=10000", "--log-file", str(path))
+    said = ""
+
+    def asked() -> list[int]:
+        return [int(number) for number in re.findall(r" /uploads\?(\d+) 200 .*\n", said)]
+
+    def missing() -> list[int]:
+        return [int(number) for number in re.findall(r" (\d+) of the log's lines are missing here.*\n", said)]
+
+    def all_told() -> bool:
+        nonlocal said
+        said += drain(end)
+        return len(asked()) + sum(missing()) == count
+
+    count = 5000  # far more than a pipe and the queue can hold
+    with Connection(server) as connection:
+        for number in range(count):
+            connection.send(request("GET", f"/uploads?{number}"))
+            assert connection.receive().status == 200
+        wait_until(all_told)
+        connection.send(request("GET", f"/uploads?{count}"))
+        count += 1
+        assert connection.receive().status == 200
+        wait_until(lambda: all_told() or asked()[-1:] == [count - 1])
+    assert all_told()
+    assert asked() == sorted(asked()) and asked()[0] == 0
+    assert missing() and sum(missing()) > 1000
+    assert said.count("\n") == len(asked()) + len(missing()), "every line is whole"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes among its files")
+def test_row_52_end_while_nobody_reads(program: list[str], unread: tuple[Path, int], tmp_path: Path) -> None:
+    """A terminal that stands still, for what is logged and printed alike, does not keep the program from ending."""
+    path, end = unread
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--host", "127.0.0.1", "-p", str(port), "-s", str(tmp_path / "s"), "-c", str(tmp_path / "c")]
+    filler = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    with path.open("wb") as out, subprocess.Popen([*program, *options], stdout=out, stderr=out) as process:
+        try:
+            said: list[str] = []
+            wait_until(lambda: said.append(drain(end)) or "Ctrl-C ends it." in "".join(said))
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(filler, b"x")
+            with socket.create_connection(("127.0.0.1", port), 10) as client:
+                for _ in range(100):
+                    client.sendall(request("GET", "/uploads"))
+                    assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            os.close(filler)
+
+
+def test_row_52_bug_that_nobody_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What Bottle tells of a bug goes to the log alone, never straight to stderr, where the request would wait."""
+    monkeypatch.setattr(pyfiledrop.Store, "uploads", lambda *_: 1 / 0)
+    with serving(tmp_path) as server, socket.create_connection(("127.0.0.1", server.server_port), 10) as client:
+        client.sendall(request("GET", "/uploads", cookie=new()))
+        assert client.recv(12) == b"HTTP/1.1 500"
+    assert "ZeroDivisionError" in caplog.text and "ZeroDivisionError" not in capfd.readouterr().err
+
+
+def test_row_52_lines_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None
+) -> None:
+    """Lines that a full disk does not take are counted as soon as it takes others again."""
+    file = tmp_path / "log.txt"
+    real = os.write
+    is_full = threading.Event()
+
+    def write(number: int, data: bytes) -> int:
+        if is_full.is_set():
+            refused.set()
+            raise OSError(28, "No space left on device")
+        return real(number, data)
+
+    refused = threading.Event()
+    pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(file)]))
+    monkeypatch.setattr(os, "write", write)
+    is_full.set()
+    for line in ("first", "second"):  # one after the other, each of them in a look of its own
+        refused.clear()
+        pyfiledrop.log.info(line)
+        assert refused.wait(10)
+    is_full.clear()
+    pyfiledrop.log.info("third")
+    wait_until(lambda: "missing" in file.read_text())
+    pyfiledrop.log.info("fourth")
+    wait_until(lambda: "fourth" in file.read_text())
+    lines = [line.split(" ", 2)[2] for line in file.read_text().splitlines()]
+    assert lines == ["third", "2 of the log's lines are missing here, for nobody was reading it", "fourth"]
+
+
+def test_log_file_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None) -> None:
+    """When a full log file cannot be made anew, the next lines try again, and requests notice nothing."""
+    monkeypatch.setattr(pyfiledrop, "MAX_LOG_BYTES", 100)
+    folder = tmp_path / "log"
+    folder.mkdir()
+    file = folder / "log.txt"
+    pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(file)]))
+    pyfiledrop.log.info("x" * 60)
+    wait_until(lambda: "xxx" in file.read_text())
+    folder.rename(tmp_path / "gone")
+    pyfiledrop.log.info("y" * 60)
+    writer = pyfiledrop.log.handlers[-1]
+    assert isinstance(writer, pyfiledrop.LogWriter)
+    wait_until(lambda: writer._fd < 0)
+    folder.mkdir()
+
+    def is_back() -> bool:
+        pyfiledrop.log.info("z")
+        return file.exists() and "z\n" in file.read_text()
+
+    wait_until(is_back)
 
 
 def test_log_file_that_cannot_be_written(program: list[str], tmp_path: Path) -> None:

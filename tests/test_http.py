@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import os
 import queue
 import random
@@ -450,8 +452,8 @@ NAMES = [
     ("a/b\\c", "a/b\\c", "c", "c"),
     ("CON", "CON", "_CON", "CON"),
     ("nul.txt", "nul.txt", "_nul.txt", "nul.txt"),
-    ("x" * 300, "x" * 300, None, "x" * 300),
-    ("測" * 300 + ".txt", "測" * 300 + ".txt", None, "測" * 300 + ".txt"),
+    ("x" * 300, "x" * 255, None, "x" * 255),
+    ("測" * 300 + ".txt", "測" * 83 + ".txt", None, "測" * 83 + ".txt"),
     ("😀👩\u200d🚀.png", "😀👩\u200d🚀.png", "😀👩\u200d🚀.png", "😀👩\u200d🚀.png"),
     ("", "", "file", "file"),
     (".hidden", ".hidden", "_.hidden", ".hidden"),
@@ -511,7 +513,7 @@ def test_names(
     on_disk: str | None,
     given_back: str | None,
 ) -> None:
-    """A name is listed as it was sent, made harmless on the disk, and comes back with the file."""
+    """A name of up to 255 bytes is listed as it was sent, made harmless on the disk, and comes back with the file."""
     drop = new()
     assert (answer := send(shared_server, sent, drop)).status in (200, 201), answer.text
     (file,) = listed(shared_server, drop)
@@ -822,6 +824,28 @@ def test_download_by_many_at_once(shared_server: Server, crowd: Crowd) -> None:
     assert [answer.body for answer in answers] == [content[a : a + b + 1] for a, b in asked]
 
 
+def assert_breaks_off(server: Server, uuid: str, size: int) -> None:
+    """A file that becomes shorter while it is sent: what is left of it comes, and then the connection ends."""
+    with Connection(server) as connection:
+        connection.send(request("GET", f"/download/{uuid}"))
+        assert connection.sock.recv(12) == b"HTTP/1.1 200"  # and no more is read before the file is cut
+        (path,) = server.storage.glob(f"{uuid}_*")
+        os.truncate(path, size // 2)
+        received = 12
+        with contextlib.suppress(ConnectionResetError):
+            while data := connection.sock.recv(1 << 20):
+                received += len(data)
+        assert size // 2 <= received < size
+
+
+def test_file_that_shrinks_while_it_is_sent(shared_server: Server) -> None:
+    """Whoever fetches a file that becomes shorter meanwhile must not take it for whole, nor wait for the rest."""
+    size = 64 << 20  # far more than the system takes into its own hands
+    uuid = upload(shared_server, bytes(size), chunk_size=16 << 20)["uuid"]
+    assert_breaks_off(shared_server, uuid, size)
+    assert exchange(shared_server, request("GET", "/uploads")).status == 200
+
+
 # What lies in storage without us
 
 
@@ -1001,12 +1025,12 @@ def test_every_answer_is_guarded(shared_server: Server, link: str) -> None:
 
 
 def test_dropzone_is_served_from_here(shared_server: Server) -> None:
-    """The page finds the script beside the server, when there is one, as JavaScript."""
-    answer = exchange(shared_server, request("GET", "/dropzone.js"))
-    if answer.status == 200:
-        assert answer.headers["Content-Type"] == "text/javascript"
-    else:
-        assert (answer.status, "build.py dropzone" in answer.text) == (404, True)
+    """The page finds script and style where it came from: Dropzone's own, to the byte, and of the right type."""
+    for route, kind in (("dropzone.js", "text/javascript"), ("dropzone.css", "text/css")):
+        answer = exchange(shared_server, request("GET", f"/{route}"))
+        assert (answer.status, answer.headers["Content-Type"]) == (200, kind)
+        digest = base64.b64encode(hashlib.sha384(answer.body).digest()).decode()
+        assert pyfiledrop.DROPZONE_FILES[route][1] == f"sha384-{digest}"
 
 
 def test_a_connection_carries_many_requests(shared_server: Server) -> None:
@@ -1073,9 +1097,9 @@ def test_request_that_waits_for_its_turn_as_the_server_stops(tmp_path: Path, mon
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as client:
             client.sendall(b"GET /uploads HTTP/1.1\r\n")
-            wait_until(lambda: server._handlers)
+            wait_until(lambda: server.idle)
             pyfiledrop.TURN.take()
-            client.sendall(b"Host: a\r\n\r\n")
+            client.sendall(b"Host: localhost\r\n\r\n")
             wait_until(lambda: pyfiledrop.TURN._waiting)
             assert not server.stop(0)
             pyfiledrop.TURN.give_up()

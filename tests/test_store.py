@@ -21,7 +21,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from storing import ALICE, BOB, RECORD, File, Folders, check_promise, chunks_in, finish, is_done, new_uuid
+from storing import (
+    ALICE,
+    BOB,
+    RECORD,
+    File,
+    Folders,
+    check_promise,
+    chunks_in,
+    finish,
+    is_done,
+    new_uuid,
+    open_descriptors,
+)
 
 import build
 import pyfiledrop
@@ -934,10 +946,6 @@ def test_writer_after_close(folders: Folders, store: Store, content: bytes) -> N
         assert [other.read() for other in others] == [b""] * 10
     with contextlib.suppress(pyfiledrop.DropError):
         store.abandon(writer)
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
 
 @pytest.mark.parametrize("which", ["storage", "chunks"])
