@@ -134,7 +134,9 @@ MAKE_ROOM_SECONDS = 1.0  # what an idle connection may take to end for a new one
 SPARE_WORKERS = 8
 MAX_UPLOADS = 1_000_000  # on record: then its file has about 500 MB
 ENTRY_BYTES = 1 * KIB  # what an upload costs beside its bytes, in the record and in its folder
-MAX_OPEN_UPLOADS = 1536  # each holds a descriptor, and those of the latest second wait for their sync
+MAX_OPEN_UPLOADS = 1536  # each holds a descriptor, also those of the latest second that wait for their sync
+DESCRIPTORS_A_CONNECTION = 4  # a socket, a pipe's two ends, a file
+OTHER_DESCRIPTORS = 64
 
 # What is announced but has not come: space is kept free for it only in proportion to what has come.
 PROMISED_TIMES = 8
@@ -1449,6 +1451,7 @@ class Store:
         self._live: dict[str, _Live] = {}
         self._guard = threading.Lock()
         self._db_lock = threading.RLock()
+        self.max_open_uploads = MAX_OPEN_UPLOADS
         self._stop = threading.Event()
         self._work = threading.Event()  # wakes the housekeeper before its time
         # Guarded by the database's lock:
@@ -1710,7 +1713,7 @@ class Store:
             raise NoSpace(f"This file needs {human_size(size)}, and the server has less space than that.")
         if self._count >= MAX_UPLOADS:
             raise NoSpace("The server holds as many files as it can list. Its owner must remove some.")
-        if len(self._live) > MAX_OPEN_UPLOADS:
+        if len(self._live) > self.max_open_uploads:
             self._work.set()
             raise Unavailable
 
@@ -4778,6 +4781,7 @@ class Server(httpserver.WSGIServer):
         self.scheme = "https" if tls else "http"
         self.can_sendfile = tls is None and hasattr(os, "sendfile")
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.max_connections = MAX_CONNECTIONS
         self.stopping = threading.Event()
         self._changed = threading.Condition()  # guards what follows
         self._idle_workers = 0
@@ -4848,7 +4852,7 @@ class Server(httpserver.WSGIServer):
                 self._changed.notify_all()
 
     def _is_too_full(self, host: str) -> bool:
-        return self._connections.total() > MAX_CONNECTIONS or self._has_too_many(host)
+        return self._connections.total() > self.max_connections or self._has_too_many(host)
 
     def _has_too_many(self, host: str) -> bool:
         """Whether one address has more than it may; a proxy has those of all its visitors."""
@@ -4899,17 +4903,28 @@ _TOO_MANY_CONNECTIONS = (
 ).encode()
 
 
-def raise_descriptor_limit() -> None:
-    """Asks for the descriptors that all connections may need; many systems begin with fewer."""
+def descriptors() -> float:
+    """How many this process may have. Asks for as many as it can need; many systems begin with fewer."""
     try:
         import resource  # not on Windows, which has no such limit
     except ImportError:
-        return
+        return math.inf
+    wanted = DESCRIPTORS_A_CONNECTION * MAX_CONNECTIONS + MAX_OPEN_UPLOADS + OTHER_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4 * MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 4 * MAX_CONNECTIONS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if soft == resource.RLIM_INFINITY else soft
+
+
+def fit_descriptors(server: Server, store: Store, count: float) -> None:
+    """Lets in no more connections, and no more uploads at a time, than so many descriptors suffice for."""
+    needed = DESCRIPTORS_A_CONNECTION * server.max_connections + store.max_open_uploads
+    share = max(0.0, min(1.0, (count - OTHER_DESCRIPTORS) / needed))
+    server.max_connections = max(1, int(share * server.max_connections))
+    store.max_open_uploads = max(1, int(share * store.max_open_uploads))
 
 
 def lan_address() -> str | None:
@@ -5162,9 +5177,9 @@ def main(argv: list[str] | None = None) -> int:
     clicked = is_double_clicked(argv)
     try:
         set_up_log(settings)
-        raise_descriptor_limit()
         with contextlib.closing(open_store(settings)) as store:
             server = make_server(settings, store)
+            fit_descriptors(server, store, descriptors())
             try:
                 _handle_signals(_on_signal)
                 addresses = page_addresses(settings, server)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-import select
 import socket
 import statistics
 import threading
@@ -22,6 +21,7 @@ from conftest import (
     Connection,
     Server,
     StartServer,
+    _servers,
     chunk_request,
     exchange,
     request,
@@ -390,6 +390,33 @@ def test_row_54_crowd_that_is_silent(launch: StartServer) -> None:
                 with Connection(server, source=SOURCES[0]) as connection:
                     greet(connection)
     assert_fine(server)
+
+
+@needs_proc
+@pytest.mark.parametrize("most", [200, 400])
+def test_row_55_descriptors_for_all(program: list[str], tmp_path: Path, most: int) -> None:
+    """Where the system gives few descriptors, there are only as many connections as it gives enough for."""
+    limited = ["sh", "-c", f'ulimit -n {most} && exec "$@"', "sh", *program]
+    servers = _servers(limited, lambda: tmp_path)
+    server = next(servers)()
+    content = random.randbytes(2 * 90_000)
+    with contextlib.ExitStack() as stack:
+        busy = []
+        while True:  # each in the middle of a first chunk
+            data = chunk_request(content, uuid=new(), chunk_size=90_000, headers={"Expect": "100-continue"})
+            connection = stack.enter_context(Connection(server))
+            with contextlib.suppress(ConnectionError):
+                connection.send(data[:-1])
+            if connection.sock.recv(12, socket.MSG_PEEK) != b"HTTP/1.1 100":
+                assert connection.receive().status == 503
+                break
+            busy.append(connection)
+        assert most / 10 < len(busy) < most / 4
+        for connection in busy:
+            connection.send(data[-1:])
+            assert connection.receive().status == 200
+    assert "Too many open files" not in server.log()
+    next(servers, None)
 
 
 @needs_proc
