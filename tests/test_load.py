@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
+import select
 import socket
 import statistics
 import threading
