@@ -52,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the command that starts the server (default: this Python with pyfiledrop.py)",
     )
     parser.addoption("--kills", type=int, default=200, help="how often test_crash kills the server")
+    parser.addoption("--cuts", type=int, default=60, help="how often test_power cuts the power, about")
     parser.addoption("--fuzz", type=int, default=100_000, help="how many requests test_fuzz sends")
     parser.addoption("--full", action="store_true", help="let the crowd of test_load send files of 50 MB, not of 2")
     parser.addoption("--soak", type=float, default=0, metavar="SECONDS", help="run test_soak for so long")
