@@ -327,8 +327,8 @@ class Client:
     def _new_jobs(self) -> Iterator[Job]:
         ways = ("one", "several", "whole", "left", "broken off", "removed", "remove")
         (way,) = self.random.choices(ways, (30, 25, 15, 10, 8, 7, 5))
-        if way in ("left", "broken off") and sum(sent.size for sent in self.those(BEGUN)) > ROOM_BYTES:
-            way = "remove"
+        if sum(sent.size for sent in self.those(BEGUN)) > ROOM_BYTES and way in ("several", "left", "broken off"):
+            way = "one"
         count = self.random.randint(2, 3 if self.large else 5)
         numbers = self.random.sample(range(count), count)
         some = numbers[: self.random.randint(1, count - 1)]

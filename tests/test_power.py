@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Connection
-from power import DONE, MAKES, PROMISE_SECONDS, Claim, Client, Look, Machine, run, unmount
+from power import BEGUN, DONE, MAKES, PROMISE_SECONDS, Claim, Client, Look, Machine, run, unmount
 from storing import indexes
 
 
@@ -99,7 +99,7 @@ def folders_have_records(client: Client, look: Look) -> Iterator[tuple[str, str]
 
 def chunks_are_kept(client: Client, look: Look) -> Iterator[tuple[str, str]]:
     """A chunk acknowledged more than 3 s before the cut need not be sent again."""
-    for sent in client.those("begun"):
+    for sent in client.those(BEGUN):
         upload = look.uploads.get(sent.uuid)
         if upload and upload["done"]:
             continue
@@ -111,7 +111,7 @@ def chunks_are_kept(client: Client, look: Look) -> Iterator[tuple[str, str]]:
 
 def chunks_are_right(client: Client, look: Look) -> Iterator[tuple[str, str]]:
     """A chunk that is said to be in has the bytes that were sent."""
-    for sent in client.those("begun"):
+    for sent in client.those(BEGUN):
         upload = look.uploads.get(sent.uuid)
         if not upload or upload["done"] or not upload["chunks"]:
             continue
