@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Connection
-from power import BEGUN, DONE, MAKES, PROMISE_SECONDS, Claim, Client, Look, Machine, run, unmount
+from power import BEGUN, DONE, MAKES, PROMISE_SECONDS, Claim, Client, Look, Machine, remove_mounts, run
 from storing import indexes
 
 
@@ -37,9 +37,10 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("memory")
     run("mount", "-t", "tmpfs", "-o", "size=2g", "images", folder)
     try:
+        run("mount", "--make-shared", folder)
         yield folder
     finally:
-        unmount(folder)
+        remove_mounts(folder)
 
 
 @pytest.fixture
@@ -56,7 +57,8 @@ def done_is_whole(client: Client, look: Look) -> Iterator[tuple[str, str]]:
     """A file reported done is in storage, with all its bytes."""
     for sent in client.those(DONE):
         if look.storage.get(sent.stored) != sent.digest:
-            yield sent.uuid, "other bytes" if sent.stored in look.storage else "not there"
+            when = f"reported {client.machine.cut_at - sent.ended:.3f} s before the cut, by {sent.said[:10]}"
+            yield sent.uuid, f"{'other bytes' if sent.stored in look.storage else 'not there'}; {when}"
 
 
 def done_is_listed(client: Client, look: Look) -> Iterator[tuple[str, str]]:
