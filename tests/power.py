@@ -118,10 +118,10 @@ class Disk:
 
     def replace(self) -> None:
         """Mount what the disk has in place of what programs still have open."""
-        copy = self.image.with_name("copy")
-        run("cp", "--sparse=always", self.image, copy)
+        old, self.image = self.image, self.image.with_name(new_uuid())
+        run("cp", "--sparse=always", old, self.image)
         run("umount", "--lazy", self.path)
-        self.image = copy
+        old.unlink()
         self._mount(*(["nouuid"] if self.kind == "xfs" else []))
 
     def remove(self) -> None:
