@@ -41,7 +41,7 @@ FS_IOC_SHUTDOWN = 0x8004587D  # xfs has the same number under another name
 NO_LOG_FLUSH = 2
 ROOM_BYTES = 24 * MIB  # for finished files, and as much for others; then the client removes some
 PROMISE_SECONDS = 3.0  # so long after its answer a chunk need not be sent again, whatever happens
-MOMENT_SECONDS = 0.1
+MOMENT_SECONDS = 0.1  # after a cut, in which answers count for nothing
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 IMAGE_BYTES = 384 * MIB  # sparse; mkfs.xfs wants 300 MiB
