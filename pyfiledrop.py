@@ -1934,7 +1934,7 @@ class Store:
             raise
         try:
             self._check_same(os.lstat(target), status)
-        except DiskFault:
+        except BaseException:
             self._unlink(target)
             raise
 
