@@ -132,6 +132,7 @@ STOP_SECONDS = 10
 MAKE_ROOM_SECONDS = 1.0  # what an idle connection may take to end for a new one
 SPARE_WORKERS = 8
 MAX_UPLOADS = 1_000_000  # on record: then its file has about 500 MB
+MAX_REMOVED = 10_000_000  # UUIDs that are remembered as used up: some 100 bytes each
 ENTRY_BYTES = 1 * KIB  # what an upload costs beside its bytes, in the record and in its folder
 MAX_OPEN_UPLOADS = 1536  # each holds a descriptor, also those of the latest second that wait for their sync
 DESCRIPTORS_A_CONNECTION = 4  # a socket, a pipe's two ends, a file
@@ -487,8 +488,9 @@ class TooManyTries(DropError):
     status = HTTPStatus.TOO_MANY_REQUESTS
 
     def __init__(self, seconds: float) -> None:
-        super().__init__("Too many wrong passwords. Wait a moment before the next try.")
-        self.headers = {"Retry-After": str(math.ceil(seconds))}
+        wait = math.ceil(seconds)
+        super().__init__(f"There were wrong passwords. Wait {wait} s, then try again.")
+        self.headers = {"Retry-After": str(wait)}
 
 
 class HeadersTooLarge(DropError):
@@ -987,20 +989,16 @@ class Upload(NamedTuple):
     owner: str | None  # the drop; None: whoever knows the UUID
     created: float  # s since 1970
     merged: int  # chunks that are in
+    received: int  # bytes that are in
     stored: str | None  # the file's name in storage, once it is whole
-
-    @property
-    def weight(self) -> int:
-        """Bytes that it counts for beside others: those that are in. An unfinished one's last chunk counts as full."""
-        return self.size if self.stored is not None else min(self.size, self.merged * self.chunk_size)
 
 
 RECORD_NAME = ".pyfiledrop.sqlite3"
 _COLUMNS = ", ".join(Upload._fields)
 _FIND = f"SELECT {_COLUMNS} FROM uploads WHERE uuid = ?"
-_INSERT = f"INSERT OR REPLACE INTO uploads ({_COLUMNS}) VALUES (NULL{', ?' * _COLUMNS.count(',')})"
+_INSERT = f"INSERT INTO uploads ({_COLUMNS}) VALUES (NULL{', ?' * _COLUMNS.count(',')})"
 _FIND_REMOVED = "SELECT for_ever FROM removed WHERE uuid = ?"
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
     CREATE TABLE uploads (
         id INTEGER PRIMARY KEY,
@@ -1013,6 +1011,7 @@ _SCHEMA = """
         owner TEXT,
         created REAL NOT NULL,
         merged INTEGER NOT NULL DEFAULT 0,
+        received INTEGER NOT NULL DEFAULT 0,
         stored TEXT,
         idle REAL NOT NULL DEFAULT 0      -- s of this program's running time in which nothing came
     );
@@ -1050,21 +1049,22 @@ def mount_mark(folder: str) -> str:
     A disk can lose power, or be pulled and put back, while the machine runs on. What the system had not yet written
     to it is lost then, although the boot is the same.
     """
+    if sys.platform != "linux":
+        return ""
     device = os.stat(folder).st_dev
     with contextlib.suppress(OSError):  # ext4, xfs and others stand in /sys, under a new inode each time
         name = os.path.basename(os.path.realpath(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}", strict=True))
         for kind in os.listdir("/sys/fs"):
             with contextlib.suppress(OSError):
                 return f"{kind} {os.stat(f'/sys/fs/{kind}/{name}').st_ino}"
-    if sys.platform == "linux":  # else the mount's unique number, since Linux 6.8; another container has another one
-        import ctypes
+    # Of others the mount has a unique number, since Linux 6.8; in another container it is another one.
+    import ctypes
 
-        answer, unique = ctypes.create_string_buffer(256), 0x4000
-        with contextlib.suppress(AttributeError):  # a C library without statx(2)
-            ctypes.CDLL(None).statx(-100, os.fsencode(folder), 0, unique, answer)
-        mask, number = struct.unpack_from("I", answer, 0)[0], struct.unpack_from("Q", answer, 144)[0]
-        return f"mount {number}" if mask & unique else ""
-    return ""
+    answer, unique = ctypes.create_string_buffer(256), 0x4000
+    with contextlib.suppress(AttributeError):  # a C library without statx(2)
+        ctypes.CDLL(None).statx(-100, os.fsencode(folder), 0, unique, answer)
+    mask, number = struct.unpack_from("I", answer, 0)[0], struct.unpack_from("Q", answer, 144)[0]
+    return f"mount {number}" if mask & unique else ""
 
 
 def _pwrite_by_seek(fd: int, data: bytes | memoryview, offset: int) -> int:
@@ -1077,6 +1077,8 @@ pwrite: Callable[[int, bytes | memoryview, int], int] = getattr(os, "pwrite", _p
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
 #: Others may have rights to the folders. What they put in a file's place is not followed elsewhere, nor waited for.
 _WARY = _BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_CAN_LINK_LINKS = getattr(os, "link", None) in os.supports_follow_symlinks
+_NOT_FOLLOWING: dict[str, Any] = {"follow_symlinks": False} if _CAN_LINK_LINKS else {}
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -1483,12 +1485,15 @@ class Store:
         # Guarded by the database's lock:
         self._promises = Promises()
         self._count, self._held = 0, 0  # uploads on record, and the sum of their weights
-        self._doubted = False  # a sync of the record failed: what it should have brought to the disk may not be there
+        #: A sync of the record failed, of this run or perhaps of the last one: its log may not be on the disk.
+        self._doubted = True
         self._unsettled: set[str] = set()  # finished on record, but perhaps not on the disk yet
         self._slow_syncs, self._slow_until = 0, 0.0
         self._scanned = (0, 0.0)
         for folder in (storage, chunks):
             self._check_folder(folder)
+        if os.path.samefile(storage, chunks):
+            raise StartError(f"{storage} cannot be both storage and chunks. Choose two folders with -s and -c.")
         self._places = [(p, (status := os.stat(p)).st_dev, status.st_ino) for p in (self._storage, self._chunks)]
         self._one_disk = self._places[0][1] == self._places[1][1]
         self._name_bytes = self._ask_name_limit()
@@ -1540,8 +1545,8 @@ class Store:
             self._let_go()
 
     def _let_go(self) -> None:
+        self._close_descriptors()  # the log's before SQLite removes it
         self._db.close()
-        self._close_descriptors()
 
     def _close_descriptors(self) -> None:
         while self._descriptors:
@@ -1562,7 +1567,7 @@ class Store:
                 upload = self._create(live, owner, chunk, name)
             elif upload.owner not in (None, owner):
                 raise NotFound
-            elif upload.stored is not None and not self._is_there(upload.stored):
+            elif upload.stored is not None and not (self._is_there(upload.stored) or self._place_again(upload)):
                 raise Gone("This file was removed from the server. Start the upload anew.")
             elif (upload.name, upload.size, upload.chunk_size, upload.chunk_count) != (
                 name, chunk.file_size, chunk.chunk_size, chunk.count,
@@ -1574,15 +1579,13 @@ class Store:
                 return Writer(self, upload, chunk.index, None, chunk.length, live.splicing)
             try:
                 if live.fd is None:
+                    self._check_open()
                     self._open_data(live, upload)
                 writer = self._make_writer(live, upload, chunk.index, chunk.length)
             except OSError:
                 if not (upload.merged or live.writers):  # nothing of it is here: it would only keep its space
                     self._discard(live, upload)
                 raise
-            if upload.merged:
-                with self._db_lock:
-                    self._promises.make(upload.uuid, upload.weight, upload.size, upload.weight)
             return writer
 
     def begin_whole(self, owner: str | None, name: str, max_length: int) -> Writer:
@@ -1667,6 +1670,7 @@ class Store:
             owner=owner,
             created=time.time(),
             merged=0,
+            received=0,
             stored=None,
         )
         self._check_removed(upload.uuid)
@@ -1680,7 +1684,7 @@ class Store:
         else:
             with self._transaction() as db:
                 db.execute("DELETE FROM removed WHERE uuid = ?", (upload.uuid,))
-                self._insert(db, upload)
+                db.execute(_INSERT, upload[1:])
             self._count += 1
             upload = self._select("uuid = ?", upload.uuid)[0]
             with self._out_of_turn():
@@ -1726,13 +1730,12 @@ class Store:
         except FileNotFoundError:
             return True
 
-    @staticmethod
-    def _insert(db: sqlite3.Connection, upload: Upload) -> None:
-        # In place of a record that a rescan made when it met the file a moment before its upload was on record.
-        db.execute(_INSERT, upload[1:])
-
     def _reserve(self, size: int) -> None:
         """Raises NoSpace unless size bytes fit beside everything that uploads on their way have been promised."""
+        if self._max_total_bytes is not None and size > self._max_total_bytes - ENTRY_BYTES:
+            raise TooLarge(
+                f"This file is larger than the {human_size(self._max_total_bytes)} that all files may take here."
+            )
         self._promises.end_old()
         free = shutil.disk_usage(self._chunks).free - self._promises.missing
         if not self._one_disk:  # publishing copies
@@ -1744,6 +1747,10 @@ class Store:
             raise NoSpace(f"This file needs {human_size(size)}, and the server has less space than that.")
         if self._count >= MAX_UPLOADS:
             raise NoSpace("The server holds as many files as it can list. Its owner must remove some.")
+        self._check_open()
+
+    def _check_open(self) -> None:
+        """Raises Unavailable when so many uploads hold a descriptor that others might find none."""
         if len(self._live) > self.max_open_uploads:
             self._work.set()
             raise Unavailable
@@ -1763,7 +1770,7 @@ class Store:
             with self._data(upload.uuid, upload.chunk_count) as (path, folder):
                 live.fd = os.open(path, os.O_RDWR | _WARY, dir_fd=folder)
             status = os.fstat(live.fd)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
                 live.close()
                 raise OSError(errno.ELOOP, "It was replaced")
         except OSError as error:
@@ -1771,11 +1778,14 @@ class Store:
                 raise
             # Somebody tidied up by hand, or put something else in its place: what was in is gone.
             log.warning("the data of unfinished upload %s is gone; it begins anew", upload.uuid)
-            self._forget_chunks(upload, "1")
+            self._forget_chunks(upload)
             self._remove_data(upload.uuid, upload.chunk_count)
             os.makedirs(os.path.join(self._chunks, upload.uuid), exist_ok=True)
             self._create_data(live, upload)
-            live.fresh = True
+        with self._db_lock:  # what the last run, or an attempt to publish, did not come to
+            rows = self._db.execute("SELECT number FROM chunks WHERE upload = ? AND NOT synced", (upload.id,))
+            live.unsynced = [number for (number,) in rows]
+        live.fresh = True
 
     def _make_writer(self, live: _Live, upload: Upload, index: int, length: int) -> Writer:
         assert live.fd is not None
@@ -1796,16 +1806,19 @@ class Store:
 
     def _record(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
         writer.release()  # a file system may report an error only when a descriptor is closed
-        fresh = upload._replace(merged=upload.merged + 1)
+        more = upload._replace(merged=upload.merged + 1, received=upload.received + writer.length)
         with self._db_lock:
-            self._check_room(upload, fresh.weight - upload.weight)
+            self._check_room(upload, writer.length)
             with self._transaction() as db:
                 db.execute("INSERT INTO chunks VALUES (?, ?, 0)", (upload.id, writer.index))
-                db.execute("UPDATE uploads SET merged = merged + 1, idle = 0 WHERE id = ?", (upload.id,))
-            self._held += fresh.weight - upload.weight
-            self._promises.make(upload.uuid, fresh.weight, upload.size, fresh.weight)
+                db.execute(
+                    "UPDATE uploads SET merged = ?, received = ?, idle = 0 WHERE id = ?",
+                    (more.merged, more.received, upload.id),
+                )
+            self._held += writer.length
+            self._promises.make(upload.uuid, more.received, upload.size, more.received)
         live.unsynced.append(writer.index)
-        return fresh
+        return more
 
     # -- publishing ----------------------------------------------------------------------------------------------------
 
@@ -1814,13 +1827,15 @@ class Store:
         for writer in live.writers.values():  # only the one that made it whole is left
             writer.release(writer.heir)
         assert live.fd is not None
+        if upload.chunk_count > 1:  # else it began a moment ago
+            self._check_places(2)
         status = os.fstat(live.fd)
         if status.st_size != upload.size:
-            self._forget_chunks(upload, "1")
+            self._forget_chunks(upload)
             live.close()
             raise DiskFault("The upload's data was changed on the server's disk. Send it again.")
         with self._db_lock:
-            self._check_room(upload, upload.size - upload.weight)
+            self._check_room(upload, upload.size - upload.received)
         self._sync_data(live, upload)
         live.close()  # an open file cannot be renamed everywhere
         name = self._final_name(upload)
@@ -1831,22 +1846,22 @@ class Store:
             except NotImplementedError:  # the name can only be moved; so that nobody loses it, the record comes first
                 if not upload.id:
                     with self._transaction() as db:
-                        self._insert(db, upload)
+                        db.execute(_INSERT, upload[1:])
                     self._count += 1
                     upload = live.pending = self._select("uuid = ?", upload.uuid)[0]
                     self._make_durable()
                 self._move(upload, target, status)
         except FileNotFoundError:
             if not self._has_data(upload):
-                self._forget_chunks(upload, "1")
+                self._forget_chunks(upload)
             raise
         except DiskFault:
-            self._forget_chunks(upload, "1")
+            self._forget_chunks(upload)
             raise
         except FileExistsError:  # perhaps from an attempt that failed half-way
-            if not self._is_whole(target, upload.size):
+            if not self._is_copy(upload, target):
                 raise Conflict("A file of this name and UUID is there already. Start the upload anew.") from None
-        done = upload._replace(stored=name, merged=upload.chunk_count)
+        done = upload._replace(stored=name, merged=upload.chunk_count, received=upload.size)
         try:
             self._sync_names()
             self._finish(done)
@@ -1866,16 +1881,17 @@ class Store:
         with self._db_lock:
             self._unsettled.add(done.uuid)
             if not done.id:  # one statement is a transaction by itself
-                self._insert(self._db, done)
+                self._db.execute(_INSERT, done[1:])
                 self._count += 1
                 self._held += done.size
             else:
-                before = self._select("id = ?", done.id)[0].weight
+                before = self._select("id = ?", done.id)[0].received
                 with self._transaction() as db:
                     db.execute("DELETE FROM chunks WHERE upload = ?", (done.id,))
                     db.execute(
-                        "UPDATE uploads SET stored = ?, merged = ?, size = ?, chunk_size = ? WHERE id = ?",
-                        (done.stored, done.merged, done.size, done.chunk_size, done.id),
+                        "UPDATE uploads SET stored = ?, merged = ?, received = ?, size = ?, chunk_size = ?"
+                        " WHERE id = ?",
+                        (done.stored, done.merged, done.received, done.size, done.chunk_size, done.id),
                     )
                 self._held += done.size - before
             self._promises.end(done.uuid)
@@ -1915,7 +1931,8 @@ class Store:
                 except NotImplementedError:
                     self._rename(hidden, target, copied)
             finally:
-                self._unlink(hidden)
+                with contextlib.suppress(OSError):  # what cannot be removed now goes at the next start
+                    self._unlink(hidden)
 
     @staticmethod
     def _check_same(found: os.stat_result, status: os.stat_result) -> None:
@@ -1925,7 +1942,7 @@ class Store:
 
     def _link(self, path: str, target: str, status: os.stat_result, folder: int | None = None) -> None:
         try:
-            os.link(path, target, src_dir_fd=folder)
+            os.link(path, target, src_dir_fd=folder, **_NOT_FOLLOWING)
         except AttributeError:
             raise NotImplementedError from None
         except OSError as error:
@@ -2011,7 +2028,7 @@ class Store:
     def _sync_folder(self, folder: str) -> None:
         """Brings the folder's entries to the disk, where the system lets one; the others do it by themselves."""
         if self._fsync and os.name != "nt":
-            fd = os.open(folder, os.O_RDONLY | _BINARY)
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _WARY)
             try:
                 self._bring_names_to_disk(fd)
             finally:
@@ -2060,14 +2077,6 @@ class Store:
                 raise NotFound
             return self._settled(upload)
 
-    def received(self, upload: Upload) -> int:
-        """Bytes that are in."""
-        if upload.stored is not None:
-            return upload.size
-        padding = upload.chunk_size * upload.chunk_count - upload.size
-        with disk_errors():
-            return upload.merged * upload.chunk_size - (padding if self._is_in(upload, upload.chunk_count - 1) else 0)
-
     def chunks_in(self, upload: Upload) -> list[list[int]]:
         """The numbers of the chunks that are in, as inclusive ranges."""
         if upload.stored is not None:
@@ -2110,14 +2119,17 @@ class Store:
             upload = self._current(live, uuid)
             if upload is None or upload.owner not in (None, owner) or (upload.stored and upload.owner is None):
                 raise NotFound
+            self._check_places(2)
             self._discard(live, upload, for_ever=True)
 
     def forget(self, owner: str) -> int:
         """Takes a drop's finished files off its list; they stay in storage. Returns how many."""
-        with disk_errors(), self._transaction() as db:
-            return db.execute(
-                "UPDATE uploads SET owner = NULL WHERE owner = ? AND stored IS NOT NULL", (owner,)
-            ).rowcount
+        with disk_errors():
+            with self._transaction() as db:
+                query = "UPDATE uploads SET owner = NULL WHERE owner = ? AND stored IS NOT NULL"
+                count = db.execute(query, (owner,)).rowcount
+            self._make_durable()
+            return count
 
     def secret(self) -> bytes:
         """A random key that stays the same as long as the record does."""
@@ -2170,6 +2182,22 @@ class Store:
             return False
         return stat.S_ISREG(status.st_mode) and status.st_size == size
 
+    def _is_copy(self, upload: Upload, target: str) -> bool:
+        """Whether a whole upload's file has this name already, or did before its other name was taken away."""
+        if not self._is_whole(target, upload.size):
+            return False
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), contextlib.ExitStack() as stack:
+            path, folder = stack.enter_context(self._data(upload.uuid, upload.chunk_count))
+            opener = functools.partial(_open_warily, folder=folder)
+            ours = stack.enter_context(open(path, "rb", opener=opener))
+            named = stack.enter_context(open(target, "rb", opener=_open_warily))
+            if os.path.samestat(os.fstat(ours.fileno()), os.fstat(named.fileno())):
+                return True
+            while data := ours.read(MIB):
+                if data != named.read(MIB):
+                    return False
+        return True
+
     def _current(self, live: _Live, uuid: str) -> Upload | None:
         return live.pending or self._find(uuid)
 
@@ -2197,7 +2225,7 @@ class Store:
                     )
             if upload.id:
                 self._count -= 1
-                self._held -= upload.weight
+                self._held -= upload.received
         if for_ever:
             self._make_durable()
         try:
@@ -2229,16 +2257,19 @@ class Store:
                 rows = self._db.execute("SELECT id, uuid, stored FROM removed WHERE NOT cleared").fetchall()
             gone = []
             for number, uuid, stored in rows:
-                with contextlib.suppress(OSError), self._locked(uuid):
-                    if self._is_uncleared(number):  # else it has begun again
+                self._check_places(2)
+                with contextlib.suppress(OSError), self._locked(uuid) as live:
+                    if live.pending is None and self._is_uncleared(number):  # else it has begun again
                         self._remove_names(uuid, stored)
                         gone.append((number,))
             if gone:
+                self._check_places(2)
                 self._sync_names()
                 self._sync_folder(self._chunks)
                 with self._transaction() as db:
                     db.executemany("DELETE FROM removed WHERE id = ? AND NOT for_ever", gone)
                     db.executemany("UPDATE removed SET cleared = 1 WHERE id = ?", gone)
+                    db.execute("DELETE FROM removed WHERE id <= ?", (gone[-1][0] - MAX_REMOVED,))
 
     # -- the record ----------------------------------------------------------------------------------------------------
 
@@ -2282,10 +2313,7 @@ class Store:
     def _open_record(self) -> sqlite3.Connection:
         path = self._in_storage(RECORD_NAME)
         try:
-            with contextlib.suppress(FileExistsError):  # SQLite gives its other files the same rights
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _WARY, 0o600))
-            if os.path.isfile(path):
-                os.chmod(path, 0o600)
+            self._make_private(path)
             db = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise StartError(f"The record {path} cannot be opened: {error}.") from error
@@ -2318,6 +2346,24 @@ class Store:
             db.close()
             raise
         return db
+
+    @staticmethod
+    def _make_private(path: str) -> None:
+        """Makes the record's file, for this user only; SQLite gives its other files the same rights.
+
+        Raises OSError when there is something else in the place of one of them, where SQLite would follow it.
+        """
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | _WARY, 0o600)
+        try:
+            if hasattr(os, "fchmod"):
+                os.fchmod(fd, 0o600)
+        finally:
+            os.close(fd)
+        for name in (path, *(f"{path}-{kind}" for kind in ("wal", "shm", "journal"))):
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(name)
+                if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                    raise OSError(errno.EPERM, "It is a link, or no file", name)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -2395,15 +2441,20 @@ class Store:
             query = "SELECT 1 FROM removed WHERE id = ? AND NOT cleared"
             return self._db.execute(query, (number,)).fetchone() is not None
 
-    def _forget_chunks(self, upload: Upload, condition: str) -> int:
-        """Counts the chunks for which the SQL condition holds as never received. Returns how many."""
+    def _forget_chunks(self, upload: Upload, only_unsynced: bool = False) -> int:
+        """Counts chunks as never received: all, or those that are not known to be on the disk. Returns how many."""
         with self._db_lock:
             before = self._find(upload.uuid)
             with self._transaction() as db:
-                gone = db.execute(f"DELETE FROM chunks WHERE upload = ? AND {condition}", (upload.id,)).rowcount
-                db.execute("UPDATE uploads SET merged = merged - ? WHERE id = ?", (gone, upload.id))
+                which = "AND NOT synced" if only_unsynced else ""
+                gone = db.execute(f"DELETE FROM chunks WHERE upload = ? {which}", (upload.id,)).rowcount
+                (left, received) = db.execute(
+                    "SELECT count(*), coalesce(sum(min(?, ? - number * ?)), 0) FROM chunks WHERE upload = ?",
+                    (upload.chunk_size, upload.size, upload.chunk_size, upload.id),
+                ).fetchone()
+                db.execute("UPDATE uploads SET merged = ?, received = ? WHERE id = ?", (left, received, upload.id))
             if before is not None:
-                self._held += before._replace(merged=before.merged - gone).weight - before.weight
+                self._held += received - before.received
         return gone
 
     def _distrust(self, live: _Live, upload: Upload) -> None:
@@ -2419,7 +2470,7 @@ class Store:
             writer.release()
         live.writers.clear()
         live.close()
-        gone = self._forget_chunks(upload, "synced = 0")
+        gone = self._forget_chunks(upload, only_unsynced=True)
         live.failed = False
         log.error("upload %s: the disk failed; %d chunks must be sent again", upload.uuid, gone)
 
@@ -2438,23 +2489,31 @@ class Store:
         resumable = removed = finished = 0
         for upload in self._select("stored IS NULL"):
             name = self._final_name(upload)
-            if self._is_whole(self._in_storage(name), upload.size):
+            if self._is_copy(upload, self._in_storage(name)):
                 # Publishing was cut off after the file got its name: it was whole and synced then.
-                self._finish(upload._replace(stored=name, merged=upload.chunk_count))
+                self._finish(upload._replace(stored=name, merged=upload.chunk_count, received=upload.size))
                 self._remove_data(upload.uuid, upload.chunk_count)
                 finished += 1
             elif upload.merged == 0 or not self._has_data(upload):
                 self._discard(_Live(), upload)
                 removed += 1
             else:
-                self._promises.make(upload.uuid, upload.weight, upload.size, upload.weight)
+                self._promises.make(upload.uuid, upload.received, upload.size, upload.received)
                 resumable += 1
         if finished:
             self._note(finished, "upload was", "uploads were", "finished that the last run could not report.")
         if removed:
-            self._note(removed, "unfinished upload of which nothing is", "unfinished uploads of which nothing is", "in was removed.")  # noqa: E501  # fmt: skip
+            self._note(
+                removed, "unfinished upload was", "unfinished uploads were", "removed, as nothing of it is here."
+            )
         if resumable:
             self._note(resumable, "unfinished upload", "unfinished uploads", "can go on.")
+        query = "SELECT DISTINCT uuid FROM uploads JOIN chunks ON chunks.upload = uploads.id WHERE NOT synced"
+        for (uuid,) in self._db.execute(query).fetchall():  # what the last run did not come to
+            with self._locked(uuid) as live:
+                if (unsynced := self._find(uuid)) is not None:
+                    self._open_data(live, unsynced)
+            self._flush(uuid)
         for name in os.listdir(self._chunks):
             known = self._find(name) if _UUID.fullmatch(name) else None
             if known is None and _UUID.fullmatch(name):
@@ -2473,8 +2532,7 @@ class Store:
     def _count_all(self) -> None:
         with self._db_lock:
             self._count, self._held = self._db.execute(
-                "SELECT count(*), coalesce(sum(CASE WHEN stored IS NULL THEN min(size, merged * chunk_size)"
-                " ELSE size END), 0) FROM uploads"
+                "SELECT count(*), coalesce(sum(received), 0) FROM uploads"
             ).fetchone()
 
     def _remove_parts(self) -> None:
@@ -2491,7 +2549,10 @@ class Store:
                     named = self._in_storage(name)
                     if name.startswith(f"{part[1:37]}_") and os.path.samestat(os.lstat(named), os.lstat(path)):
                         os.unlink(named)
-            os.unlink(path)
+            try:
+                os.unlink(path)
+            except OSError:  # a folder, which is none of ours
+                self.findings.append(f"Left alone in storage, of unknown origin: {ascii(part)}.")
 
     def _note(self, count: int, one: str, many: str, rest: str) -> None:
         self.findings.append(f"{count} {one if count == 1 else many} {rest}")
@@ -2504,7 +2565,7 @@ class Store:
         mark = " ".join([boot_mark(), mount_mark(self._storage), mount_mark(self._chunks)])
         row = self._db.execute("SELECT value FROM facts WHERE name = 'boot'").fetchone()
         if row is not None and row[0] != mark:
-            gone = sum(self._forget_chunks(upload, "synced = 0") for upload in self._select("stored IS NULL"))
+            gone = sum(self._forget_chunks(upload, only_unsynced=True) for upload in self._select("stored IS NULL"))
             if gone:
                 self._note(gone, "chunk", "chunks", "may not have reached the disk and will be asked for again.")
         with self._transaction() as db:
@@ -2546,7 +2607,11 @@ class Store:
             " WHERE uuid NOT IN (SELECT uuid FROM uploads)"
             " AND uuid NOT IN (SELECT uuid FROM removed WHERE NOT cleared) GROUP BY uuid"
         )
+        with self._guard:  # those have their name, and will be on record in a moment
+            finishing = {uuid for uuid, live in self._live.items() if live.pending}
         for name, uuid in db.execute("SELECT stored, uuid FROM new"):
+            if uuid in finishing:
+                continue
             try:
                 status = os.lstat(self._in_storage(name))
             except FileNotFoundError:  # taken away again meanwhile
@@ -2555,9 +2620,9 @@ class Store:
                 found += 1
                 db.execute("DELETE FROM removed WHERE uuid = ?", (uuid,))  # the machine's owner put it back
                 db.execute(
-                    "INSERT INTO uploads (uuid, name, size, chunk_size, chunk_count, created, merged, stored)"
-                    " VALUES (?, ?, ?, ?, 1, ?, 1, ?)",
-                    (uuid, clean_name(name[37:]), status.st_size, max(1, status.st_size), status.st_mtime, name),
+                    "INSERT INTO uploads (uuid, name, size, chunk_size, chunk_count, created, merged, received, stored)"
+                    " VALUES (?, ?, ?, ?, 1, ?, 1, ?, ?)",
+                    (uuid, clean_name(name[37:]), size := status.st_size, max(1, size), status.st_mtime, size, name),
                 )
         db.execute("DROP TABLE seen")
         db.execute("DROP TABLE new")
@@ -2583,6 +2648,7 @@ class Store:
     def _rescan(self) -> bool:
         """Looks for files that were put into storage by hand, if there may be any and the last look is a while ago."""
         with self._db_lock:
+            self._check_places(1)
             mtime, when = self._scanned
             if time.monotonic() - when < RESCAN_SECONDS or os.stat(self._storage).st_mtime_ns == mtime:
                 return False
@@ -2610,13 +2676,17 @@ class Store:
         logged, and its chunks are asked for again. While the disk works, chunks go on arriving.
         """
         with self._guard:
-            waiting = [uuid for uuid, live in self._live.items() if live.unsynced or live.failed]
-        done = [uuid for uuid in waiting if self._flush(uuid)]
+            waiting = {uuid: live.fresh for uuid, live in self._live.items() if live.unsynced or live.failed}
+        if any(waiting.values()):
+            with contextlib.suppress(DropError), disk_errors():
+                self._sync_folder(self._chunks)  # once for all that are new
+        done = [uuid for uuid, fresh in waiting.items() if self._flush(uuid, fresh)]
         if done:
             with contextlib.suppress(DropError), disk_errors():  # logged; the next round tries again
                 self._make_durable()
 
-    def _flush(self, uuid: str) -> bool:
+    def _flush(self, uuid: str, is_named: bool = False) -> bool:
+        """Flushes one upload; is_named says that its folder's name is on the disk. Returns whether that went well."""
         with contextlib.suppress(DropError), disk_errors():
             with self._locked(uuid) as live:
                 upload = self._find(uuid)
@@ -2629,7 +2699,18 @@ class Store:
                 fd, closings, numbers, fresh = os.dup(live.fd), live.closings, list(live.unsynced), live.fresh
                 with self._guard:
                     live.users += 1  # so that it is still the same when its lock is taken again
-            synced = self._sync_beside(live, fd, closings, uuid if fresh else None)
+            held = live
+            try:
+                synced = self._sync_beside(live, fd, closings)
+                if fresh and synced:
+                    with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                        self._sync_folder(os.path.join(self._chunks, uuid))
+                    if not is_named:
+                        self._sync_folder(self._chunks)
+            except BaseException:
+                with self._guard:
+                    held.users -= 1
+                raise
             with self._locked(uuid) as live:
                 with self._guard:
                     live.users -= 1
@@ -2647,23 +2728,21 @@ class Store:
                     return True
         return False
 
-    def _sync_beside(self, live: _Live, fd: int, closings: int, new_folder: str | None) -> bool:
-        """Syncs an upload's data without its lock, and its names if they are new. Returns whether that went well.
+    def _sync_beside(self, live: _Live, fd: int, closings: int) -> bool:
+        """Syncs an upload's data without its lock, and closes fd. Returns whether that went well.
 
-        That the data's sync failed is left for whoever takes the lock next; fd is closed.
+        A failure is left for whoever takes the lock next.
         """
         with live.syncing:
             try:
                 self._sync(fd)
             except OSError as error:
                 log.error("disk: %s", error)
-                live.failed = live.closings == closings
+                if live.closings == closings:
+                    live.failed = True
                 return False
             finally:
                 os.close(fd)
-        if new_folder is not None:
-            self._sync_folder(os.path.join(self._chunks, new_folder))
-            self._sync_folder(self._chunks)
         return True
 
     def clean(self, elapsed_seconds: float) -> int:
@@ -2673,6 +2752,7 @@ class Store:
         """
         removed = 0
         with disk_errors():
+            self._check_places(2)
             with self._transaction() as db:
                 db.execute("UPDATE uploads SET idle = idle + ? WHERE stored IS NULL", (elapsed_seconds,))
             all_stale = self._select("stored IS NULL AND idle > ?", self._stale_seconds)
@@ -3297,7 +3377,7 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
             "uuid": upload.uuid,
             "name": upload.name,
             "size": upload.size,
-            "received": store.received(upload),
+            "received": upload.received,
             "done": done,
             "link": f"download/{upload.uuid}" if done and settings.allow_downloads else None,
             "modified": upload.modified,
@@ -3356,7 +3436,7 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
             "chunk_count": upload.chunk_count,
             "chunks": store.chunks_in(upload),
         }
-        sentence = f"{upload.name}: {human_size(store.received(upload))} of {human_size(upload.size)} are in."
+        sentence = f"{upload.name}: {human_size(upload.received)} of {human_size(upload.size)} are in."
         return answer(200, {"upload": describe(upload) | progress}, sentence)
 
     @app.delete("/uploads/<uuid>")
@@ -4376,7 +4456,7 @@ button { background: #2563eb; border-color: #2563eb; color: #fff; cursor: pointe
 <body>
 <main>
 <form action="./" method="post">
-<h1>Drop files here</h1>
+<h1>Sign in to drop files</h1>
 <label for="password">Password</label>
 <input id="password" name="password" type="password" autocomplete="current-password" required autofocus>
 <span role="status">$notice</span>
@@ -4428,7 +4508,7 @@ def render_page(settings: Settings, source: str, asks: bool = False) -> tuple[st
     """
     facts = {
         "version": __version__,
-        "maxSize": settings.max_bytes,
+        "maxSize": min(settings.max_bytes, settings.max_total_bytes or settings.max_bytes),
         "timeout": settings.timeout,
         "chunkSize": settings.chunk_size,
         "parallelChunks": 1 if settings.disable_parallel_chunks else settings.parallel_chunks,
@@ -4462,9 +4542,9 @@ def render_page(settings: Settings, source: str, asks: bool = False) -> tuple[st
 def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
     """Adds to the app what a browser loads by itself: the page, the sign-in, Dropzone, the icon."""
 
-    def send_page(source: str) -> Any:
+    def send_page(source: str, status: int = HTTPStatus.OK.value) -> Any:
         text, policy = render_page(settings, source, door.asks)
-        response = bottle.HTTPResponse(text)
+        response = bottle.HTTPResponse(text, status)
         response.set_header("Content-Type", "text/html; charset=utf-8")
         response.set_header("Content-Security-Policy", policy)
         response.set_header("Cache-Control", "no-store")
@@ -4500,11 +4580,16 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
         if "signout" in form:
             door.end_sessions()
             set_cookie(response, "session", "", 0)
-        elif door.knows(form.get("password", [""])[0], bottle.request.environ["REMOTE_ADDR"]):
-            set_cookie(response, "session", door.new_session(), SESSION_SECONDS)
-        else:
+            return response
+        try:
+            if door.knows(form.get("password", [""])[0], bottle.request.environ["REMOTE_ADDR"]):
+                set_cookie(response, "session", door.new_session(), SESSION_SECONDS)
+                return response
             return send_page(SIGN_IN.replace("$notice", "That is not the password."))
-        return response
+        except TooManyTries as error:  # with the form, so that the next try needs no way back
+            page = send_page(SIGN_IN.replace("$notice", str(error)), error.status.value)
+            page.headers.update(error.headers)
+            return page
 
     def send(kind: str, data: bytes) -> Any:
         return bottle.HTTPResponse(data, headers={"Content-Type": kind, "Cache-Control": "no-cache"})
@@ -5019,6 +5104,9 @@ class LogWriter(logging.Handler):
             status = os.fstat(self._fd)
             if stat.S_ISREG(status.st_mode):
                 self._size = status.st_size
+                if hasattr(os, "fchmod"):
+                    with contextlib.suppress(OSError):  # somebody else's file
+                        os.fchmod(self._fd, stat.S_IMODE(status.st_mode) & ~stat.S_IRWXO)
         elif sys.stderr is not None:  # a program without a console may have none
             self._fd = sys.stderr.fileno()
             self._encoding = "ascii" if os.name == "nt" else sys.stderr.encoding  # a console there has its own
@@ -5132,7 +5220,7 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
     if settings.password_file or "PYFILEDROP_PASSWORD" in os.environ:
         yield f"  password   asked for{', but not for links' if settings.public_links else ''}"
     names = ", ".join(["addresses", "localhost", *sorted(own_names(settings))])
-    yield f"  names      {names}; --allow-host adds others"
+    yield f"  answers to {names}; --allow-host adds others"
     if settings.trusted_proxy:
         yield f"  proxies    {', '.join(settings.trusted_proxy)}"
     if OWN_PAGE.exists():

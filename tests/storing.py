@@ -453,7 +453,7 @@ class Day:
         yield store.flush
         yield lambda: self.send(store, seven, 1)
         yield lambda: store.uploads(ALICE)
-        yield lambda: store.received(store.upload(ALICE, seven.uuid))
+        yield lambda: store.upload(ALICE, seven.uuid).received
         yield lambda: store.open(one.uuid)[1].close()
         yield lambda: store.forget(BOB)
         yield store.flush

@@ -371,7 +371,7 @@ def test_delay_over_a_socket(start_server: StartServer, how: str) -> None:
         assert connection.receive().status == (200 if how == "form" else 401)
         answer = connection.receive()
     assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
-    assert "Too many wrong passwords." in answer.text
+    assert "There were wrong passwords. Wait " in answer.text
     assert is_in(server, session)
     wait_until(lambda: is_in_now(server, basic(PASSWORD)))
 
@@ -883,7 +883,7 @@ def test_start_says_which_names(start_server: StartServer) -> None:
     """The start names what is answered, and the option that adds to it."""
     server = start_server("--allow-host", "drop.example")
     wait_until(lambda: "Ctrl-C ends it." in server.output())
-    (line,) = re.findall(r"^  names +(.*)$", server.output(), re.MULTILINE)
+    (line,) = re.findall(r"^  answers to (.*)$", server.output(), re.MULTILINE)
     assert line.startswith("addresses, localhost, ") and line.endswith("; --allow-host adds others")
     assert {"drop.example", socket.gethostname().lower()} <= set(re.split(r"[,;] ", line))
 
@@ -1298,11 +1298,12 @@ def mode(path: Path) -> int:
 def test_row_50_log_file_is_for_its_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None
 ) -> None:
-    """A log file that we make is for the server's user alone, after it rolled over too; one that is there stays."""
+    """A log file that we make is for the server's user alone, after it rolled over too; of one that is there no other
+    user can read more, but those of its group may."""
     monkeypatch.setattr(pyfiledrop, "MAX_LOG_BYTES", 100)
     theirs = tmp_path / "log.txt"
     theirs.touch()
-    theirs.chmod(0o640)  # whoever made it wants a group to read it
+    theirs.chmod(0o644)  # whoever made it wants a group to read it
     umask = os.umask(0)
     try:
         pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(theirs)]))

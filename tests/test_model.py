@@ -305,7 +305,7 @@ class StoreMachine(RuleBasedStateMachine):
                 continue
             upload = self.store.upload(owner, file.uuid)
             assert upload.merged == len(expected.chunks)
-            assert self.store.received(upload) == sum(len(file.piece(index)) for index in expected.chunks)
+            assert upload.received == sum(len(file.piece(index)) for index in expected.chunks)
             assert (upload.stored is not None) == expected.done
             everywhere = [index for low, high in self.store.chunks_in(upload) for index in range(low, high + 1)]
             assert everywhere == sorted(expected.chunks)

@@ -62,7 +62,7 @@ def test_every_size(folders: Folders, store: Store, size: int) -> None:
     """A file of any size, the empty one too, is whole in storage after its last chunk and nowhere else."""
     file = File(bytes(range(size)))
     upload = file.send(store)
-    assert (upload.stored, upload.merged, store.received(upload)) == (file.stored, file.count, size)
+    assert (upload.stored, upload.merged, upload.received) == (file.stored, file.count, size)
     assert folders.files() == {file.stored}
     assert (folders.storage / file.stored).read_bytes() == file.content
     assert folders.unfinished() == set()
@@ -89,9 +89,9 @@ def test_written_is_not_in(store: Store) -> None:
 def test_received_counts_merged_bytes(store: Store) -> None:
     """Received is the sum of the merged chunks' bytes, whether or not the short last one is among them."""
     file = File(b"aaaabbbbc")
-    assert store.received(file.send(store, 2)) == 1
-    assert store.received(file.send(store, 0)) == 5
-    assert store.received(file.send(store, 1)) == 9
+    assert file.send(store, 2).received == 1
+    assert file.send(store, 0).received == 5
+    assert file.send(store, 1).received == 9
 
 
 @pytest.mark.parametrize(("written", "fits"), [(b"aaa", True), (b"aaaa", True), (b"aaaaa", False)])
@@ -197,7 +197,7 @@ def test_whole_file(folders: Folders, store: Store) -> None:
         writer.write(b"hello")
         store.seal(writer)
         upload = store.merge(writer)
-    assert (upload.size, store.received(upload)) == (5, 5)
+    assert (upload.size, upload.received) == (5, 5)
     assert (folders.storage / f"{upload.uuid}_a.txt").read_bytes() == b"hello"
     assert [listed.uuid for listed in store.uploads(ALICE)] == [upload.uuid]
 
@@ -526,6 +526,147 @@ def test_revoke(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch)
         store = folders.open()
 
 
+# What happens beside each other
+
+
+def test_removed_while_its_folder_is_synced(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flush that finds an upload gone leaves nothing of it behind, so that others never run out of room."""
+    files = [File(b"aaaabbbb") for _ in range(3)]
+    real = pyfiledrop.force_to_disk
+
+    def remove_all(fd: int, is_folder: bool = False) -> None:
+        real(fd, is_folder)
+        if not is_folder:
+            while files:  # which bring their removal to the disk, too
+                store.remove(ALICE, files.pop().uuid)
+
+    for file in files:
+        file.send(store, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(pyfiledrop, "force_to_disk", remove_all)
+        store.flush()
+    assert store._live == {}
+
+
+def test_begun_anew_while_it_is_cleared(folders: Folders, store: Store) -> None:
+    """What is left of an upload that broke off is removed, but not what has begun under its UUID since."""
+    file = File(b"aaaabbbb")
+    with file.begin(store, 0):
+        pass
+    whole = File(file.content, 100, file.name, uuid=file.uuid)
+    with whole.begin_filled(store, 0) as writer:
+        store.clear()
+        assert store.merge(writer).stored
+    store.clear()
+    assert (folders.storage / whole.stored).read_bytes() == whole.content
+
+
+def test_taken_up_while_it_is_published(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look through storage that meets a file a moment before it is on record does not count it twice."""
+    monkeypatch.setattr(pyfiledrop, "RESCAN_SECONDS", 0.0)
+    file = File(b"aaaa")
+    link = os.link
+
+    def look(*args: Any, **names: Any) -> None:
+        link(*args, **names)
+        with pytest.raises(NotFound):
+            store.open(file.uuid)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", look)
+        file.send(store)
+    assert (store._count, store._held) == (1, 4)
+    assert store.upload(ALICE, file.uuid).owner == ALICE
+
+
+@pytest.mark.parametrize("action", ["look", "remove", "clean", "publish", "clear"])
+def test_storage_is_away(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+    """While another folder is in storage's place nothing is recorded as gone, removed or published."""
+    monkeypatch.setattr(pyfiledrop, "RESCAN_SECONDS", 0.0)
+    done, begun = File(b"aaaa"), File(b"aaaabbbb")
+    done.send(store)
+    begun.send(store, 0)
+    writer = begun.begin_filled(store, 1)
+    if action == "clear":
+        store.remove(ALICE, done.uuid)
+    folders.storage.rename(folders.root / "moved")
+    folders.storage.mkdir()
+    with pytest.raises(Unavailable):
+        match action:
+            case "look":
+                store.open(new_uuid())
+            case "remove":
+                store.remove(ALICE, done.uuid)
+            case "clean":
+                store.clean(1000 * DAY)
+            case "publish":
+                store.merge(writer)
+            case "clear":
+                store.clear()
+    assert os.listdir(folders.storage) == []
+    folders.storage.rmdir()
+    (folders.root / "moved").rename(folders.storage)
+    store.abandon(writer)
+    finish(folders, store, [begun])
+    assert is_done(store, done) is (action != "clear")
+
+
+def test_last_chunk_alone_is_as_large_as_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A last chunk of one byte counts for one byte, however large the others will be."""
+    set_free(monkeypatch, lambda path: 10_000)
+    for _ in range(3):
+        assert File(b"a" * 9001, chunk_size=9000).send(store, 1).received == 1
+    assert (store._held, store._promises.missing) == (3, 3 * 8)
+
+
+def test_unsynced_of_the_last_run(folders: Folders) -> None:
+    """What a killed run had not brought to the disk, the next one does."""
+    file = File(b"aaaabbbbcccc")
+    file.send(folders.open(), 0, 1)
+    left = folders.after_crash()
+    store = left.open()
+    assert store._db.execute("SELECT count(*) FROM chunks WHERE synced").fetchone() == (2,)
+    finish(left, store, [file])
+    left.close()
+
+
+def test_uploads_that_go_on_hold_descriptors_too(
+    folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many that go on at once are put off like many that begin."""
+    files = [File(b"aaaabbbbcccc") for _ in range(5)]
+    for file in files:
+        file.send(store, 0)
+    store.flush()
+    store.max_open_uploads = 2
+    for file in files[:2]:
+        file.send(store, 1)
+    with pytest.raises(Unavailable):
+        files[2].send(store, 1)
+    store.flush()
+    finish(folders, store, files)
+
+
+def test_removed_ones_are_not_remembered_without_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so many, the latest."""
+    monkeypatch.setattr(pyfiledrop, "MAX_REMOVED", 2)
+    files = [File(b"aaaa") for _ in range(5)]
+    for file in files:
+        file.send(store)
+        store.remove(ALICE, file.uuid)
+        store.clear()
+    assert store._db.execute("SELECT count(*) FROM removed").fetchone() == (2,)
+    with pytest.raises(Gone):
+        files[-1].send(store)
+
+
+def test_both_folders_in_one(folders: Folders) -> None:
+    """Storage and chunks must not be the same folder."""
+    folders.chunks = folders.storage
+    with pytest.raises(StartError, match="two folders"):
+        folders.open()
+
+
 # Files that come and go by hand
 
 
@@ -737,6 +878,46 @@ def test_finished_file_replaced_by_a_link(folders: Folders, store: Store) -> Non
         store.open(file.uuid)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
+@pytest.mark.parametrize("name", [RECORD, f"{RECORD}-wal", f"{RECORD}-journal"])
+@pytest.mark.parametrize("kind", ["symbolic link", "hard link"])
+def test_record_is_a_link(folders: Folders, name: str, kind: str) -> None:
+    """What somebody put in the record's place is not written to, and its rights stay."""
+    folders.storage.mkdir(parents=True)
+    victim = folders.root / "victim"
+    victim.write_bytes(b"the victim's")
+    victim.chmod(0o644)
+    if kind == "hard link":
+        os.link(victim, folders.storage / name)
+    else:
+        (folders.storage / name).symlink_to(victim)
+    with pytest.raises(StartError, match="record"):
+        folders.open()
+    assert victim.read_bytes() == b"the victim's"
+    assert kind == "hard link" or victim.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no pipes there")
+def test_folder_became_a_pipe(folders: Folders, store: Store) -> None:
+    """Nobody waits for it: the housekeeper goes on, and the store ends."""
+    file, other = File(b"aaaabbbb"), File(b"ccccdddd")
+    for each in (file, other):
+        each.send(store, 0)
+    shutil.rmtree(folders.chunks / file.uuid)
+    os.mkfifo(folders.chunks / file.uuid)
+    store.flush()
+    assert store._db.execute("SELECT count(*) FROM chunks WHERE synced").fetchone() == (1,)
+
+
+def test_folder_in_the_place_of_a_part(folders: Folders) -> None:
+    """It stays, is named, and does not keep the server from starting."""
+    folders.open()
+    folders.close()
+    name = f".{new_uuid()}.part"
+    (folders.storage / name).mkdir()
+    assert folders.open().findings == [f"Left alone in storage, of unknown origin: {name!r}."]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 @pytest.mark.parametrize("where", ["storage", "chunks"])
 def test_name_that_is_not_utf8(folders: Folders, where: str) -> None:
@@ -837,7 +1018,7 @@ def test_data_tidied_away_before_start(folders: Folders) -> None:
     folders.close()
     shutil.rmtree(folders.chunks / file.uuid)
     store = folders.open()
-    assert store.findings == ["1 unfinished upload of which nothing is in was removed."]
+    assert store.findings == ["1 unfinished upload was removed, as nothing of it is here."]
     finish(folders, store, [file])
 
 
@@ -857,10 +1038,11 @@ def test_name_is_taken(folders: Folders, store: Store) -> None:
     """A foreign file under the very name in storage is not overwritten: 409."""
     file = File(b"aaaabbbb")
     file.send(store, 0)
-    (folders.storage / file.stored).write_bytes(b"somebody's")
-    with pytest.raises(Conflict):
-        file.send(store, 1)
-    assert (folders.storage / file.stored).read_bytes() == b"somebody's"
+    for content in (b"somebody's", b"EVILEVIL"):  # the second is as long as ours
+        (folders.storage / file.stored).write_bytes(content)
+        with pytest.raises(Conflict):
+            file.send(store, 1)
+        assert (folders.storage / file.stored).read_bytes() == content
     (folders.storage / file.stored).unlink()
     finish(folders, store, [file])
 
@@ -887,7 +1069,7 @@ def test_begun_and_killed(folders: Folders, store: Store) -> None:
     with file.begin_filled(store, 0):
         after = folders.after_crash()
     store = after.open()
-    assert store.findings == ["1 unfinished upload of which nothing is in was removed."]
+    assert store.findings == ["1 unfinished upload was removed, as nothing of it is here."]
     assert after.unfinished() == set()
     after.close()
 
