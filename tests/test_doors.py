@@ -434,8 +434,8 @@ def test_row_53_connections_of_a_proxy(tmp_path: Path, proxies: tuple[str, ...],
     """A trusted proxy may have more connections than any other address."""
     for server in launched(lambda: tmp_path, "MAX_CONNECTIONS_PER_ADDRESS=1", *proxies, env={}):
         with Connection(server) as first:
-            first.send(request("GET", "/uploads"))
-            assert first.receive().status == 200
+            first.send(request("PUT", "/upload/x", {"Expect": "100-continue", "Content-Length": "1"}))
+            assert first.sock.recv(12) == b"HTTP/1.1 100"  # it is not idle, and makes no room
             assert exchange(server, request("GET", "/uploads")).status == status
 
 
@@ -1453,9 +1453,9 @@ def test_row_52_bug_that_nobody_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """What Bottle tells of a bug goes to the log alone, never straight to stderr, where the request would wait."""
-    monkeypatch.setattr(pyfiledrop.Store, "uploads", lambda *_: 1 / 0)
+    monkeypatch.setattr(pyfiledrop.Store, "upload", lambda *_: 1 / 0)
     with serving(tmp_path) as server, socket.create_connection(("127.0.0.1", server.server_port), 10) as client:
-        client.sendall(request("GET", "/uploads", cookie=new()))
+        client.sendall(request("GET", f"/uploads/{new()}"))
         assert client.recv(12) == b"HTTP/1.1 500"
     assert "ZeroDivisionError" in caplog.text and "ZeroDivisionError" not in capfd.readouterr().err
 

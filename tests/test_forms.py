@@ -383,6 +383,14 @@ def read_text(path, *args, **how):
     return real_read(path, *args, **how)
 pathlib.Path.read_text = read_text
 """
+NO_SYS_FS = """
+real_listdir = os.listdir
+def listdir(path="."):
+    if path == "/sys/fs":
+        raise FileNotFoundError(path)
+    return real_listdir(path)
+os.listdir = listdir
+"""
 #: What the README's table names -> what takes it away before the server starts.
 LACKING = {
     "os.splice": "vars(os).pop('splice', None)",
@@ -393,7 +401,13 @@ LACKING = {
     "fcntl": "sys.modules['fcntl'] = None",
     "MSG_DONTWAIT": "import socket; vars(socket).pop('MSG_DONTWAIT', None)",
     "F_SETPIPE_SZ": "import fcntl; vars(fcntl).pop('F_SETPIPE_SZ', None)",
+    "os.fdatasync": "vars(os).pop('fdatasync', None)",
     "boot_id": NO_BOOT_ID,
+    "/sys/fs": NO_SYS_FS,
+    "statx": "import ctypes; ctypes.CDLL = lambda *_: object()",
+    "O_NOFOLLOW": "vars(os).pop('O_NOFOLLOW', None)",
+    "dir_fd": "os.supports_dir_fd.clear()",
+    "pathconf": "vars(os).pop('pathconf', None)",
     "SIGHUP": "import signal; vars(signal).pop('SIGHUP', None)",
     "SIGBREAK": "import signal; vars(signal).pop('SIGBREAK', None)",
 }

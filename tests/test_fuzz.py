@@ -636,7 +636,7 @@ class Lane:
             content = Path(self.store._storage, upload.stored).read_bytes()
             return upload.name, upload.size, upload.modified, upload.stored[36:], content
         (ranges,) = self.store.chunks_in(upload) or [[]]
-        data = Path(self.store.data_path(upload)).read_bytes()
+        data = Path(self.store._chunks, upload.uuid, "data").read_bytes()
         content = data[ranges[0] * upload.chunk_size : (ranges[1] + 1) * upload.chunk_size]
         return upload.name, upload.size, upload.modified, ranges, content
 
