@@ -775,9 +775,11 @@ class Verdict(NamedTuple):
     killer: str  # the test that failed, or what else ended it; empty if it survived
 
     def __str__(self) -> str:
-        if self.reason:
-            return f"changes nothing: {self.reason}"
-        return f"killed by {self.killer}" if self.killer else "survived"
+        where = f"pyfiledrop.py:{self.mutant.line} ({self.mutant.section}, {self.mutant.operator})"
+        if self.killer:
+            return f"{where} killed by {self.killer}"
+        fate = f"changes nothing: {self.reason}" if self.reason else "survived"
+        return f"{where} {fate}\nin {self.mutant.function}\n- {self.before}\n+ {self.after}"
 
 
 def sections(source: str) -> dict[str, range]:
@@ -928,22 +930,16 @@ def dump_mutants(tools: str, folder: Path) -> str:
     return subprocess.run(dump, cwd=folder, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
 
 
-def show_verdicts(verdicts: Sequence[Verdict], seed: int) -> int:
-    """Print what changes nothing, what survived, and the share that was killed. Returns the exit status."""
-    counted = [verdict for verdict in verdicts if not verdict.reason]
-    killed = 0
-    for verdict in sorted(verdicts):
-        mutant = verdict.mutant
-        if not verdict.killer:
-            say(f"\npyfiledrop.py:{mutant.line} ({mutant.section}, {mutant.operator}) {verdict}")
-            say(f"in {mutant.function}\n- {verdict.before}\n+ {verdict.after}")
+def count_killed(verdicts: Sequence[Verdict], seed: int) -> int:
+    """Print how many were killed in each section. Returns the exit status."""
+    killed = counted = 0
     say(f"\n{'section':<12}{'killed':>8}{'of':>6}   with the seed {seed}")
     for section in [*MUTATION_TESTS, "all"]:
-        of = [verdict for verdict in counted if section in (verdict.mutant.section, "all")]
-        if of:
-            killed = sum(bool(verdict.killer) for verdict in of)
-            say(f"{section:<12}{killed:>8}{len(of):>6}{killed / len(of):>7.0%}")
-    return int(100 * killed < MUTATION_PERCENT * len(counted))  # the last line's, which is about all
+        those = [each for each in verdicts if section in (each.mutant.section, "all") and not each.reason]
+        if those:
+            killed, counted = sum(bool(verdict.killer) for verdict in those), len(those)
+            say(f"{section:<12}{killed:>8}{counted:>6}{killed / counted:>7.0%}")
+    return int(100 * killed < MUTATION_PERCENT * counted)  # of the last line, which is about all
 
 
 def mutate(number: int, seed: int, wanted: Sequence[str]) -> int:
@@ -976,15 +972,14 @@ def mutate(number: int, seed: int, wanted: Sequence[str]) -> int:
             say("== running the tests on the module as it is")
             list(pool.map(laboratory.try_unbroken, dict.fromkeys(mutant.section for mutant in sample)))
             say(f"== trying {len(sample)} of {len(mutants)} mutants")
-            for future in concurrent.futures.as_completed(
-                [pool.submit(laboratory.try_mutant, each) for each in sample]
-            ):
+            tried = [pool.submit(laboratory.try_mutant, mutant) for mutant in sample]
+            for future in concurrent.futures.as_completed(tried):
                 verdicts.append(verdict := future.result())
-                say(f"{len(verdicts)}/{len(sample)} pyfiledrop.py:{verdict.mutant.line} {verdict}")
+                say(f"{len(verdicts)}/{len(sample)} {verdict}")
         except BaseException:
             pool.shutdown(cancel_futures=True)  # else leaving would first try all the rest
             raise
-    return show_verdicts(verdicts, seed)
+    return count_killed(verdicts, seed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

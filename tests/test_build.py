@@ -954,7 +954,7 @@ def test_survivors_are_shown_and_counted(mutable: Path, capfd: pytest.CaptureFix
     lines = before.splitlines()
     number = lines.index("    return size < 4") + 1
     where = f"pyfiledrop.py:{number} (decisions, core/Mistake)"
-    assert f"\n{where} survived\nin is_small\n- return size < 4\n+ return size > 4\n\n" in said
+    assert f"/3 {where} survived\nin is_small\n- return size < 4\n+ return size > 4\n" in said
     assert said.splitlines()[-3:] == [
         "section       killed    of   with the seed 7",
         "decisions          1     3    33%",
@@ -978,8 +978,8 @@ def test_equivalent_mutants_are_left_out(
     assert said.splitlines()[-1] == "all                1     1   100%"
     killed = build.Verdict(build.Mutant("server", "f", 1, 1, "core/Mistake", 1), "a", "b", "", "a test")
     survivor = killed._replace(killer="")
-    assert build.show_verdicts([killed] * 9 + [survivor], 1) == 0
-    assert build.show_verdicts([killed] * 89 + [survivor] * 10, 1) == 1
+    assert build.count_killed([killed] * 9 + [survivor], 1) == 0
+    assert build.count_killed([killed] * 89 + [survivor] * 10, 1) == 1
 
 
 def test_nothing_is_mutated_while_tests_fail(mutable: Path, capsys: pytest.CaptureFixture[str]) -> None:
