@@ -742,12 +742,13 @@ def run_tests(pytest_arguments: Sequence[str]) -> int:
 # that look closest first, because the first failure ends the run.
 MUTATION_TESTS = {
     "decisions": ("tests/test_decisions.py", "tests/test_cli.py", "tests/test_http.py"),
-    "store": ("tests/test_store.py", "tests/test_model.py", "tests/test_http.py"),
+    "store": ("tests/test_store.py", "tests/test_faults.py", "tests/test_model.py", "tests/test_http.py"),
     "body": ("tests/test_http.py", "tests/test_threats.py"),
     "app": ("tests/test_http.py", "tests/test_threats.py"),
     "server": ("tests/test_threats.py", "tests/test_http.py", "tests/test_doors.py", "tests/test_cli.py"),
 }
-NO_MUTATION_TESTS = "browser or axe"  # by their names: they need Chromium and take long
+# What is left out of them, by pytest's -k, because it takes long or needs Chromium.
+NO_MUTATION_TESTS = "browser or axe or signal_twice or every_call_fails or power_cut and (two or links)"
 MUTATION_WORKERS = 2
 MUTATION_PERCENT = 90  # of the drawn mutants must be killed
 MUTANT_SECONDS = 240  # for all tests of one mutant

@@ -197,6 +197,20 @@ def test_whole_file_cut_off(folders: Folders, store: Store) -> None:
     assert (folders.files(), folders.unfinished(), store.uploads(ALICE)) == (set(), set(), [])
 
 
+def test_whole_file_asks_for_space_in_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its promise grows with what has come, each time that another step is in, and not with every write."""
+    monkeypatch.setattr(pyfiledrop, "PROMISE_STEP_BYTES", 100)
+    promised = []
+    monkeypatch.setattr(store, "promise", lambda writer: promised.append(writer.written))
+    with store.begin_whole(ALICE, "a.bin", 1000) as writer:
+        for _ in range(10):
+            writer.write(bytes(40))
+    assert promised == [120, 240, 360]
+    with File(bytes(800), chunk_size=400).begin(store, 0) as writer:
+        writer.write(bytes(400))  # an upload of several chunks has one with each that is in
+    assert promised == [120, 240, 360]
+
+
 def test_files_of_a_form_are_counted_once(folders: Folders) -> None:
     """Several files of one form need the space of the form, not of the form for each of them."""
     store = folders.open(max_total_bytes=MIB)
@@ -790,12 +804,17 @@ def test_data_tidied_away(folders: Folders, store: Store, what: str) -> None:
     finish(folders, store, [file])
 
 
-def test_data_tidied_away_before_start(folders: Folders) -> None:
+@pytest.mark.parametrize("left", ["nothing", "link"])
+def test_data_tidied_away_before_start(folders: Folders, left: str) -> None:
     """An unfinished upload whose data is gone at start is dropped, with a word, and can begin anew."""
     file = File(b"aaaabbbb")
     file.send(folders.open(), 0)
     folders.close()
-    shutil.rmtree(folders.chunks / file.uuid)
+    if left == "link":  # to a file, but not to one of ours
+        folders.data(file).rename(folders.root / "elsewhere")
+        folders.data(file).symlink_to(folders.root / "elsewhere")
+    else:
+        shutil.rmtree(folders.chunks / file.uuid)
     store = folders.open()
     assert store.findings == ["1 unfinished upload of which nothing is in was removed."]
     finish(folders, store, [file])
@@ -1077,6 +1096,22 @@ def test_max_total(folders: Folders) -> None:
             File(b"d" * size).begin(store, 0)
     store.remove(ALICE, done.uuid)
     assert File(b"d" * 40).send(store).stored
+
+
+def test_max_total_counts_what_was_put_there_by_hand(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the moment on at which the running server sees it, or sees that it is gone."""
+    monkeypatch.setattr(pyfiledrop, "RESCAN_SECONDS", 0.0)
+    store = folders.open(max_total_bytes=100 + 2 * pyfiledrop.ENTRY_BYTES)
+    by_hand, sent = File(b"a" * 60), File(b"b" * 60, 60)
+    path = folders.storage / by_hand.stored
+    path.write_bytes(by_hand.content)
+    store.open(by_hand.uuid)[1].close()
+    with pytest.raises(NoSpace):
+        sent.begin(store, 0)
+    path.unlink()
+    with pytest.raises(NotFound):
+        store.open(new_uuid())
+    assert sent.send(store).stored
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -1712,6 +1747,28 @@ def test_time_out_of_turn_says_nothing_about_the_disk(store: Store, monkeypatch:
     for _ in range(2 * pyfiledrop.SLOW_SYNCS):
         File(b"abc").send(store, 0)
     assert store._slow_until == 0
+
+
+def test_doubted_record_is_written_anew(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a sync of the record that failed nobody knows what of its log is on the disk: the next one trusts none of
+    it. Then all is well again, and the log is written once."""
+    log = folders.storage / f"{RECORD}-wal"
+    lengths = []
+
+    def force(fd: int) -> None:
+        if os.path.sameopenfile(fd, store._wal):
+            lengths.append(log.stat().st_size)
+            if len(lengths) == 1:
+                raise OSError(errno.EIO, "the disk failed")
+
+    monkeypatch.setattr(pyfiledrop, "force_to_disk", force)
+    with pytest.raises(DiskFault):
+        store._make_durable()
+    store._make_durable()
+    store.secret()  # which writes something
+    store._make_durable()
+    failed, anew, after = lengths
+    assert failed > 0 and anew == 0 and after > 0
 
 
 def test_boot_mark_without_linux(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ import random
 import re
 import shutil
 import socket
+import ssl
 import sys
 import uuid as uuids
 from collections.abc import Iterator
@@ -978,6 +979,50 @@ def test_row_27_slow_readers(shared_server: Server) -> None:
             reader.send(request("GET", f"/download/{uuid}"))
         assert exchange(shared_server, request("GET", f"/download/{uuid}")).body == content
         assert readers[0].receive().body == content, "a reader that wakes up is served to the end"
+
+
+def test_row_27_a_trickle_after_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each while is judged by itself: what came before buys no time, and none that was fast enough is punished."""
+    clock = 1000.0
+    monkeypatch.setattr(pyfiledrop.time, "monotonic", lambda: clock)
+    pace, least = pyfiledrop.watch_pace(), pyfiledrop.MIN_BYTES_PER_SECOND
+    pace(1 << 30)
+    clock += pyfiledrop.IDLE_SECONDS
+    pace(0)  # the first while is not over yet
+    for _ in range(3):
+        clock += 1
+        pace(0)  # and then begins the next one
+        clock += pyfiledrop.IDLE_SECONDS
+        pace(least * (pyfiledrop.IDLE_SECONDS + 1))
+    clock += 1
+    pace(0)
+    clock += pyfiledrop.IDLE_SECONDS
+    pace(least * (pyfiledrop.IDLE_SECONDS + 1) - 1)
+    clock += 1
+    with pytest.raises(pyfiledrop.TooSlow):
+        pace(0)
+
+
+@pytest.mark.parametrize("error", [BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError])
+def test_row_27_patience_ends(error: type[Exception]) -> None:
+    """A socket that moves nothing is asked once a tick until the time is over, and at least once."""
+    asked = []
+
+    def ask(what: str) -> str:
+        asked.append(what)
+        if len(asked) < 4:
+            raise error
+        return "moved"
+
+    with pytest.raises(pyfiledrop.TooSlow):
+        pyfiledrop.patiently(ask, "read", seconds=3 * pyfiledrop.TICK_SECONDS)
+    assert asked == ["read"] * 3
+    asked.clear()
+    assert pyfiledrop.patiently(ask, "write") == "moved"
+    asked.clear()
+    with pytest.raises(pyfiledrop.TooSlow):
+        pyfiledrop.patiently(ask, "read", seconds=0)
+    assert asked == ["read"]
 
 
 LARGE = 24 << 20
