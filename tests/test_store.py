@@ -1046,6 +1046,25 @@ def test_announcing_reserves_nothing(store: Store, monkeypatch: pytest.MonkeyPat
         pass
 
 
+def test_reservation_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload that has brought nothing for a minute has no space kept free for it, until something comes again."""
+    clock = 1000.0
+    monkeypatch.setattr(pyfiledrop.time, "monotonic", lambda: clock)
+    promises = pyfiledrop.Promises()
+    promises.make("first", 10, 50)
+    clock += 30
+    promises.make("second", 1, 100)
+    clock += 30
+    assert promises.sums() == (40 + 8, 50 + 8)
+    clock += 1
+    assert promises.sums() == (8, 8)
+    promises.make("first", 20, 50)
+    clock += 59
+    assert promises.sums() == (30, 50)
+    promises.end("first")
+    assert promises.sums() == (0, 0)
+
+
 def test_reservation_survives_restart(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     """Space that an unfinished upload needs is held for it after a restart too."""
     set_free(monkeypatch, lambda path: 100)
@@ -1096,6 +1115,23 @@ def test_max_total(folders: Folders) -> None:
             File(b"d" * size).begin(store, 0)
     store.remove(ALICE, done.uuid)
     assert File(b"d" * 40).send(store).stored
+
+
+def test_max_total_counts_no_chunk_that_was_lost(folders: Folders) -> None:
+    """What must be sent again takes no space meanwhile, and takes it once when it is there."""
+    store = folders.open(max_total_bytes=100 + 3 * pyfiledrop.ENTRY_BYTES)
+    file = File(b"a" * 55, chunk_size=10)
+    file.send(store, 0, 1, 2, 3, 4)
+    store.flush()
+    folders.data(file).unlink()
+    file.send(store, 0, 1)
+    with pytest.raises(NoSpace):
+        File(b"b" * 46, 46).begin(store, 0)
+    assert File(b"b" * 45, 45).send(store).stored
+    finish(folders, store, [file])
+    with pytest.raises(NoSpace):
+        File(b"c").begin(store, 0)
+    assert File(b"").send(store).stored
 
 
 def test_max_total_counts_what_was_put_there_by_hand(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
