@@ -742,7 +742,10 @@ def run_tests(pytest_arguments: Sequence[str]) -> int:
 # that look closest first, because the first failure ends the run.
 MUTATION_TESTS = {
     "decisions": ("tests/test_decisions.py", "tests/test_cli.py", "tests/test_http.py"),
-    "store": ("tests/test_store.py", "tests/test_faults.py", "tests/test_model.py", "tests/test_http.py"),
+    "store": (
+        *("tests/test_store.py", "tests/test_decisions.py", "tests/test_faults.py", "tests/test_model.py"),
+        "tests/test_http.py",
+    ),
     "body": ("tests/test_http.py", "tests/test_threats.py"),
     "app": ("tests/test_http.py", "tests/test_threats.py"),
     "server": ("tests/test_threats.py", "tests/test_http.py", "tests/test_doors.py", "tests/test_cli.py"),

@@ -1119,19 +1119,33 @@ def test_max_total(folders: Folders) -> None:
 
 def test_max_total_counts_no_chunk_that_was_lost(folders: Folders) -> None:
     """What must be sent again takes no space meanwhile, and takes it once when it is there."""
-    store = folders.open(max_total_bytes=100 + 3 * pyfiledrop.ENTRY_BYTES)
-    file = File(b"a" * 55, chunk_size=10)
+    store = folders.open(max_total_bytes=100 + 2 * pyfiledrop.ENTRY_BYTES)
+    file, other = File(b"a" * 55, chunk_size=10), File(b"b" * 45, 45)
     file.send(store, 0, 1, 2, 3, 4)
     store.flush()
     folders.data(file).unlink()
     file.send(store, 0, 1)
     with pytest.raises(NoSpace):
         File(b"b" * 46, 46).begin(store, 0)
-    assert File(b"b" * 45, 45).send(store).stored
+    assert other.send(store).stored
     finish(folders, store, [file])
+    store.remove(ALICE, other.uuid)
     with pytest.raises(NoSpace):
-        File(b"c").begin(store, 0)
-    assert File(b"").send(store).stored
+        File(b"b" * 46, 46).begin(store, 0)
+    assert File(b"b" * 45, 45).send(store).stored
+
+
+def test_max_total_holds_for_the_last_chunk(folders: Folders) -> None:
+    """The last chunk of several is held to it as the others are."""
+    store = folders.open(max_total_bytes=100 + 2 * pyfiledrop.ENTRY_BYTES)
+    chunked, other = File(b"a" * 60, chunk_size=30), File(b"b" * 60, 60)
+    with other.begin_filled(store, 0) as writer:
+        chunked.send(store, 0)
+        assert store.merge(writer).stored
+    with pytest.raises(NoSpace):
+        chunked.send(store, 1)
+    store.remove(ALICE, other.uuid)
+    finish(folders, store, [chunked])
 
 
 def test_max_total_counts_what_was_put_there_by_hand(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1508,6 +1522,7 @@ def test_every_system(system: Folders) -> None:
         for answer in [pool.submit(file.send, store, index) for file, index in jobs]:
             answer.result(30)
     assert system.files() == {file.stored for file in files}
+    assert (store._count, store._held) == (len(files), sum(len(file.content) for file in files))
     check_promise(system, store, {file: set(range(file.count)) for file in files}, files)
 
 
