@@ -17,10 +17,10 @@
 HTTP
 
     GET    /                        the page
-    POST   /                        signs in, where a password is asked for
+    POST   /                        signs in and out, where a password is asked for
     POST   /upload                  one Dropzone chunk, or without dzuuid the files of a plain form (curl -F file=@x)
     PUT    /upload/<name>           one file as the body (curl -T x)
-    GET    /uploads                 what this browser has dropped, newest first
+    GET    /uploads                 what this browser has dropped, newest first; ?before=<mark> for what is older
     DELETE /uploads                 forget the finished ones (the files stay)
     GET    /uploads/<uuid>          one upload, and which of its chunks are in
     DELETE /uploads/<uuid>          remove one's own file or unfinished upload
@@ -46,10 +46,10 @@ import errno
 import functools
 import hashlib
 import hmac
+import ipaddress
 import itertools
 import json
 import logging
-import logging.handlers
 import math
 import os
 import re
@@ -64,12 +64,13 @@ import struct
 import sys
 import threading
 import time
+import types
 import unicodedata
 import uuid as uuidlib
 import webbrowser
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from http import HTTPStatus
 from pathlib import Path
@@ -117,7 +118,7 @@ MAX_PARTS = 64  # of one form: files and fields together
 MAX_FIELDS = 16  # Dropzone sends six
 MAX_FIELD_BYTES = 1 * KIB
 MAX_PART_HEAD_BYTES = 16 * KIB
-MAX_NAME_CHARS = 1024
+MAX_NAME_BYTES = 255  # of UTF-8, as most file systems have it
 FORM_OVERHEAD_BYTES = 64 * KIB  # what a form may add to its file
 
 # How long a client may take. A transfer is never ended for lasting long, only for standing still.
@@ -129,17 +130,21 @@ MIN_BYTES_PER_SECOND = 512  # over IDLE_SECONDS; a modem of 1990 sends ten times
 LINGER_SECONDS = 5
 LINGER_BYTES = 64 * MIB
 STOP_SECONDS = 10
+MAKE_ROOM_SECONDS = 1.0  # what an idle connection may take to end for a new one
 SPARE_WORKERS = 8
 MAX_UPLOADS = 1_000_000  # on record: then its file has about 500 MB
 ENTRY_BYTES = 1 * KIB  # what an upload costs beside its bytes, in the record and in its folder
-MAX_OPEN_UPLOADS = 1536  # each holds a descriptor, and those of the latest second wait for their sync
+MAX_OPEN_UPLOADS = 1536  # each holds a descriptor, also those of the latest second that wait for their sync
+DESCRIPTORS_A_CONNECTION = 4  # a socket, a pipe's two ends, a file
+OTHER_DESCRIPTORS = 64
 
 # What is announced but has not come: space is kept free for it only in proportion to what has come.
 PROMISED_TIMES = 8
 PROMISE_SECONDS = 60.0  # without a byte, until it is free again
-PROMISE_STEP_BYTES = 1 * MIB  # how often a file that comes in one piece says how far it is
+PROMISE_STEP_BYTES = 64 * KIB  # how often a file that comes in one piece says how far it is
 MAX_CONNECTIONS = 1024
 MAX_CONNECTIONS_PER_ADDRESS = 512
+UPLOADS_A_PAGE = 100  # of one answer to GET /uploads: some 50 KB, also when every name is as long as it can be
 
 # How bytes are moved.
 BLOCK_BYTES = 64 * KIB
@@ -151,6 +156,10 @@ SPLICE_FROM_BYTES = 64 * KIB  # below this two system calls more cost more than 
 HOUSEKEEPING_SECONDS = 1.0
 MAX_LOG_BYTES = 10 * MIB
 LOG_GENERATIONS = 3
+MAX_LOG_LINES = 4096  # that wait for whoever reads the log
+MAX_LOG_TARGET_CHARS = 200
+LOG_PAUSE_SECONDS = 0.02  # in which lines gather, so that many are written at once
+LOG_END_SECONDS = 2.0  # that the program waits at its end for the log to be written
 AGEING_SECONDS = 60.0
 RESCAN_SECONDS = 5.0
 TAKEOVER_SECONDS = 60.0
@@ -214,9 +223,24 @@ def _address(text: str) -> str:
 
 
 def _host_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.\-]+|[0-9A-Fa-f:]+", text):
+    if not re.fullmatch(r"[A-Za-z0-9._\-]+|[0-9A-Fa-f:]+", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a host's name or address, without a port")
     return text.lower()
+
+
+def plain_address(text: str) -> str:
+    """An IP address in its one canonical form (RFC 5952). An IPv4 address that a socket for both kinds wraps into an
+    IPv6 one (RFC 4291, 2.5.5.2) is unwrapped. Raises ValueError.
+    """
+    address = ipaddress.ip_address(text)
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _proxy(text: str) -> str:
+    try:
+        return plain_address(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,7 +306,13 @@ class Settings:
     )
     allow_host: list[str] | None = option(
         "--allow-host", default=None, action="append", type=_host_name, metavar="NAME",
-        help="answer only under this name or address; may be given several times (default: under any)",
+        help="answer under this name too, besides addresses, localhost and the computer's own names;"
+        " may be given several times",
+    )  # fmt: skip
+    trusted_proxy: list[str] | None = option(
+        "--trusted-proxy", default=None, action="append", type=_proxy, metavar="ADDR",
+        help="believe the X-Forwarded-For that a proxy with this IP address sends; may be given several times"
+        " (default: believe none)",
     )  # fmt: skip
     tls_cert: Path | None = option(
         "--tls-cert", default=None, type=_path, metavar="FILE", help="speak https with this certificate (PEM)"
@@ -446,7 +476,10 @@ class Misdirected(DropError):
     """RFC 9110, 15.5.20."""
 
     status = HTTPStatus.MISDIRECTED_REQUEST
-    sentence = "This server does not answer under this name."
+    sentence = (
+        "This server does not answer under this name. Open it by its address,"
+        " or ask its owner to start it with --allow-host and this name."
+    )
 
 
 class TooManyTries(DropError):
@@ -519,6 +552,8 @@ class Chunk:
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _STORED_NAME = re.compile(_UUID.pattern + r"_[^\ud800-\udfff]+", re.IGNORECASE)  # names that are no text have those
 _PART_NAME = re.compile(r"\." + _UUID.pattern + r"\.part", re.IGNORECASE)
+_REST_OF_UUID = re.compile(r"-(?<=[0-9a-f]{8}-)[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_ESCAPED_IN_UUID = re.compile(r"%(2d|3[0-9]|4[1-6]|6[1-6])", re.IGNORECASE)
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,14}", re.ASCII)
 
 
@@ -527,6 +562,16 @@ def parse_uuid(text: str) -> str:
     if not _UUID.fullmatch(text):
         raise BadRequest("The upload's UUID is malformed.")
     return text.lower()
+
+
+def hide_uuids(text: str) -> str:
+    """The text with no more than the first eight characters of each UUID in it, then three dots.
+
+    For the log: a UUID is the key to its file. It may also stand in an address in an escaped form (RFC 3986, 2.1),
+    which the server would understand, so escaped digits, letters up to F and hyphens are shown as they are.
+    """
+    text = _ESCAPED_IN_UUID.sub(lambda match: chr(int(match[1], 16)), text)
+    return _REST_OF_UUID.sub("...", text)
 
 
 def parse_number(text: str) -> int:
@@ -620,9 +665,18 @@ def human_size(size: int) -> str:
     return f"{value:.1f} {unit}"
 
 
-#: Characters that let a name lie about itself: overrides and isolates of the writing direction (UAX #9), and marks
-#: that cannot be seen. The joiners U+200C and U+200D stay, scripts and emoji need them.
-_DECEIVING = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+#: Characters that let a name lie about itself or break a line: control characters, lone surrogates, line and paragraph
+#: separators, overrides and isolates of the writing direction (UAX #9), noncharacters, and what is not seen at all
+#: (Default_Ignorable_Code_Point of the Unicode Character Database, tag characters among them, and annotations).
+#: Three kinds that are not seen stay, for scripts and emoji need them: the joiners U+200C and U+200D, the variation
+#: selectors, and those of Mongolian. A list of our own, so that every version of Python makes the same of a name.
+_DECEIVING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ud800-\udfff\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffc\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
+    + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0x10000, 0x110000, 0x10000))
+    + "]"
+)
 _FORBIDDEN = re.compile(r'[<>:"|?*]')  # on Windows; a colon there opens another stream of the same file
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])( *\.|$)", re.IGNORECASE)
 _PREFIX_BYTES = 37  # "<uuid>_"
@@ -631,16 +685,29 @@ _MAX_SUFFIX_BYTES = 32
 
 
 def clean_name(name: str) -> str:
-    """A file name as it is shown and given back: as sent, in NFC, without what could deceive or break a line."""
-    if name.isascii() and name.isprintable():
-        return name[:MAX_NAME_CHARS]
-    kept = (c for c in name if c not in _DECEIVING and unicodedata.category(c) not in ("Cc", "Cs"))
-    return unicodedata.normalize("NFC", "".join(kept))[:MAX_NAME_CHARS]
+    """A file name as it is shown and given back: as sent, in NFC, without what could deceive or break a line.
+
+    At most MAX_NAME_BYTES of UTF-8: a longer one loses its folders, then the end of its stem. A clean name stays as
+    it is when it is cleaned again.
+    """
+    if not (name.isascii() and name.isprintable()):
+        name = unicodedata.normalize("NFC", _DECEIVING.sub("", name))
+    if len(name.encode()) > MAX_NAME_BYTES:
+        stem, suffix = split_suffix(last_component(name))
+        room = MAX_NAME_BYTES - len(suffix.encode())
+        name = stem.encode()[:room].decode(errors="ignore") + suffix
+    return name
 
 
 def last_component(name: str) -> str:
     """What stands behind the last slash or backslash."""
     return name.replace("\\", "/").rpartition("/")[2]
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """A name without its suffix, and the suffix with its dot; one that is very long is none."""
+    stem, dot, suffix = name.rpartition(".")
+    return (stem, dot + suffix) if stem and len(suffix.encode()) <= _MAX_SUFFIX_BYTES else (name, "")
 
 
 def safe_name(name: str, limit: int = MAX_STORED_BYTES) -> str:
@@ -651,11 +718,9 @@ def safe_name(name: str, limit: int = MAX_STORED_BYTES) -> str:
     safe = _FORBIDDEN.sub("_", last_component(clean_name(name))).rstrip(". ").lstrip(" ")
     if safe.startswith("."):
         safe = "_" + safe
-    stem, dot, suffix = safe.rpartition(".")
-    if not stem or len(suffix.encode()) > _MAX_SUFFIX_BYTES:
-        stem, dot, suffix = safe, "", ""
-    room = limit - _PREFIX_BYTES - len((dot + suffix).encode()) - 1  # one for the underscore of the next line but one
-    safe = stem.encode()[:room].decode(errors="ignore").rstrip(". ") + dot + suffix
+    stem, suffix = split_suffix(safe)
+    room = limit - _PREFIX_BYTES - len(suffix.encode()) - 1  # one for the underscore of the next line but one
+    safe = stem.encode()[:room].decode(errors="ignore").rstrip(". ") + suffix
     return "_" + safe if _RESERVED.match(safe) else safe or "file"
 
 
@@ -713,18 +778,55 @@ def chunk_ranges(indexes: Iterable[int]) -> list[list[int]]:
 def is_same_site(headers: Mapping[str, str]) -> bool:
     """Whether a request that changes something comes from our own page, or from no page at all (curl).
 
-    Browsers say so in Sec-Fetch-Site; over plain http, where they do not, Origin must be our Host.
+    Browsers say so in Sec-Fetch-Site; over plain http, where they do not, Origin must be our Host. A request with an
+    Origin is a page's, so without a Host (HTTP/1.0) it is refused too.
     """
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
     origin, host = headers.get("origin"), headers.get("host")
-    return origin is None or origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
+    if origin is None:
+        return True
+    return bool(host) and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
 
 
+_HOST = re.compile(r"(\[[0-9a-f.]*:[0-9a-f:.]*\]|[0-9a-z._-]*)(?::[0-9]*)?", re.ASCII | re.IGNORECASE)
+
+
+@functools.lru_cache(maxsize=256)  # clients name few
 def host_of(header: str) -> str:
-    """The name or address in a Host header, without port and brackets, in lower case."""
-    return re.sub(r":[0-9]*$", "", header.strip().lower()).strip("[]")
+    """The name or address in a Host header (RFC 9110, 7.2), without port and brackets, in lower case.
+
+    Raises BadRequest for what no host can be called; the RFC's rarer characters, which no name has, are among that.
+    """
+    match = _HOST.fullmatch(header)
+    if not match:
+        raise BadRequest("The request's host is malformed.")
+    host = match[1].lower()
+    if host.startswith("["):
+        host = host[1:-1]
+        if not is_address(host):
+            raise BadRequest("The request's host is malformed.")
+    return host
+
+
+@functools.lru_cache(maxsize=256)
+def is_address(host: str) -> bool:
+    """Whether this is an address of IPv4 or IPv6 and not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def answers_under(host: str, names: Collection[str]) -> bool:
+    """Whether the server, which has these names, answers a request for this host.
+
+    An address and localhost (RFC 6761, 6.3) can be nobody else's name. Under any other name a page of another site
+    could reach in: its owner lets the name point to this machine (DNS rebinding), and to the browser both are one site.
+    """
+    return host in names or host == "localhost" or host.endswith(".localhost") or is_address(host)
 
 
 def basic_password(header: str) -> str | None:
@@ -736,6 +838,34 @@ def basic_password(header: str) -> str | None:
         return base64.b64decode(value, validate=True).decode().partition(":")[2]
     except ValueError:
         return None
+
+
+def guesser_of(address: str) -> str:
+    """For whom a wrong password from this address counts: the IPv4 address, or the /64 of an IPv6 one.
+
+    A /64 is the least that a customer is given (RFC 6177), so whoever has one address of it has all of them.
+    """
+    parsed = ipaddress.ip_address(plain_address(address))
+    return str(parsed) if parsed.version == 4 else parsed.packed[:8].hex(":", 2)
+
+
+def client_of(peer: str, forwarded: str, proxies: Container[str]) -> str:
+    """The address that a request comes from; forwarded is its X-Forwarded-For header, proxies whose word counts.
+
+    Each proxy adds its own client at the end of that header, and what stands before it may be a lie of that client.
+    So it is read from its end, for as long as the address that said so is a trusted proxy's. A malformed header says
+    nothing: then the peer itself is the client.
+    """
+    peer = plain_address(peer)
+    if peer in proxies:
+        for text in reversed(forwarded.split(",")):
+            try:
+                address = plain_address(text.strip())
+            except ValueError:
+                return peer
+            if address not in proxies:
+                return address
+    return peer
 
 
 class Head(NamedTuple):
@@ -777,8 +907,9 @@ def parse_head(data: bytes) -> Head:
     """The head of a request, without the empty line that ends it.
 
     Stricter than the RFC asks, because what is read in two ways is how requests are smuggled: no folded lines, no
-    space before a colon, no underscore in a name (WSGI cannot tell it from a hyphen), exactly one Host, at most one
-    Content-Length of digits only, no Transfer-Encoding. Raises a DropError; the connection cannot go on after it.
+    space before a colon, no underscore in a name (WSGI cannot tell it from a hyphen), exactly one Host, which a whole
+    address in the request line may not contradict, at most one Content-Length of digits only, no Transfer-Encoding,
+    a path in UTF-8. Raises a DropError; the connection cannot go on after it.
     """
     line, *lines = data.decode("latin-1").split("\r\n")
     if len(line) > MAX_REQUEST_LINE_BYTES:
@@ -802,7 +933,9 @@ def parse_head(data: bytes) -> Head:
                 raise BadRequest("A header of the request stands twice.")
             value = headers[name] + ("; " if name == "cookie" else ", ") + value
         headers[name] = value
-    if "host" not in headers and version == "HTTP/1.1":
+    if "host" in headers:
+        host_of(headers["host"])
+    elif version == "HTTP/1.1":
         raise BadRequest("The request names no host.")
     if "transfer-encoding" in headers:
         raise LengthRequired
@@ -812,15 +945,26 @@ def parse_head(data: bytes) -> Head:
         raise LengthRequired
     if len(headers.get("cookie", "")) > MAX_COOKIE_BYTES:
         raise HeadersTooLarge
+    if version == "HTTP/1.0":
+        headers.pop("expect", None)  # RFC 9110, 10.1.1: such a client would take a 100 for the answer
     if headers.get("expect", "100-continue").lower() != "100-continue":
         raise ExpectationFailed
+    if method == "PUT" and "content-range" in headers:  # RFC 9110, 14.5
+        raise BadRequest("Only whole files are taken in this way. Send the file from its start.")
     path, _, query = target.partition("?")
     if not path.startswith("/"):  # a proxy's form, RFC 9112, 3.2.2
-        absolute = re.fullmatch(r"https?://(?:\[[0-9a-f:.]+\]|[0-9a-z.\-]+)(?::[0-9]*)?(/.*)?", path, re.IGNORECASE)
+        absolute = re.fullmatch(r"https?://([^/]+)(/.*)?", path, re.IGNORECASE)
         if not absolute:
             raise BadRequest("The request's address is malformed.")
-        path = absolute[1] or "/"
+        host_of(absolute[1])
+        if headers.setdefault("host", absolute[1]).lower() != absolute[1].lower():  # 3.2: the client must say the same
+            raise BadRequest("The request names two hosts.")
+        path = absolute[2] or "/"
     path = unquote(path, "latin-1")
+    try:
+        path.encode("latin-1").decode()  # Bottle would leave out what is not UTF-8
+    except UnicodeDecodeError:
+        raise BadRequest("The request's address is not UTF-8.") from None
     if "\0" in path:
         raise BadRequest("The request's address is malformed.")
     return Head(method, target, path, query, version, headers)
@@ -951,13 +1095,18 @@ def long_path(path: str, system: str = os.name) -> str:
     return "\\\\?\\UNC" + path[1:] if path.startswith("\\\\") else "\\\\?\\" + path
 
 
-def force_to_disk(fd: int) -> None:
-    """os.fsync, which on macOS stops at the disk's own cache: there with the call that does not."""
+def force_to_disk(fd: int, is_folder: bool = False) -> None:
+    """Brings a file's bytes, or a folder's names, to the disk: on macOS, where fsync stops at its cache, past that."""
     if hasattr(fcntl, "F_FULLFSYNC"):
         with contextlib.suppress(OSError):  # some network file systems know only the other
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
             return
-    os.fsync(fd)
+    # For a file's bytes Linux need not write down when they changed, which costs as much again. A folder's names are
+    # no bytes to it: of them fdatasync brings nothing.
+    if is_folder or not hasattr(os, "fdatasync"):
+        os.fsync(fd)
+    else:
+        os.fdatasync(fd)
 
 
 class disk_errors:
@@ -1087,33 +1236,37 @@ class Promises:
     """
 
     def __init__(self) -> None:
-        self._of: dict[str, tuple[int, int, float]] = {}  # by UUID, the latest last
-        self._missing = self._whole = 0  # their sums
+        self._of: dict[str, tuple[int, int, int, float]] = {}  # by UUID, the latest last
+        self.missing = 0  # bytes that are still to come
+        self.whole = 0  # the same, with what has come already of these uploads
+        self.unheld = 0  # the same, with what has come but is not on record
 
-    def make(self, uuid: str, received: int, size: int) -> None:
-        """Promises what an upload of size bytes, of which so many are in, still needs, in place of what it was."""
+    def make(self, uuid: str, received: int, size: int, held: int) -> None:
+        """Promises what an upload of size bytes still needs, in place of what it was promised before.
+
+        So many bytes of it have come, and so many of these are on record.
+        """
         self.end(uuid)
         most = PROMISED_TIMES * received
-        missing, whole = min(size - received, most), min(size, most)
-        self._of[uuid] = missing, whole, time.monotonic()
-        self._missing += missing
-        self._whole += whole
+        missing = min(size - received, most)
+        self._of[uuid] = missing, min(size, most), missing + received - held, time.monotonic()
+        self._add(1, self._of[uuid])
 
     def end(self, uuid: str) -> None:
         """The upload is done, or gone."""
-        missing, whole, _ = self._of.pop(uuid, (0, 0, 0.0))
-        self._missing -= missing
-        self._whole -= whole
+        if promise := self._of.pop(uuid, None):
+            self._add(-1, promise)
 
-    def sums(self) -> tuple[int, int]:
-        """Bytes that are still to come, and bytes of the same uploads with what has come already."""
-        for uuid, _ in list(itertools.takewhile(self._is_over, self._of.items())):
+    def _add(self, sign: int, promise: tuple[int, int, int, float]) -> None:
+        self.missing += sign * promise[0]
+        self.whole += sign * promise[1]
+        self.unheld += sign * promise[2]
+
+    def end_old(self) -> None:
+        """Ends those of uploads of which nothing has come for a while."""
+        now = time.monotonic()
+        for uuid in [*itertools.takewhile(lambda uuid: now - self._of[uuid][3] > PROMISE_SECONDS, self._of)]:
             self.end(uuid)
-        return self._missing, self._whole
-
-    @staticmethod
-    def _is_over(entry: tuple[str, tuple[int, int, float]]) -> bool:
-        return time.monotonic() - entry[1][2] > PROMISE_SECONDS
 
 
 class Writer:
@@ -1298,6 +1451,7 @@ class Store:
         self._live: dict[str, _Live] = {}
         self._guard = threading.Lock()
         self._db_lock = threading.RLock()
+        self.max_open_uploads = MAX_OPEN_UPLOADS
         self._stop = threading.Event()
         self._work = threading.Event()  # wakes the housekeeper before its time
         # Guarded by the database's lock:
@@ -1328,6 +1482,8 @@ class Store:
             self._descriptors.append(self._wal)
             self._sync_names()  # the record's own name
             self._reconcile()
+            with self._transaction() as db:
+                self._revoked = self._read_revoked(db)
         except (OSError, sqlite3.Error, DropError) as error:
             self._let_go()
             raise StartError(f"The folders could not be read: {error}") from error
@@ -1395,7 +1551,7 @@ class Store:
                 raise
             if upload.merged:
                 with self._db_lock:
-                    self._promises.make(upload.uuid, upload.weight, upload.size)
+                    self._promises.make(upload.uuid, upload.weight, upload.size, upload.weight)
             return writer
 
     def begin_whole(self, owner: str | None, name: str, max_length: int) -> Writer:
@@ -1414,11 +1570,12 @@ class Store:
             writer.length = writer.written
             if live.pending is not None:
                 live.pending = live.pending._replace(size=writer.length, chunk_size=max(1, writer.length))
+                self.promise(writer)
 
     def promise(self, writer: Writer) -> None:
         """Keeps space free for the rest of a file that comes in one piece."""
         with self._db_lock:
-            self._promises.make(writer.upload.uuid, writer.written, writer.length)
+            self._promises.make(writer.upload.uuid, writer.written, writer.length, 0)
 
     def merge(self, writer: Writer) -> Upload:
         """Makes the chunk a part of its file; when that makes the file whole, publishes it. Only then is it safe.
@@ -1545,18 +1702,18 @@ class Store:
 
     def _reserve(self, size: int) -> None:
         """Raises NoSpace unless size bytes fit beside everything that uploads on their way have been promised."""
-        missing, whole = self._promises.sums()
-        free = shutil.disk_usage(self._chunks).free - missing
+        self._promises.end_old()
+        free = shutil.disk_usage(self._chunks).free - self._promises.missing
         if not self._one_disk:  # publishing copies
-            free = min(free, shutil.disk_usage(self._storage).free - whole)
+            free = min(free, shutil.disk_usage(self._storage).free - self._promises.whole)
         if self._max_total_bytes is not None:
-            free = min(free, self._room() - missing)
+            free = min(free, self._room() - self._promises.unheld)
         # Strangers read this, too: how much is free is not their business.
         if size > free:
             raise NoSpace(f"This file needs {human_size(size)}, and the server has less space than that.")
         if self._count >= MAX_UPLOADS:
             raise NoSpace("The server holds as many files as it can list. Its owner must remove some.")
-        if len(self._live) > MAX_OPEN_UPLOADS:
+        if len(self._live) > self.max_open_uploads:
             self._work.set()
             raise Unavailable
 
@@ -1615,7 +1772,7 @@ class Store:
                 db.execute("INSERT INTO chunks VALUES (?, ?, 0)", (upload.id, writer.index))
                 db.execute("UPDATE uploads SET merged = merged + 1, idle = 0 WHERE id = ?", (upload.id,))
             self._held += fresh.weight - upload.weight
-            self._promises.make(upload.uuid, fresh.weight, upload.size)
+            self._promises.make(upload.uuid, fresh.weight, upload.size, fresh.weight)
         live.unsynced.append(writer.index)
         return fresh
 
@@ -1837,7 +1994,7 @@ class Store:
         if self._fsync and os.name != "nt":
             fd = os.open(folder, os.O_RDONLY | _BINARY)
             try:
-                self._sync(fd)
+                force_to_disk(fd, is_folder=True)
             except OSError as error:
                 if error.errno not in _NO_FOLDER_SYNC:
                     raise
@@ -1856,11 +2013,21 @@ class Store:
 
     # -- looking, giving back, removing --------------------------------------------------------------------------------
 
-    def uploads(self, owner: str) -> list[Upload]:
-        """What a drop holds, newest first, without finished files that are gone from the disk."""
+    def uploads(self, owner: str, before: int | None = None, limit: int = UPLOADS_A_PAGE) -> list[Upload]:
+        """What a drop holds, newest first, without finished files that are gone from the disk.
+
+        At most limit of them, and only those that are older than the one whose id is before.
+        """
+        found: list[Upload] = []
+        last = (1 << 63) - 1 if before is None else before
+        more = True
         with disk_errors():
-            rows = map(self._settled, self._select("owner = ? ORDER BY id DESC", owner))
-            return [row for row in rows if row.stored is None or self._is_there(row.stored)]
+            while more and len(found) < limit:  # again when some of them are gone
+                rows = self._select("owner = ? AND id < ? ORDER BY id DESC LIMIT ?", owner, last, limit)
+                found += [self._settled(row) for row in rows if row.stored is None or self._is_there(row.stored)]
+                more = len(rows) == limit
+                last = rows[-1].id if rows else 0
+        return found[:limit]
 
     def upload(self, owner: str | None, uuid: str) -> Upload:
         """One upload of a drop, or one that belongs to whoever knows its UUID. Raises NotFound."""
@@ -1935,6 +2102,23 @@ class Store:
             db.execute("INSERT OR IGNORE INTO facts VALUES ('secret', ?)", (secrets.token_hex(32),))
             (text,) = db.execute("SELECT value FROM facts WHERE name = 'secret'").fetchone()
             return bytes.fromhex(text)
+
+    def revoke(self, session: str, end: int) -> None:
+        """Remembers that a session was ended, until it would have ended by itself (s since 1970)."""
+        with disk_errors(), self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (f"revoked {session}", str(end)))
+            self._revoked = self._read_revoked(db)
+        self._make_durable()
+
+    def is_revoked(self, session: str) -> bool:
+        """Whether a session was ended. It is asked at every request, so the answer comes from memory."""
+        return session in self._revoked
+
+    @staticmethod
+    def _read_revoked(db: sqlite3.Connection) -> frozenset[str]:
+        db.execute("DELETE FROM facts WHERE name GLOB 'revoked *' AND CAST(value AS INTEGER) <= ?", (time.time(),))
+        rows = db.execute("SELECT name FROM facts WHERE name GLOB 'revoked *'")
+        return frozenset(name.removeprefix("revoked ") for (name,) in rows)
 
     def free(self) -> int:
         """Bytes free on the disk of the unfinished uploads."""
@@ -2240,7 +2424,7 @@ class Store:
                 self._discard(_Live(), upload)
                 removed += 1
             else:
-                self._promises.make(upload.uuid, upload.weight, upload.size)
+                self._promises.make(upload.uuid, upload.weight, upload.size, upload.weight)
                 resumable += 1
         if finished:
             self._note(finished, "upload was", "uploads were", "finished that the last run could not report.")
@@ -2858,12 +3042,14 @@ class _Form:
 # App: a handler is parse, ask the store, answer
 # ======================================================================================================================
 
-DROP_COOKIE = "drop"
 DROP_SECONDS = 365 * 24 * 3600
-SESSION_COOKIE = "session"
 SESSION_SECONDS = 30 * 24 * 3600
 MAX_DELAY_SECONDS = 60.0  # between two wrong passwords from one address
 MAX_ADDRESSES = 10_000  # whose failures are remembered
+# From all addresses together, for somebody may have thousands of them. An office that comes in on a Monday does not
+# mistype so often, and 86,400 tries a day need five years on average for six random small letters.
+MAX_WRONG_A_MINUTE = 60
+_SESSION = re.compile(r"(([0-9a-f]{32})\.([0-9]{1,15}))\.[0-9a-f]{64}", re.ASCII)
 _DOWNLOAD_CSP = "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 
@@ -2885,19 +3071,16 @@ def _headers() -> dict[str, str]:
     return {name: environ[key] for name, key in names.items() if key in environ}
 
 
-def read_cookie(name: str) -> str:
-    """A cookie's value, or "". Others' cookies may look as they like: a host's cookies are shared by all its ports."""
+def read_cookies(name: str) -> Iterator[str]:
+    """The values of all cookies of this name. Other programs' cookies may look as they like.
+
+    There may be several, because each path and each domain above ours can have its own; RFC 6265, 5.4, says that a
+    server must not rely on their order.
+    """
     for part in bottle.request.environ.get("HTTP_COOKIE", "").split(";"):
         key, equals, value = part.strip().partition("=")
         if equals and key == name:
-            return str(value)
-    return ""
-
-
-def _drop() -> str | None:
-    """The drop this browser's cookie names, if it is one of ours."""
-    value = read_cookie(DROP_COOKIE)
-    return value if _UUID.fullmatch(value) else None
+            yield str(value)
 
 
 def _wants_json() -> bool:
@@ -2910,7 +3093,7 @@ def answer(status: int, data: Mapping[str, Any], sentence: str, headers: Mapping
     Sets Bottle's response but for the body, which is returned.
     """
     if _wants_json():
-        text, kind = json.dumps(data), "application/json"
+        text, kind = json.dumps(data, ensure_ascii=False), "application/json"
     else:
         text, kind = sentence + "\n", "text/plain; charset=utf-8"
     bottle.response.status = int(status)
@@ -2940,51 +3123,96 @@ def _answer_bottle_error(error: bottle.HTTPError) -> bytes:
 
 
 class Door:
-    """Lets in those who know the password; everybody, if there is none.
+    """Who somebody is: the drop that a browser's cookie names, and whether the password was given, if there is one.
 
-    A session is a signed time of its end: nothing is kept here, and it outlives a restart but not the password.
+    A session is a random id and the time of its end (s since 1970), signed: `<id>.<end>.<signature>`. The record only
+    keeps which ones were ended early. So a session outlives a restart, but not the password, which is in the signature.
     """
 
-    def __init__(self, password: str | None, secret: bytes) -> None:
+    def __init__(self, password: str | None, store: Store) -> None:
         self._password = password
+        self._store = store
+        secret = store.secret()
         self._key = hmac.digest(secret, (password or "").encode(), "sha256")
-        self._lock = threading.Lock()
-        self._failures: dict[str, tuple[int, float]] = {}  # address -> how many, when the next try is free
+        # All ports of a host share its cookies, so their names tell the instances apart.
+        self._mark = hmac.digest(secret, b"the names of the cookies", "sha256").hex()[:6]
+        self._lock = threading.Lock()  # guards what follows
+        self._failures: dict[str, tuple[int, float]] = {}  # guesser -> how many, when the next try is free
+        self._wrong: deque[float] = deque(maxlen=MAX_WRONG_A_MINUTE)  # when the latest wrong passwords came
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is a password."""
+        return self._password is not None
+
+    def cookie_name(self, kind: str) -> str:
+        """What our cookie of this kind, `drop` or `session`, is called in answer to this request.
+
+        From `__Host-` a browser knows that only this very host may set it, over https (RFC 6265bis, 4.1.3.2).
+        """
+        prefix = "__Host-" if bottle.request.environ["wsgi.url_scheme"] == "https" else ""
+        return f"{prefix}{kind}-{self._mark}"
+
+    def owner_key(self) -> str | None:
+        """What this browser's cookie holds; of several the first that can be one of ours."""
+        return next(filter(_UUID.fullmatch, read_cookies(self.cookie_name("drop"))), None)
+
+    def owner(self) -> str | None:
+        """Whose uploads these are: a hash of the key, so that the record holds nothing that opens a list."""
+        key = self.owner_key()
+        return None if key is None else hashlib.sha256(key.encode()).hexdigest()
 
     def is_open_to(self, environ: Mapping[str, Any]) -> bool:
         """Whether a request comes from somebody who has signed in, or brings the password. Raises TooManyTries."""
-        if self._password is None:
+        if self._password is None or any(self._sessions()):
             return True
-        session = read_cookie(SESSION_COOKIE)
-        end, _, _ = session.partition(".")
-        if _DIGITS.fullmatch(end) and hmac.compare_digest(session.encode(), self._session(end).encode()):
-            return int(end) > time.time()
         given = basic_password(environ.get("HTTP_AUTHORIZATION", ""))
         return given is not None and self.knows(given, environ["REMOTE_ADDR"])
 
     def knows(self, given: str, address: str) -> bool:
-        """Whether this is the password. Each wrong one makes the address wait longer. Raises TooManyTries."""
+        """Whether this is the password. Each wrong one is logged and makes its guesser wait longer, and together they
+        make everybody wait who has not signed in. Raises TooManyTries.
+        """
+        guesser = guesser_of(address)
         with self._lock:
-            count, free_at = self._failures.pop(address, (0, 0.0))
             now = time.monotonic()
+            count, free_at = self._failures.get(guesser, (0, 0.0))
+            if len(self._wrong) == MAX_WRONG_A_MINUTE:
+                free_at = max(free_at, self._wrong[0] + 60)
             if now < free_at:
-                self._failures[address] = count, free_at
                 raise TooManyTries(free_at - now)
+            self._failures.pop(guesser, None)
             # Of equal length, so that the time it takes says nothing about the password.
             digest = hmac.digest(self._key, given.encode(), "sha256")
             if hmac.compare_digest(digest, hmac.digest(self._key, (self._password or "").encode(), "sha256")):
                 return True
-            self._failures[address] = count + 1, now + min(MAX_DELAY_SECONDS, 0.5 * 2 ** min(count, 10))
+            self._failures[guesser] = count + 1, now + min(MAX_DELAY_SECONDS, 0.5 * 2 ** min(count, 10))
             if len(self._failures) > MAX_ADDRESSES:
                 del self._failures[next(iter(self._failures))]
-            return False
+            self._wrong.append(now)
+        log.warning("wrong password from %s", address)
+        return False
 
     def new_session(self) -> str:
         """The cookie's value for somebody who gave the password."""
-        return self._session(str(int(time.time()) + SESSION_SECONDS))
+        return self._sign(f"{secrets.token_hex(16)}.{int(time.time()) + SESSION_SECONDS}")
 
-    def _session(self, end: str) -> str:
-        return f"{end}.{hmac.new(self._key, end.encode(), 'sha256').hexdigest()}"
+    def end_sessions(self) -> None:
+        """Ends what this browser is signed in with; copies of the cookie are worth nothing from now on."""
+        for session, end in self._sessions():
+            self._store.revoke(session, end)
+
+    def _sessions(self) -> Iterator[tuple[str, int]]:
+        """Id and end of each session that a request brings. Cookies of the same name that are none change nothing."""
+        for value in read_cookies(self.cookie_name("session")):
+            match = _SESSION.fullmatch(value)
+            if match and hmac.compare_digest(value, self._sign(match[1])):
+                session, end = match[2], int(match[3])
+                if end > time.time() and not self._store.is_revoked(session):
+                    yield session, end
+
+    def _sign(self, text: str) -> str:
+        return f"{text}.{hmac.new(self._key, text.encode(), 'sha256').hexdigest()}"
 
 
 class _Guard:
@@ -2992,8 +3220,7 @@ class _Guard:
 
     api = 2
 
-    def __init__(self, settings: Settings, door: Door) -> None:
-        self._hosts = settings.allow_host
+    def __init__(self, door: Door) -> None:
         self._door = door
 
     def apply(self, handler: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
@@ -3004,10 +3231,7 @@ class _Guard:
         @functools.wraps(handler)
         def guarded(*args: Any, **names: Any) -> Any:
             try:
-                headers = _headers()
-                if self._hosts and host_of(headers.get("host", "")) not in self._hosts:
-                    raise Misdirected
-                if changes_something and not is_same_site(headers):
+                if changes_something and not is_same_site(_headers()):
                     raise Forbidden("Another site's page may not do this. Open this server's own page.")
                 if not (is_public or self._door.is_open_to(bottle.request.environ)):
                     raise Unauthorized
@@ -3018,11 +3242,31 @@ class _Guard:
         return guarded
 
 
+def own_names(settings: Settings) -> set[str]:
+    """What this server answers under besides addresses and localhost: the names of the machine and those asked for.
+
+    The machine's are its own, with and without a domain, and the one for its own network (RFC 6762). No name server is
+    asked for them: what it says is what must not be trusted.
+    """
+    machine = socket.gethostname().lower()
+    name = machine.partition(".")[0]
+    names = {machine, name, f"{name}.local", settings.host.lower(), *(settings.allow_host or ())}
+    return {name for name in names if name not in ("", "localhost") and not is_address(name)}
+
+
 def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
     """The WSGI application without its pages. Its requests must carry a Body as wsgi.input."""
     app = bottle.Bottle()
-    app.install(_Guard(settings, door))
+    app.install(_Guard(door))
     app.default_error_handler = _answer_bottle_error
+    names = own_names(settings)
+
+    @app.hook("before_request")  # and before a route is looked for: under a foreign name not even a 404 is given
+    def check_name() -> None:
+        host = bottle.request.environ.get("HTTP_HOST")  # a browser always names one, an old program may not
+        if host is not None and not answers_under(host_of(host), names):
+            body = answer_error(Misdirected())
+            raise bottle.HTTPResponse(body, bottle.response.status_line, bottle.response.headerlist)
 
     def describe(upload: Upload) -> dict[str, Any]:
         done = upload.stored is not None
@@ -3051,30 +3295,39 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
     def post_upload() -> Any:
         body: Body = bottle.request.environ["wsgi.input"]
         content_type = bottle.request.environ.get("CONTENT_TYPE", "")
-        uploads, is_chunk = receive_form(body, content_type, store, _drop(), settings.max_bytes)
+        uploads, is_chunk = receive_form(body, content_type, store, door.owner(), settings.max_bytes)
         return answer_received(HTTPStatus.OK if is_chunk else HTTPStatus.CREATED, uploads)
 
     @app.put(r"/upload/<name:re:[\s\S]+>")  # Bottle's `path` does not take a name with a line break
     def put_upload(name: str) -> Any:
         body: Body = bottle.request.environ["wsgi.input"]
-        return answer_received(HTTPStatus.CREATED, [receive_file(body, store, _drop(), name, settings.max_bytes)])
+        return answer_received(HTTPStatus.CREATED, [receive_file(body, store, door.owner(), name, settings.max_bytes)])
 
     @app.get("/uploads")
     def list_uploads() -> Any:
-        drop = _drop()
-        uploads = store.uploads(drop) if drop else []
+        mark = bottle.request.query.get("before")
+        if mark is not None and not _DIGITS.fullmatch(mark):
+            raise BadRequest("There is no such mark in the list. Ask for the list from its beginning.")
+        owner = door.owner()
+        uploads = store.uploads(owner, int(mark) if mark else None, UPLOADS_A_PAGE + 1) if owner else []
+        more = len(uploads) > UPLOADS_A_PAGE  # one more was asked for to see whether there is one
+        uploads = uploads[:UPLOADS_A_PAGE]
+        following = str(uploads[-1].id) if more else None
         lines = [f"{u.name} ({human_size(u.size)}{'' if u.stored else ', unfinished'})" for u in uploads]
-        return answer(200, {"uploads": [describe(u) for u in uploads]}, "\n".join(lines) or "Nothing dropped yet.")
+        if following:
+            lines.append(f"There is more: ask for /uploads?before={following}")
+        sentence = "\n".join(lines) or ("Nothing older." if mark else "Nothing dropped yet.")
+        return answer(200, {"uploads": [describe(u) for u in uploads], "next": following}, sentence)
 
     @app.delete("/uploads")
     def forget_uploads() -> Any:
-        drop = _drop()
-        count = store.forget(drop) if drop else 0
+        owner = door.owner()
+        count = store.forget(owner) if owner else 0
         return answer(200, {"forgotten": count}, "The list is empty now; the files stay on the server.")
 
     @app.get("/uploads/<uuid>")
     def show_upload(uuid: str) -> Any:
-        upload = store.upload(_drop(), parse_uuid(uuid))
+        upload = store.upload(door.owner(), parse_uuid(uuid))
         progress = {
             "chunk_size": upload.chunk_size,
             "chunk_count": upload.chunk_count,
@@ -3085,7 +3338,7 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
 
     @app.delete("/uploads/<uuid>")
     def remove_upload(uuid: str) -> Any:
-        store.remove(_drop(), parse_uuid(uuid))
+        store.remove(door.owner(), parse_uuid(uuid))
         return answer(200, {"removed": 1}, "Removed.")
 
     @app.get("/download/<uuid>", public=settings.public_links)
@@ -3173,9 +3426,10 @@ PAGE = r'''<!doctype html>
 body { margin: 0; background: var(--ground); color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
 main { max-width: 46rem; margin: 0 auto; padding: clamp(1rem, 4vw, 3rem) clamp(.75rem, 4vw, 1.5rem) 3rem; }
 h1, h2, p, ul { margin: 0; padding: 0; }
-h1 { font-size: 1.125rem; font-weight: 650; letter-spacing: -.01em; margin-bottom: 1rem; }
+h1 { font-size: 1.125rem; font-weight: 650; letter-spacing: -.01em; }
 h2 { font-size: 1rem; font-weight: 650; }
 ul { list-style: none; }
+header { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: space-between; }
 :focus-visible, #file:focus-visible + .choose { outline: 3px solid var(--accent); outline-offset: 2px; }
 
 /* The drop area is the label of the file input, so a click anywhere in it opens the chooser. */
@@ -3197,6 +3451,9 @@ button:hover { border-color: var(--accent); color: var(--accent); }
   font-size: 1rem; font-weight: 600;
 }
 #drop:hover .choose, #send:hover { background: var(--accent-deep); color: var(--on-accent); }
+main > header { margin-bottom: 1rem; }
+#leave { margin: -.5rem -.75rem -.5rem 0; }
+#leave button:not(:hover) { border-color: transparent; background: none; color: var(--quiet); font-weight: 400; }
 button.delete { border-color: var(--bad); color: var(--bad); }
 
 /* Without the script this is a plain form: the input shows itself and the button sends it. */
@@ -3241,7 +3498,7 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 @media (forced-colors: active) { progress { appearance: auto; } }
 
 #history { margin-top: 2rem; }
-#history header { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: space-between; margin: 0 .25rem .625rem; }
+#history header { margin: 0 .25rem .625rem; }
 #forgotten:not(:empty) { margin: .5rem .25rem; font-size: .875rem; color: var(--quiet); }
 @media (max-width: 30rem) {
   #drop { min-height: 14rem; }
@@ -3263,7 +3520,10 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 </head>
 <body>
 <main>
-  <h1>pyfiledrop</h1>
+  <header>
+    <h1>pyfiledrop</h1>
+    <form action="./" method="post" id="leave" hidden><button name="signout">Sign out</button></form>
+  </header>
   <form action="upload" method="post" enctype="multipart/form-data" autocomplete="off">
     <label id="drop" for="file">
       <svg viewBox="0 0 48 48" fill="none" stroke="currentColor" stroke-width="3" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">
@@ -3467,7 +3727,14 @@ channel.onmessage = ({data}) => {
 const getUploads = async () => {
   elsewhere.clear();
   channel.postMessage('who');   // answers come while the request is under way, or a moment later
-  return (await call('uploads')).uploads;
+  const uploads = [];
+  let next = '';
+  do {
+    const page = await call(`uploads${next && `?before=${next}`}`);
+    uploads.push(...page.uploads);
+    next = page.next;
+  } while (next);
+  return uploads;
 };
 
 // ---- The list of what was dropped from this browser. ----
@@ -3779,6 +4046,7 @@ dropzone.on('success', (file) => {
 dropzone.on('error', (file, error) => {
   const view = viewOf.get(file);
   view.error = error;
+  asked = null;   // what has arrived of it may be gone on with at once, and the last answer may not know of it
   batch.delete(view);
   draw(view);
   refused.push(`${file.name} was not uploaded. ${error}`);
@@ -3944,9 +4212,7 @@ const judge = (request, countIt) => {
     return countIt.call(xhr);
   }
   const reason = sentence(status, answer);
-  if (status === 404 || status === 409) {
-    if (view.resumed) return restart(view, true);
-  }
+  if (view.resumed && [404, 409, 410].includes(status)) return restart(view, true);
   if (status < 500 && status !== 408 && status !== 429) return fail(view, reason);
   if (!answer && status >= 502 && status <= 504) return broken(request, reason);   // a proxy whose server may be down
   again(request, reason, status === 507);
@@ -4059,6 +4325,8 @@ const cancel = async (view) => {
 '''  # noqa: E501  # fmt: skip
 # page: end
 
+OWN_PAGE = HOME / "index.html"  # if it is there, it is used in place of PAGE
+
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#2563eb"/>'
     '<path d="M16 7v12m-5-5 5 5 5-5M8 24h16" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round"'
@@ -4130,8 +4398,11 @@ def dropzone_address(settings: Settings, route: str) -> tuple[str, str]:
     return address, integrity if settings.dz_version == DROPZONE_VERSION else ""
 
 
-def render_page(settings: Settings, source: str) -> tuple[str, str]:
-    """The page with the settings put in, and its Content-Security-Policy, which allows its own inline blocks only."""
+def render_page(settings: Settings, source: str, asks: bool = False) -> tuple[str, str]:
+    """The page with the settings put in, and its Content-Security-Policy, which allows its own inline blocks only.
+
+    Where a password is asked for, it shows the button to sign out.
+    """
     facts = {
         "version": __version__,
         "maxSize": settings.max_bytes,
@@ -4143,6 +4414,8 @@ def render_page(settings: Settings, source: str) -> tuple[str, str]:
     }
     block = json.dumps(facts).replace("<", "\\u003c")
     page = _SETTINGS_BLOCK.sub(lambda match: match[1] + block + match[2], source, count=1)
+    if asks:
+        page = page.replace(' id="leave" hidden>', ' id="leave">')
     foreign = set()
     for route in DROPZONE_FILES:
         address, integrity = dropzone_address(settings, route)
@@ -4167,44 +4440,47 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
     """Adds to the app what a browser loads by itself: the page, the sign-in, Dropzone, the icon."""
 
     def send_page(source: str) -> Any:
-        text, policy = render_page(settings, source)
+        text, policy = render_page(settings, source, door.asks)
         response = bottle.HTTPResponse(text)
         response.set_header("Content-Type", "text/html; charset=utf-8")
         response.set_header("Content-Security-Policy", policy)
         response.set_header("Cache-Control", "no-store")
         return response
 
-    def set_cookie(response: Any, name: str, value: str, seconds: int) -> None:
-        secure = bottle.request.environ["wsgi.url_scheme"] == "https"
+    def set_cookie(response: Any, kind: str, value: str, seconds: int) -> None:
+        name, secure = door.cookie_name(kind), bottle.request.environ["wsgi.url_scheme"] == "https"
         response.set_cookie(name, value, path="/", max_age=seconds, httponly=True, samesite="lax", secure=secure)
 
     @app.get("/", public=True)
     def page() -> Any:
         if not door.is_open_to(bottle.request.environ):
             return send_page(SIGN_IN.replace("$notice", ""))
-        own = HOME / "index.html"
         try:
-            source = own.read_text("utf-8")
+            source = OWN_PAGE.read_text("utf-8")
         except FileNotFoundError:
             source = PAGE
         except (OSError, UnicodeDecodeError) as error:
-            log.error("%s cannot be read: %s", own, error)
+            log.error("%s cannot be read: %s", OWN_PAGE, error)
             raise DropError("The server's index.html cannot be read.") from error
         response = send_page(source)
-        drop = _drop() or str(uuidlib.uuid4())
-        set_cookie(response, DROP_COOKIE, drop, DROP_SECONDS)
+        drop = door.owner_key() or str(uuidlib.uuid4())
+        set_cookie(response, "drop", drop, DROP_SECONDS)
         return response
 
     @app.post("/", public=True)
-    def sign_in() -> Any:
+    def sign_in_or_out() -> Any:
         body: Body = bottle.request.environ["wsgi.input"]
         if body.length > MAX_FIELD_BYTES:
             raise TooLarge
-        form = parse_qs(body.read_exactly(body.length).decode("utf-8", "replace"))
-        if not door.knows(form.get("password", [""])[0], bottle.request.environ["REMOTE_ADDR"]):
-            return send_page(SIGN_IN.replace("$notice", "That is not the password."))
+        form = parse_qs(body.read_exactly(body.length).decode("utf-8", "replace"), keep_blank_values=True)
         response = bottle.HTTPResponse(status=HTTPStatus.SEE_OTHER.value, headers={"Location": "./"})
-        set_cookie(response, SESSION_COOKIE, door.new_session(), SESSION_SECONDS)
+        if "signout" in form:
+            door.end_sessions()
+            set_cookie(response, "session", "", 0)
+        elif door.knows(form.get("password", [""])[0], bottle.request.environ["REMOTE_ADDR"]):
+            set_cookie(response, "session", door.new_session(), SESSION_SECONDS)
+        else:
+            return send_page(SIGN_IN.replace("$notice", "That is not the password."))
         return response
 
     def send(kind: str, data: bytes) -> Any:
@@ -4226,6 +4502,8 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
 # Server and command line
 # ======================================================================================================================
 
+#: Bottle writes a bug's traceback here, and waits for whoever reads it. The log has it already.
+_NO_STREAM = types.SimpleNamespace(write=lambda text: None, flush=lambda: None)
 _EVERY_ANSWER = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # with "no-referrer" a browser would send our own form with "Origin: null"
@@ -4257,8 +4535,7 @@ class Handler(httpserver.WSGIHandler):
             )
         self.buffer = b""
         self.requests = 0
-        self.busy = False
-        self.server.enter(self)
+        self.server.idle[self] = True
 
     def handle(self) -> None:
         """One request after the other. Raises OSError when the client cannot shake hands for TLS."""
@@ -4271,7 +4548,7 @@ class Handler(httpserver.WSGIHandler):
 
     def finish(self) -> None:
         """Once at the end of the connection."""
-        self.server.leave(self)
+        self.server.idle.pop(self, None)
         if self.server.tls:
             self.connection.close()  # the server knows only the socket below it
 
@@ -4281,14 +4558,16 @@ class Handler(httpserver.WSGIHandler):
         self.body: Body | None = None
         self.head: Head | None = None
         self.status, self.sent = 0, 0
+        self.client = self.client_address[0]
         data = self._read_head()
-        if data is None:
+        if data is None or not self.server.idle.pop(self, False):  # no longer there: its time was up just now
             return
-        self.busy = True
         TURN.take()
         started = time.perf_counter()
         try:
             self.head = parse_head(data)
+            if self.server.proxies:
+                self.client = client_of(self.client, self.head.headers.get("x-forwarded-for", ""), self.server.proxies)
             self.close_connection = not self.head.keep_alive or self.server.stopping.is_set()
             self.wsgi_execute()
         except DropError as error:
@@ -4302,7 +4581,7 @@ class Handler(httpserver.WSGIHandler):
                 self._log(time.perf_counter() - started)
             if self.body is None or self.body.remaining or (self.close_connection and self._has_more()):
                 self._linger()
-            self.busy = False
+            self.server.idle[self] = True
             self.requests += 1
 
     def _read_head(self) -> bytes | None:
@@ -4350,7 +4629,7 @@ class Handler(httpserver.WSGIHandler):
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": self.server.scheme,
             "wsgi.input": self.body,
-            "wsgi.errors": sys.stderr,
+            "wsgi.errors": _NO_STREAM,
             "wsgi.multithread": True,
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
@@ -4364,7 +4643,7 @@ class Handler(httpserver.WSGIHandler):
             "SERVER_NAME": name,
             "SERVER_PORT": str(port),
             "SERVER_PROTOCOL": head.version,
-            "REMOTE_ADDR": self.client_address[0],
+            "REMOTE_ADDR": self.client,
         }
         for key, value in head.headers.items():
             if key not in ("content-type", "content-length"):
@@ -4469,10 +4748,12 @@ class Handler(httpserver.WSGIHandler):
 
     def _log(self, seconds: float) -> None:
         method, target = (self.head.method, self.head.target) if self.head else ("-", "-")
+        if len(target) > MAX_LOG_TARGET_CHARS:
+            target = hide_uuids(target)[:MAX_LOG_TARGET_CHARS] + "..."
         received = self.body.length - self.body.remaining if self.body else 0
         log.info(
             "%s %s %s %d in=%d out=%d %.3fs",
-            self.client_address[0], method, target, self.status, received, self.sent, seconds,
+            self.client, method, target, self.status, received, self.sent, seconds,
         )  # fmt: skip
 
 
@@ -4481,21 +4762,33 @@ class Server(httpserver.WSGIServer):
 
     A connection has a worker for itself. There is always one more that waits for the next connection, so nobody
     stands in the way of others, and no connection pays for starting a thread or for being handed from one to another.
+    When there are too many connections, the one that has been without a request for longest makes room for the next.
     """
 
     request_queue_size = 1024  # bursts wait here, not for a second TCP attempt
     allow_reuse_address = os.name != "nt"  # on Windows it would let two servers share a port
 
-    def __init__(self, app: Callable[..., Any], host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        proxies: Iterable[str] = (),
+    ) -> None:
         self.tls = tls
+        self.proxies = frozenset(proxies)  # addresses whose word about their clients counts
         self.scheme = "https" if tls else "http"
         self.can_sendfile = tls is None and hasattr(os, "sendfile")
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.max_connections = MAX_CONNECTIONS
         self.stopping = threading.Event()
         self._changed = threading.Condition()  # guards what follows
         self._idle_workers = 0
-        self._handlers: set[Handler] = set()
         self._connections: Counter[str] = Counter()  # by address
+        # The connections without a request, the one that has been so for longest first. Whoever takes one out, its own
+        # thread for a request or another to end it, has it: taking out is one step, so this needs no lock.
+        self.idle: dict[Handler, bool] = {}
         super().__init__(app, (host, port), Handler)
 
     def server_bind(self) -> None:
@@ -4535,11 +4828,13 @@ class Server(httpserver.WSGIServer):
                 self._idle_workers += 1
 
     def _serve(self, connection: Any, address: Any) -> None:
-        host = address[0]
+        host, connections = address[0], self._connections
         with self._changed:
-            connections = self._connections
-            admitted = connections.total() < MAX_CONNECTIONS and connections[host] < MAX_CONNECTIONS_PER_ADDRESS
             connections[host] += 1
+            admitted = not self._is_too_full(host)
+        if not admitted:
+            with TURN.paused(), self._changed:
+                admitted = self._make_room(host)
         try:
             if admitted:
                 self.finish_request(connection, address)
@@ -4556,15 +4851,33 @@ class Server(httpserver.WSGIServer):
                     del connections[host]
                 self._changed.notify_all()
 
-    def enter(self, handler: Handler) -> None:
-        """Called by a handler when its connection begins."""
-        with self._changed:
-            self._handlers.add(handler)
+    def _is_too_full(self, host: str) -> bool:
+        return self._connections.total() > self.max_connections or self._has_too_many(host)
 
-    def leave(self, handler: Handler) -> None:
-        """Called by a handler when its connection ends."""
-        with self._changed:
-            self._handlers.discard(handler)
+    def _has_too_many(self, host: str) -> bool:
+        """Whether one address has more than it may; a proxy has those of all its visitors."""
+        return self._connections[host] > MAX_CONNECTIONS_PER_ADDRESS and plain_address(host) not in self.proxies
+
+    def _make_room(self, host: str) -> bool:
+        """Ends an idle connection for the one from host that has just been counted. Returns whether that may come in.
+
+        Whoever comes is counted before there is room, so that nobody takes the place which another one waits for.
+        """
+        while self._is_too_full(host):
+            own_only = self._has_too_many(host)
+            idle = [handler for handler in list(self.idle) if not own_only or handler.client_address[0] == host]
+            if not any(self._end_idle(handler) for handler in idle):  # any() stops at the first that it could end
+                return False
+            self._changed.wait_for(lambda: not self._is_too_full(host), MAKE_ROOM_SECONDS)
+        return True
+
+    def _end_idle(self, handler: Handler) -> bool:
+        """Ends a connection, unless it has a request by now. Returns whether it did."""
+        if not self.idle.pop(handler, False):
+            return False
+        with contextlib.suppress(OSError):  # of TLS only the socket: its own thread may be reading at this moment
+            socket.socket.shutdown(handler.connection, socket.SHUT_RDWR)
+        return True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that left before it said anything, or a bug, which is logged; the others go on."""
@@ -4578,11 +4891,9 @@ class Server(httpserver.WSGIServer):
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)  # wakes the workers that wait for a connection
         self.server_close()
+        for handler in list(self.idle):
+            self._end_idle(handler)
         with self._changed:
-            for handler in self._handlers:
-                if not handler.busy:
-                    with contextlib.suppress(OSError):
-                        handler.connection.shutdown(socket.SHUT_RDWR)
             return self._changed.wait_for(lambda: not self._connections, seconds)
 
 
@@ -4592,17 +4903,28 @@ _TOO_MANY_CONNECTIONS = (
 ).encode()
 
 
-def raise_descriptor_limit() -> None:
-    """Asks for the descriptors that all connections may need; many systems begin with fewer."""
+def descriptors() -> float:
+    """How many this process may have. Asks for as many as it can need; many systems begin with fewer."""
     try:
         import resource  # not on Windows, which has no such limit
     except ImportError:
-        return
+        return math.inf
+    wanted = DESCRIPTORS_A_CONNECTION * MAX_CONNECTIONS + MAX_OPEN_UPLOADS + OTHER_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4 * MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 4 * MAX_CONNECTIONS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if soft == resource.RLIM_INFINITY else soft
+
+
+def fit_descriptors(server: Server, store: Store, count: float) -> None:
+    """Lets in no more connections, and no more uploads at a time, than so many descriptors suffice for."""
+    needed = DESCRIPTORS_A_CONNECTION * server.max_connections + store.max_open_uploads
+    share = max(0.0, min(1.0, (count - OTHER_DESCRIPTORS) / needed))
+    server.max_connections = max(1, int(share * server.max_connections))
+    store.max_open_uploads = max(1, int(share * store.max_open_uploads))
 
 
 def lan_address() -> str | None:
@@ -4628,16 +4950,101 @@ def read_password(settings: Settings) -> str | None:
     return password
 
 
+class LogWriter(logging.Handler):
+    """The log's way to stderr or into a file. Requests only hand their lines over; a thread writes them.
+
+    Whoever reads the log may stop reading (a full pipe, Ctrl-S, text selected in a console), and then no request may
+    wait for it: lines that find MAX_LOG_LINES before them fall out, and a later line says how many did. The bytes go
+    straight to the descriptor, for a stream would be locked while it waits, and Python wants that lock when it ends.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """`path` is the file, None is stderr. Raises OSError when the file cannot be opened."""
+        super().__init__()
+        self._path = path
+        self._open()
+        self._lines: deque[str] = deque()
+        self._fallen_out = 0  # since the start; changed with the handler's lock held
+        self._news, self._ending = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hands a line over. Called with the handler's lock held, as `logging` does."""
+        if len(self._lines) < MAX_LOG_LINES:
+            self._lines.append(self.format(record))
+        else:
+            self._fallen_out += 1
+        if not self._news.is_set():
+            self._news.set()
+
+    def close(self) -> None:
+        """Waits until all is written, but not for long. `logging` calls this when the program ends."""
+        if not self._ending.is_set():
+            self._ending.set()
+            self._news.set()
+            self._thread.join(LOG_END_SECONDS)
+        super().close()
+
+    def _open(self) -> None:
+        self._fd = -1
+        self._size = -math.inf  # only regular files grow too large
+        self._encoding = "utf-8"
+        if self._path is not None:  # readable by this user only: it tells who sent what, and when
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+            self._fd = os.open(self._path, flags, 0o600)
+            status = os.fstat(self._fd)
+            if stat.S_ISREG(status.st_mode):
+                self._size = status.st_size
+        elif sys.stderr is not None:  # a program without a console may have none
+            self._fd = sys.stderr.fileno()
+            self._encoding = "ascii" if os.name == "nt" else sys.stderr.encoding  # a console there has its own
+
+    def _work(self) -> None:
+        told, ending = 0, False
+        while not ending:
+            self._news.wait()
+            ending = self._ending.is_set()
+            self._news.clear()
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            missing, count = self._fallen_out - told, len(lines)
+            if missing:
+                text = f"{missing} of the log's lines are missing here, for nobody was reading it"
+                lines.append(self.format(logging.makeLogRecord({"msg": text})))
+            try:
+                self._write("".join(f"{line}\n" for line in lines))
+                told += missing
+            except OSError:  # the reader is gone, or the disk is full: these are missing too, and perhaps it goes later
+                told -= count
+            self._ending.wait(LOG_PAUSE_SECONDS)
+        if self._path is not None and self._fd >= 0:
+            os.close(self._fd)
+
+    def _write(self, text: str) -> None:
+        data = hide_uuids(text).replace("\n", os.linesep).encode(self._encoding, "backslashreplace")
+        if self._size + len(data) > MAX_LOG_BYTES or (self._path is not None and self._fd < 0):
+            self._roll_over()
+        self._size += len(data)
+        while data and self._fd >= 0:
+            data = data[os.write(self._fd, data) :]
+
+    def _roll_over(self) -> None:
+        """Begins a new file; those of before become .1 to .3."""
+        assert self._path is not None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            names = [str(self._path), *(f"{self._path}.{number}" for number in range(1, LOG_GENERATIONS + 1))]
+            for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+                with contextlib.suppress(OSError):  # not there yet, or on Windows open elsewhere
+                    os.replace(newer, older)
+        self._open()
+
+
 def set_up_log(settings: Settings) -> None:
     """Sends the log where the settings want it. Raises StartError."""
     try:
-        handler: logging.Handler = (
-            logging.handlers.RotatingFileHandler(
-                settings.log_file, maxBytes=MAX_LOG_BYTES, backupCount=LOG_GENERATIONS, encoding="utf-8"
-            )
-            if settings.log_file
-            else logging.StreamHandler(sys.stderr)
-        )
+        handler = LogWriter(settings.log_file)
     except OSError as error:
         raise StartError(f"The log file {settings.log_file} cannot be written: {error.strerror}.") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -4661,7 +5068,7 @@ def open_store(settings: Settings) -> Store:
 
 def make_server(settings: Settings, store: Store) -> Server:
     """The server, listening. Raises StartError."""
-    door = Door(read_password(settings), store.secret())
+    door = Door(read_password(settings), store)
     app = make_app(settings, store, door)
     add_pages(app, settings, door)
     tls = None
@@ -4672,7 +5079,7 @@ def make_server(settings: Settings, store: Store) -> Server:
         except OSError as error:  # what the ssl module reports is one too
             raise StartError(f"The certificate {settings.tls_cert} or its key cannot be used: {error}.") from error
     try:
-        return Server(app, settings.host, settings.port, tls)
+        return Server(app, settings.host, settings.port, tls, settings.trusted_proxy or ())
     except (OSError, OverflowError, TypeError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise StartError(f"Cannot listen on {ascii(settings.host)}, port {settings.port}: {reason}.") from error
@@ -4701,8 +5108,12 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
     yield f"  downloads  {links}"
     if settings.password_file or "PYFILEDROP_PASSWORD" in os.environ:
         yield f"  password   asked for{', but not for links' if settings.public_links else ''}"
-    if settings.allow_host:
-        yield f"  names      {', '.join(settings.allow_host)}"
+    names = ", ".join(["addresses", "localhost", *sorted(own_names(settings))])
+    yield f"  names      {names}; --allow-host adds others"
+    if settings.trusted_proxy:
+        yield f"  proxies    {', '.join(settings.trusted_proxy)}"
+    if OWN_PAGE.exists():
+        yield f"  page       {OWN_PAGE}"
     if settings.no_fsync:
         yield "  fsync      off: a power cut may cost finished files"
     asked_for_a_cdn = settings.dz_cdn is not None or settings.dz_version != DROPZONE_VERSION
@@ -4712,6 +5123,20 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
     for finding in store.findings:
         yield f"  note       {finding}"
     yield "Ctrl-C ends it."
+
+
+def say_at_the_end(line: str) -> None:
+    """Prints a line, unless nobody reads it: that must not keep the program from ending (see LogWriter)."""
+
+    def write() -> None:
+        with contextlib.suppress(OSError):
+            os.write(sys.stdout.fileno(), (line + os.linesep).encode())
+
+    if sys.stdout is not None:
+        thread = threading.Thread(target=write, daemon=True)
+        with contextlib.suppress(RuntimeError):  # no more threads
+            thread.start()
+            thread.join(LOG_END_SECONDS)
 
 
 def show_code(address: str) -> None:
@@ -4752,9 +5177,9 @@ def main(argv: list[str] | None = None) -> int:
     clicked = is_double_clicked(argv)
     try:
         set_up_log(settings)
-        raise_descriptor_limit()
         with contextlib.closing(open_store(settings)) as store:
             server = make_server(settings, store)
+            fit_descriptors(server, store, descriptors())
             try:
                 _handle_signals(_on_signal)
                 addresses = page_addresses(settings, server)
@@ -4765,10 +5190,10 @@ def main(argv: list[str] | None = None) -> int:
                     webbrowser.open(addresses[-1])
                 server.serve_forever()
             except _Stop:
-                print("Stopping.", flush=True)
+                say_at_the_end("Stopping.")
             if not server.stop(1):
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
-                print(f"Waiting up to {STOP_SECONDS} s for what is on its way; Ctrl-C ends it at once.", flush=True)
+                say_at_the_end(f"Waiting up to {STOP_SECONDS} s for what is on its way; Ctrl-C ends it at once.")
                 server.stop(STOP_SECONDS)
     except StartError as error:
         print(f"pyfiledrop: {error}", file=sys.stderr)

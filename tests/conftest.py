@@ -8,7 +8,9 @@ goes through the same tests.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import functools
 import json
 import math
 import os
@@ -36,11 +38,14 @@ from playwright.sync_api import Browser, sync_playwright
 from storing import Folders
 
 import build
+import pyfiledrop
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
 ANSWER_SECONDS = 15.0
 BOUNDARY = "----pyfiledrop-test-boundary"
+#: Stands in a request for the name of the drop's cookie, which only the server knows that it will be sent to.
+DROP_COOKIE = "<drop>"
 
 Fields = Mapping[str, "str | bytes"] | Iterable[tuple[str, "str | bytes"]]
 
@@ -90,6 +95,14 @@ class Server:
     def url(self) -> str:
         """The page's address, with a slash at the end."""
         return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}/"
+
+    @functools.cached_property
+    def drop_cookie(self) -> str:
+        """The name of the cookie that holds a browser's drop; it carries a mark that this server's record made."""
+        password = f":{self._env.get('PYFILEDROP_PASSWORD', '')}".encode()
+        page = request("GET", "/", {"Authorization": f"Basic {base64.b64encode(password).decode()}"})
+        name: str = exchange(self, page).headers["Set-Cookie"].partition("=")[0]
+        return name
 
     def start(self) -> None:
         """Start the process and return when it has printed its address."""
@@ -238,6 +251,38 @@ def visit(browser: Browser) -> Iterator[Visits]:
     visits.end()
 
 
+@pytest.fixture
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """A function that starts a server with some of its constants changed: `NAME=NUMBER,NAME=NUMBER`, options."""
+    with contextlib.ExitStack() as stack:
+
+        def start(changes: str, *options: str) -> Server:
+            command = [sys.executable, str(build.ROOT / "tests" / "launch.py"), changes]
+            servers = _servers(command, lambda: tmp_path_factory.mktemp("launched"))
+            server = next(servers)(*options)
+            stack.callback(next, servers, None)
+            return server
+
+        yield start
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[pyfiledrop.Server]:
+    """A server in this process, for tests that must see inside or change what is in it."""
+    options = ["--host", "127.0.0.1", "-p", "0", "-s", str(folder / "storage"), "-c", str(folder / "chunks")]
+    settings = pyfiledrop.Settings.parse(options)
+    with contextlib.closing(pyfiledrop.open_store(settings)) as store:
+        server = pyfiledrop.make_server(settings, store)
+        assert list(pyfiledrop.describe_start(settings, store, server))
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            assert server.stop(10)
+            thread.join()
+
+
 # A client that sends exactly the bytes it is given
 
 
@@ -262,6 +307,7 @@ class Connection:
 
     def __init__(self, server: Server, timeout: float = ANSWER_SECONDS, source: str = "") -> None:
         """`source` is the address to come from (Linux lets us come from any that begins with 127)."""
+        self._server = server
         self.sock = socket.create_connection((server.host, server.port), timeout, (source, 0) if source else None)
         if server.tls:
             self.sock = server.tls.wrap_socket(self.sock, server_hostname=server.host)
@@ -278,7 +324,7 @@ class Connection:
         self.sock.close()
 
     def send(self, data: bytes) -> None:
-        self.sock.sendall(data)
+        self.sock.sendall(addressed(data, self._server))
 
     def receive(self, *, head: bool = False) -> Response:
         """Read one final answer and not a byte more. ConnectionError when there is none or it breaks off."""
@@ -312,6 +358,11 @@ class Connection:
             return False
 
 
+def addressed(data: bytes, server: Server) -> bytes:
+    """These requests with the name that this server's cookie has."""
+    return data.replace(DROP_COOKIE.encode(), server.drop_cookie.encode()) if DROP_COOKIE.encode() in data else data
+
+
 def exchange(server: Server, data: bytes, timeout: float = ANSWER_SECONDS) -> Response:
     """Send these bytes over a connection of their own and read one answer, even one that comes before the last byte."""
     with Connection(server, timeout) as connection:
@@ -323,11 +374,14 @@ def exchange(server: Server, data: bytes, timeout: float = ANSWER_SECONDS) -> Re
 def request(
     method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes | None = None, *, cookie: str = ""
 ) -> bytes:
-    """A request's bytes. `cookie` is the drop's UUID; a header given as "" is left out."""
+    """A request's bytes. `cookie` is the drop's UUID; a header given as "" is left out.
+
+    The cookie's name is the server's, so it is put in by `addressed`, as all that send requests do.
+    """
     lines = {
         "Host": "127.0.0.1",
         "Accept": "application/json",
-        "Cookie": f"drop={cookie}" if cookie else "",
+        "Cookie": f"{DROP_COOKIE}={cookie}" if cookie else "",
         "Content-Length": "" if body is None else str(len(body)),
         **(headers or {}),
     }

@@ -31,6 +31,20 @@ def new_uuid() -> str:
     return str(uuids.uuid4())
 
 
+def open_descriptors() -> int:
+    """How many descriptors this process has open. On every system: each number is tried."""
+
+    def is_open(number: int) -> bool:
+        with contextlib.suppress(OSError):
+            os.fstat(number)
+            return True
+        return False
+
+    count = sum(map(is_open, range(1024)))
+    assert count > 2, "there must be at least those of the program itself"
+    return count
+
+
 @dataclass(frozen=True)
 class File:
     """A file as a client has it, and how it cuts it."""
@@ -204,6 +218,12 @@ def finish(folders: Folders, store: Store, files: Iterable[File]) -> None:
 # Between the store and the system
 
 
+def patch_sync(monkeypatch: pytest.MonkeyPatch, sync: Callable[[int], None]) -> None:
+    """Let all that is brought to the disk go through this function."""
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, sync, raising=False)
+
+
 class Watcher:
     """Is told of each call: before it, when it may raise in its place, and after it."""
 
@@ -284,6 +304,8 @@ class System:
             if name in self.real:
                 real = self.real[name] if name != "fsync" else lambda fd: None
                 monkeypatch.setattr(os, name, self._wrapped(name, real))
+        if hasattr(os, "fdatasync"):
+            monkeypatch.setattr(os, "fdatasync", os.fsync)
         monkeypatch.setattr(pyfiledrop, "pwrite", self._wrapped("pwrite", pyfiledrop.pwrite))
         monkeypatch.setattr(shutil, "disk_usage", self._wrapped("statvfs", shutil.disk_usage))
         monkeypatch.setattr(pyfiledrop, "open", self._open_file, raising=False)

@@ -522,6 +522,32 @@ def fail_in_the_middle(tab: Tab, name: str, choose: Callable[[], None]) -> None:
     tab.page.unroute("**/upload")
 
 
+def test_removed_elsewhere_while_it_is_sent(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """An upload that was removed fails with the server's sentence, and Retry sends it anew as another."""
+    visit.expect_complaints(REFUSED)
+    file = make_file(tmp_path / "file.bin", 13 * CHUNK)
+    seen: list[Route] = []
+
+    def refuse_the_seventh(route: Route) -> None:
+        seen.append(route)
+        if len(seen) == 7:
+            route.fulfill(status=410, json={"error": pyfiledrop.Gone.sentence})
+        elif len(seen) <= 3:
+            route.continue_()  # and three are held
+
+    tab.page.route("**/upload", refuse_the_seventh)
+    tab.choose(file)
+    tab.expect_state("file.bin", "failed")
+    expect(tab.row("file.bin").locator(".status")).to_have_text(pyfiledrop.Gone.sentence)
+    (removed,) = tab.uploads()
+    assert tab.page.context.request.delete(f"{tab.server.url}uploads/{removed['uuid']}").ok
+    tab.page.unroute("**/upload")
+    tab.row("file.bin").get_by_role("button", name="Retry").click()
+    tab.expect_done("file.bin")
+    assert removed["uuid"] not in {upload["uuid"] for upload in tab.uploads()}
+    assert_stored(tab.server, file)
+
+
 def test_discard_removes_what_has_arrived(tab: Tab, visit: Visits, tmp_path: Path) -> None:
     """A failed upload that is discarded leaves nothing, on the page or on the server."""
     visit.expect_complaints(REFUSED)
@@ -538,6 +564,10 @@ def test_failed_file_is_chosen_again(tab: Tab, visit: Visits, tmp_path: Path) ->
     """The new row goes on where the failed one stopped and takes its place: nobody can discard what has arrived."""
     visit.expect_complaints(REFUSED)
     file = make_file(tmp_path / "file.bin", 10 * CHUNK)
+    # As if all this took no time: for 300 ms files that are dropped together share one look at the list.
+    tab.page.evaluate(
+        "(() => { const real = setTimeout; window.setTimeout = (then, ms) => real(then, ms === 300 ? 1e6 : ms); })()"
+    )
     fail_in_the_middle(tab, "file.bin", lambda: tab.choose(file))
     tab.choose(file)
     tab.expect_done("file.bin")

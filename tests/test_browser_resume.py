@@ -13,7 +13,17 @@ from typing import Any
 
 import pytest
 from browsing import MIB, Gate, Tab, Visits, assert_stored, make_file, sha256, stored
-from conftest import Connection, Server, StartServer, chunk_request, wait_until
+from conftest import (
+    BOUNDARY,
+    Connection,
+    Server,
+    StartServer,
+    chunk_request,
+    exchange,
+    multipart_body,
+    request,
+    wait_until,
+)
 from playwright.sync_api import Route, expect
 
 CHUNK = 100_000
@@ -33,6 +43,12 @@ def server(start_server: StartServer) -> Server:
 def file(tmp_path: Path) -> Path:
     """A file of COUNT chunks."""
     return make_file(tmp_path / "file.bin", COUNT * CHUNK - 1)
+
+
+def drop_of(tab: Tab) -> str:
+    """What the browser's cookie holds."""
+    (drop,) = (cookie["value"] for cookie in tab.page.context.cookies() if cookie["name"].startswith("drop-"))
+    return str(drop)
 
 
 @dataclass(frozen=True)
@@ -113,6 +129,21 @@ def test_after_both_ends_began_anew(server: Server, visit: Visits, file: Path) -
     assert_rest_was_sent(tab, file, half)
 
 
+def test_far_down_a_long_list(server: Server, visit: Visits, file: Path) -> None:
+    """The list shows what the server gives in several pages, and an upload on the last of them goes on."""
+    tab = visit(server)
+    half = send_half(tab, file)
+    names = [str(number) for number in range(220)]
+    for start in range(0, 220, 55):
+        body = multipart_body({}, [("file", name, b"") for name in names[start : start + 55]])
+        form = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+        assert exchange(server, request("POST", "/upload", form, body, cookie=drop_of(tab))).status == 201
+    half.gate.reload()
+    tab.expect_listed(*names[::-1], "file.bin")
+    tab.choose(file)
+    assert_rest_was_sent(tab, file, half)
+
+
 def test_after_a_reload_in_full_flow(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
     """Chunks that are cut off in their middle by the reload are sent again, and those that were in are not."""
     tab = visit(start_server("--chunk-size", str(MIB)))
@@ -139,7 +170,7 @@ def test_two_thousand_chunks(start_server: StartServer, visit: Visits, tmp_path:
     file = make_file(tmp_path / "file.bin", 2000 * 1024)
     content = file.read_bytes()
     uuid = str(uuids.uuid4())
-    (drop,) = (cookie["value"] for cookie in tab.page.context.cookies() if cookie["name"] == "drop")
+    drop = drop_of(tab)
     modified = str(file.stat().st_mtime_ns // 1_000_000)
     with Connection(tab.server) as connection:
         for index in range(1990):
@@ -194,8 +225,9 @@ def test_unfinished_upload_can_be_removed(server: Server, visit: Visits, file: P
     assert_sent_once(tab, file, COUNT)
 
 
-def test_what_is_there_differs(server: Server, visit: Visits, file: Path) -> None:
-    """When the server says in the middle of a resumed upload that this is another file, it is sent anew as its own."""
+@pytest.mark.parametrize("status", [404, 409, 410])
+def test_what_is_there_differs(server: Server, visit: Visits, file: Path, status: int) -> None:
+    """When the server says in the middle of a resumed upload that it is another file or gone, it is sent anew."""
     visit.expect_complaints(REFUSED)
     tab = visit(server)
     half = send_half(tab, file)
@@ -205,7 +237,7 @@ def test_what_is_there_differs(server: Server, visit: Visits, file: Path) -> Non
     def differ_at_first(route: Route) -> None:
         seen.append(route)
         if len(seen) == 1:
-            route.fulfill(status=409, json={"error": "This differs."})
+            route.fulfill(status=status, json={"error": "This differs."})
         else:
             route.continue_()
 

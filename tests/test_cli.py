@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Connection, Server, StartServer, chunk_request, exchange, request, upload, wait_until
+from conftest import Connection, Server, StartServer, _servers, chunk_request, exchange, request, upload, wait_until
 
 import build
 import pyfiledrop
@@ -79,6 +79,9 @@ def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         ["--tls-key", "key.pem"],
         ["--allow-host", "name:8080"],
         ["--allow-host", "http://name"],
+        ["--trusted-proxy", "name"],
+        ["--trusted-proxy", "10.0.0.0/8"],
+        ["--trusted-proxy", ""],
         ["--password-file", ""],
         ["--port"],
         ["--no-such-option"],
@@ -214,6 +217,48 @@ def test_start_says_what_is_unusual(start_server: StartServer) -> None:
     """Downloads that are allowed and a disk that is not waited for are named."""
     said = said_at_start(start_server("-a", "--no-fsync", "--disable-parallel-chunks"))
     assert "can fetch it" in said and "power cut" in said and "1 at a time" in said
+
+
+#: As the command that pip installs does it: the module lies among the packages, and the folder is where one is.
+INSTALLED = """
+import os, sys
+packages, folder = sys.argv[1:3]
+del sys.argv[1:3]
+os.chdir(folder)
+sys.path.insert(0, packages)
+import pyfiledrop
+sys.exit(pyfiledrop.main())
+"""
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_row_59_page_of_ones_own(tmp_path: Path, there: bool) -> None:
+    """An index.html in the folder where the installed command is started is the page, and the start says so."""
+    packages, folder = tmp_path / "site-packages", tmp_path / "folder"
+    for path in (packages, folder):
+        path.mkdir()
+    shutil.copy(pyfiledrop.__file__, packages)
+    own = folder / "index.html"
+    if there:
+        own.write_text("<p>mine</p>", "utf-8")
+    servers = _servers([sys.executable, "-c", INSTALLED, str(packages), str(folder)], lambda: tmp_path)
+    server = next(servers)()
+    assert re.findall(r"^  page +(.*)$", said_at_start(server), re.MULTILINE) == ([str(own)] if there else [])
+    assert ("<p>mine</p>" in exchange(server, request("GET", "/")).text) is there
+    next(servers, None)
+
+
+@pytest.mark.parametrize("content", [b"<p>mine</p>", b"\xff", None])
+def test_row_59_page_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, run_on_screen: Callable[..., list[str]], tmp_path: Path, content: bytes | None
+) -> None:
+    """A page of one's own is named at start whether it can be read or not, for it is used in either case."""
+    own = tmp_path / "index.html"
+    if content is not None:
+        own.write_bytes(content)
+    monkeypatch.setattr(pyfiledrop, "OWN_PAGE", own)
+    run_on_screen(out=(out := Terminal("utf-8")))
+    assert (f"\n  page       {own}\n" in out.shown()) is (content is not None)
 
 
 def test_start_says_what_it_found(start_server: StartServer) -> None:

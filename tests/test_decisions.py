@@ -71,6 +71,27 @@ def test_parse_uuid_refuses(text: str) -> None:
         pyfiledrop.parse_uuid(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"GET /download/{UUID} 200", "GET /download/0b5e55ed... 200"),
+        (f"/uploads/{UUID.upper()}/3", "/uploads/0B5E55ED.../3"),
+        (f"{UUID},{UUID}", "0b5e55ed...,0b5e55ed..."),
+        (f"f{UUID}0_x", "f0b5e55ed...0_x"),
+        (f"'/storage/{UUID}_a.txt': No space", "'/storage/0b5e55ed..._a.txt': No space"),
+        ("/download/" + UUID.replace("-", "%2d"), "/download/0b5e55ed..."),
+        ("/download/" + "".join(f"%{ord(c):02X}" for c in UUID), "/download/0b5e55ed..."),
+        (UUID.replace("-", "%252d"), "0b5e55ed%252d0000%252d4000%252d8000%252d0123456789ab"),  # the server takes none
+        (UUID[:-1], UUID[:-1]),
+        ("/%0A%1b[31m%E2%80%AE?a=%0d%0aGET", "/%0A%1b[31m%E2%80%AE?a=%0d%0aGET"),
+        ("", ""),
+    ],
+)
+def test_hide_uuids(text: str, shown: str) -> None:
+    """Of each UUID, however it is spelled, eight characters are left; all else is shown as it is."""
+    assert pyfiledrop.hide_uuids(text) == shown
+
+
 # Chunks
 
 
@@ -171,6 +192,7 @@ def test_human_size(size: int, text: str) -> None:
 AWKWARD = [
     "con", "CON", "nul", "com1", "COM¹", "lpt9", "conin$", ".", "..", " ", "/", "\\", ":", "?", '"', "<", "|", "\0",
     "\n", "\r", "\x1b[31m", "\x7f", "\x85", "\u202e", "\u2066", "\ufeff", "\ud800", "\udfff", "е\u0308", "e\u0301",
+    "\u200b", "\u2060", "\U000e0041", "\ufffe", "\U0010ffff", "\u3164", "\ufe0f", "\u034f",
     "😀", "👩\u200d🚀", "測", "ﬁ", "%2f", "x", "x" * 200, "é" * 100, "😀" * 60, " " * 250, "." * 250, ".tar.gz", ".txt",
 ]  # fmt: skip
 names = st.one_of(
@@ -192,7 +214,9 @@ def test_clean_name_leaves_nothing_that_deceives(name: str) -> None:
     assert not any(unicodedata.category(c) in ("Cc", "Cs") for c in clean)
     assert not set(clean) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u2028\u2029\ufeff")
     assert unicodedata.is_normalized("NFC", clean)
-    assert len(clean) <= 1024
+    assert not set(clean) & set("\u200b\u2060\ufffe\uffff\u00ad\u034f\u3164\U0010ffff")
+    assert not any("\U000e0000" <= c <= "\U000e007f" for c in clean)
+    assert len(clean.encode()) <= 255
     assert pyfiledrop.clean_name(clean) == clean
 
 
@@ -209,11 +233,54 @@ def test_clean_name_leaves_nothing_that_deceives(name: str) -> None:
         ("line\r\nbreak\x1b[2J\x00", "linebreak[2J"),
         ("\ud83dx", "x"),
         ("<img src=x onerror=alert(1)>", "<img src=x onerror=alert(1)>"),
+        ("نامه\u200cها.txt", "نامه\u200cها.txt"),  # Persian joins these otherwise
+        ("❤\ufe0f 葛\U000e0100.txt", "❤\ufe0f 葛\U000e0100.txt"),
+        ("ᠠ\u180b\u180dᠡ", "ᠠ\u180b\u180dᠡ"),
+        ("\u0600123\u06dd", "\u0600123\u06dd"),  # format characters that can be seen
+        ("u\u034f\u0308ber", "über"),
         ("", ""),
     ],
 )
 def test_clean_name_keeps_the_rest(sent: str, shown: str) -> None:
     """A name is shown as it was sent, but for what would deceive or break a line."""
+    assert pyfiledrop.clean_name(sent) == shown
+
+
+HIDDEN = (
+    "\x00\x1f\x7f\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028\u2029\u202a\u202e\u2060\u2064\u2065"
+    "\u2066\u206f\u3164\ud800\udfff\ufdd0\ufdef\ufeff\uffa0\ufff0\ufff9\ufffb\ufffc\ufffe\uffff\U0001bca0\U0001bca3\U0001d173"
+    "\U0001d17a\U0001fffe\U0001ffff\U0003ffff\U000e0000\U000e0001\U000e0020\U000e007f\U000e00ff\U000e01f0\U000e0fff\U0010fffe"
+)
+
+
+@pytest.mark.parametrize("character", HIDDEN, ids=lambda c: f"U+{ord(c):04X}")
+def test_row_63_clean_name_removes(character: str) -> None:
+    """What is not seen and not needed goes, alone, in the middle and at either end of a name."""
+    for name in (character, f"a{character}b", f"{character}ab{character * 3}"):
+        assert pyfiledrop.clean_name(name) == name.replace(character, "")
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("x" * 255, "x" * 255),
+        ("x" * 256, "x" * 255),
+        ("x" * 256 + ".jpeg", "x" * 250 + ".jpeg"),
+        ("é" * 127 + "x", "é" * 127 + "x"),
+        ("é" * 128, "é" * 127),
+        ("😀" * 1024, "😀" * 63),
+        ("😀" * 100 + ".tar.gz", "😀" * 63 + ".gz"),
+        ("a/" * 200 + "b.txt", "b.txt"),  # of what is too long the folders go first
+        ("a\\" * 200 + "b.txt", "b.txt"),
+        ("a/" * 120 + "b.txt", "a/" * 120 + "b.txt"),
+        ("x" * 100 + "." + "y" * 200, "x" * 100 + "." + "y" * 154),  # a suffix that long is none
+        ("\u200b" * 300 + "x", "x"),
+        ("e\u0301" * 100, "é" * 100),  # what counts is how it is shown
+    ],
+    ids=lambda text: text[:5],
+)
+def test_row_44_clean_name_shortens(sent: str, shown: str) -> None:
+    """A name is shown with 255 bytes at most: without its folders, then without the end of its stem."""
     assert pyfiledrop.clean_name(sent) == shown
 
 
@@ -442,6 +509,9 @@ def test_chunk_ranges() -> None:
         ({"host": "a:1", "origin": "http://a:1@evil"}, False),
         ({"host": "a:1", "origin": "null"}, False),
         ({"origin": "null"}, False),
+        ({"origin": "http://None"}, False),  # without a Host nobody is the same
+        ({"origin": "http://none"}, False),
+        ({"host": "", "origin": "http://"}, False),
         ({"host": "", "origin": "null"}, False),
         ({"host": "a:1", "origin": ""}, False),
         ({"host": "a:1", "origin": "http://["}, False),
@@ -453,6 +523,120 @@ def test_chunk_ranges() -> None:
 def test_is_same_site(headers: dict[str, str], allowed: bool) -> None:
     """Our own page and programs without a page may change something, a page of another site may not."""
     assert pyfiledrop.is_same_site(headers) is allowed
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("10.0.0.1", "198.51.100.7", "198.51.100.7"),
+        ("10.0.0.1", "203.0.113.9, 198.51.100.7", "198.51.100.7"),  # the first is what the client said of itself
+        ("10.0.0.1", "198.51.100.7,2001:DB8::0:2 ,\t10.0.0.1", "198.51.100.7"),  # one proxy behind the other
+        ("::ffff:10.0.0.1", "::ffff:198.51.100.7", "198.51.100.7"),  # as a socket for both kinds sees them
+        ("2001:db8::2", "2001:0db8::AB", "2001:db8::ab"),
+        ("10.0.0.1", "x, 198.51.100.7", "198.51.100.7"),
+        ("10.0.0.1", "198.51.100.7, x", "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.7, ", "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.7:80", "10.0.0.1"),
+        ("10.0.0.1", "[2001:db8::ab]", "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.07", "10.0.0.1"),
+        ("10.0.0.1", "1" * 5000, "10.0.0.1"),
+        ("10.0.0.1", "unknown", "10.0.0.1"),
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "10.0.0.1, 10.0.0.1", "10.0.0.1"),
+        ("10.0.0.2", "198.51.100.7", "10.0.0.2"),  # nobody's word but a proxy's counts
+        ("198.51.100.7", "10.0.0.1", "198.51.100.7"),
+    ],
+)
+def test_client_of(peer: str, forwarded: str, client: str) -> None:
+    """The last address that is not a trusted proxy's, as a trusted proxy tells it."""
+    assert pyfiledrop.client_of(peer, forwarded, {"10.0.0.1", "2001:db8::2"}) == client
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("198.51.100.7", "198.51.100.7", True),
+        ("198.51.100.7", "198.51.100.8", False),
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("::ffff:198.51.100.7", "198.51.100.7", True),
+        ("::ffff:198.51.100.7", "::ffff:198.51.100.8", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+    ],
+)
+def test_guesser_of(one: str, other: str, same: bool) -> None:
+    """An address is one guesser, but all of an IPv6 network are."""
+    assert (pyfiledrop.guesser_of(one) == pyfiledrop.guesser_of(other)) is same
+
+
+@pytest.mark.parametrize(
+    ("header", "host"),
+    [
+        ("a", "a"), ("A.Example", "a.example"), ("a:80", "a"), ("a:", "a"), ("a.example.:1", "a.example."), ("", ""),
+        (":80", ""), ("192.0.2.7:16273", "192.0.2.7"), ("[::1]", "::1"), ("[FE80::1]:80", "fe80::1"),
+        ("[::ffff:192.0.2.7]", "::ffff:192.0.2.7"), ("my_nas-2", "my_nas-2"), ("xn--bcher-kva.example", None),
+    ],
+)  # fmt: skip
+def test_host_of(header: str, host: str | None) -> None:
+    """A host without its port and brackets, in lower case."""
+    assert pyfiledrop.host_of(header) == (header if host is None else host)
+
+
+NO_HOSTS = [
+    "a b", "[::1", "::1", "[::1]x", "[]", "[1]", "[a.example]", "[::1%25eth0]", "<b>", "a/b", "a:b", "a:1:2", "a@b",
+    "a,b", "bücher.example", "a%20b", '"', "a?", "a#", "a\\", "a\n", "a:80\n", "a:٣", "[127.0.0.1]", "[127.0.0.1]x",
+    "*", "a;b",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("header", NO_HOSTS)
+def test_row_58_host_of_refuses(header: str) -> None:
+    """What nothing can be called is no host."""
+    with pytest.raises(BadRequest):
+        pyfiledrop.host_of(header)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "192.0.2.7", "::1", "fe80::1", "localhost", "a.localhost", "nas", "nas.local", "nas.home.example"],
+)
+def test_row_57_answers_under(host: str) -> None:
+    """Addresses, this machine's own name, and the names that were given."""
+    assert pyfiledrop.answers_under(host, {"nas", "nas.local", "nas.home.example"})
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example", "", "nas.evil.example", "nas.", "evilnas", "127.0.0.1.evil.example", "127.1", "2130706433",
+        "0x7f.0.0.1", "0177.0.0.1", "127.0.0.1.", "localhost.evil.example", "evillocalhost", "localhost.", "1", "a",
+        "127.0.0.256",
+    ],
+)  # fmt: skip
+def test_row_57_answers_under_no_other(host: str) -> None:
+    """Not under what only looks like one of them: a page of another site may be called so."""
+    assert not pyfiledrop.answers_under(host, {"nas", "nas.local"})
+
+
+@pytest.mark.parametrize(
+    ("machine", "options", "names"),
+    [
+        ("NAS", [], {"nas", "nas.local"}),
+        ("nas.home.example", [], {"nas.home.example", "nas", "nas.local"}),
+        ("mac.local", [], {"mac.local", "mac"}),
+        ("localhost", [], {"localhost.local"}),
+        ("", [], {".local"}),
+        ("10.0.0.1", [], {"10", "10.local"}),
+        ("nas", ["--host", "192.0.2.7"], {"nas", "nas.local"}),
+        ("nas", ["--host", "Drop.example"], {"nas", "nas.local", "drop.example"}),
+        ("nas", ["--allow-host", "Drop.example", "--allow-host", "::1", "--allow-host", "a_b"],
+         {"nas", "nas.local", "drop.example", "a_b"}),
+    ],
+)  # fmt: skip
+def test_row_57_own_names(monkeypatch: pytest.MonkeyPatch, machine: str, options: list[str], names: set[str]) -> None:
+    """The machine's name with and without its domain and for its own network, and what the command line says."""
+    monkeypatch.setattr(socket, "gethostname", lambda: machine)
+    assert pyfiledrop.own_names(Settings.parse(options)) == names
 
 
 # The head of a request
@@ -490,11 +674,24 @@ def test_parse_head_keep_alive(data: bytes, keep: bool) -> None:
 
 @pytest.mark.parametrize(
     ("data", "path"),
-    [(b"GET http://a:1/x?y HTTP/1.1\r\nHost: a", "/x"), (b"GET http://a HTTP/1.1\r\nHost: a", "/")],
+    [
+        (b"GET http://a:1/x?y HTTP/1.1\r\nHost: a:1", "/x"),
+        (b"GET http://a HTTP/1.1\r\nHost: a", "/"),
+        (b"GET https://A.example/x HTTP/1.1\r\nHost: a.Example", "/x"),
+        (b"GET http://[::1]:1/ HTTP/1.1\r\nHost: [::1]:1", "/"),
+        (b"GET http://a/x HTTP/1.0", "/x"),
+    ],
 )
 def test_parse_head_takes_a_proxys_address(data: bytes, path: str) -> None:
     """A whole address (RFC 9112, 3.2.2) means its path."""
     assert pyfiledrop.parse_head(data).path == path
+
+
+def test_row_58_parse_head_of_http_1_0() -> None:
+    """A whole address stands for the host; what is expected does not count, whatever it is."""
+    head = pyfiledrop.parse_head(b"PUT http://A:1/x HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\nexpect: x")
+    assert head.headers == {"host": "A:1", "content-length": "1"}
+    assert "expect" in pyfiledrop.parse_head(GET + b"\r\nExpect: 100-Continue").headers
 
 
 @pytest.mark.parametrize(
@@ -533,7 +730,10 @@ def test_parse_head_takes_a_proxys_address(data: bytes, path: str) -> None:
         (400, GET + b"\r\nHost: a"),
         (400, GET + b"\r\nhOST: b"),
         (400, b"GET / HTTP/1.1"),
-        (400, POST + b"\r\nContent-Length: 0\r\nOrigin: http://a\r\nOrigin: http://b"),
+        *[
+            (400, POST + b"\r\nContent-Length: 0\r\n" + line + b"\r\n" + line.lower())
+            for line in (b"Origin: a", b"Content-Type: a/b", b"Sec-Fetch-Site: none", b"Range: bytes=0-")
+        ],
         (400, b""),
         (400, b"GET /"),
         (400, b"GET / HTTP/2.0\r\nHost: a"),
@@ -549,6 +749,37 @@ def test_parse_head_takes_a_proxys_address(data: bytes, path: str) -> None:
         (400, b"GET * HTTP/1.1\r\nHost: a"),
         (400, b"CONNECT a:1 HTTP/1.1\r\nHost: a"),
         (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),  # TLS
+        # 47: paths that are not UTF-8, overlong forms and surrogates among them
+        *[
+            (400, b"GET /" + path + b" HTTP/1.1\r\nHost: a")
+            for path in (
+                b"%ff",
+                b"down%ffload/x",
+                b"%c0%af",
+                b"%e0%80%af",
+                b"%ed%a0%80",
+                b"%f4%90%80%80",
+                b"%D1",
+                b"a%80b",
+            )
+        ],
+        (400, b"GET http://a/%ff HTTP/1.1\r\nHost: a"),
+        # 48: parts
+        (400, b"PUT /upload/x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Range: bytes 6-9/10"),
+        (400, b"PUT /upload/x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\ncontent-range:"),
+        # 58: hosts
+        *[
+            (400, b"GET / HTTP/1.1\r\nHost: " + host.encode())
+            for host in NO_HOSTS
+            if host.isprintable()  # the others are malformed as headers
+        ],
+        (400, b"GET http://b/ HTTP/1.1\r\nHost: a"),
+        (400, b"GET http://a:80/ HTTP/1.1\r\nHost: a"),  # the client has to say the same: RFC 9112, 3.2
+        (400, b"GET http://a/ HTTP/1.1\r\nHost:"),
+        (400, b"GET http://b/ HTTP/1.0\r\nHost: a"),
+        (400, b"GET http://u@a/ HTTP/1.1\r\nHost: a"),
+        (400, b"GET http:///x HTTP/1.1\r\nHost: a"),
+        (400, b"GET http://a%20b/ HTTP/1.0"),
         # 26: too much
         (414, b"GET /" + b"x" * 8192 + b" HTTP/1.1\r\nHost: a"),
         (431, GET + b"\r\nX: " + b"x" * 32768),

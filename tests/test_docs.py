@@ -78,12 +78,10 @@ def test_requirements_are_those_in_the_script() -> None:
 
 def test_documented_calls_exist(tmp_path: Path) -> None:
     """Every call of the README's HTTP table has its handler."""
-    folders = ["-s", str(tmp_path / "storage"), "-c", str(tmp_path / "chunks")]
-    no_store: Any = None  # nothing is called, only looked up
-    settings = pyfiledrop.Settings.parse(folders)
-    door = pyfiledrop.Door(None, b"")
-    app = pyfiledrop.make_app(settings, no_store, door)
-    pyfiledrop.add_pages(app, settings, door)
+    nothing: Any = None  # nothing is called, only looked up
+    settings = pyfiledrop.Settings.parse(["-s", str(tmp_path / "storage"), "-c", str(tmp_path / "chunks")])
+    app = pyfiledrop.make_app(settings, nothing, nothing)
+    pyfiledrop.add_pages(app, settings, nothing)
     for call, _ in table("call"):
         method, path = code(call)[0].split(" ")
         path = path.replace("<uuid>", "8c5a3f0e-6f0b-4a57-9b0f-3b1f6f3f2d11").replace("<name>", "a.txt")

@@ -12,10 +12,13 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import uuid as uuids
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -26,6 +29,7 @@ from axe_playwright_python.sync_playwright import Axe
 from browsing import CHROMIUM_ARGUMENTS, Visits, assert_stored, make_file
 from conftest import (
     BOUNDARY,
+    DROP_COOKIE,
     Connection,
     Response,
     Server,
@@ -35,6 +39,7 @@ from conftest import (
     exchange,
     multipart_body,
     request,
+    serving,
     upload,
     wait_until,
 )
@@ -65,19 +70,18 @@ def basic(password: str, user: str = "") -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
-def cookie_of(answer: Response, name: str = "session") -> str:
-    """The value of a cookie that an answer sets."""
-    for line in answer.headers.get_all("Set-Cookie") or []:
-        if match := re.match(rf"{name}=([^;]*)", line):
-            return match[1]
-    raise AssertionError(f"no cookie {name}; {answer}")
+def cookie_of(answer: Response) -> str:
+    """The one cookie that an answer sets, name and value, as a browser sends it back."""
+    (line,) = answer.headers.get_all("Set-Cookie") or []
+    cookie: str = line.partition(";")[0]
+    return cookie
 
 
 def sign_in(server: Server, password: str = PASSWORD) -> dict[str, str]:
     """The header that a signed-in browser sends."""
     answer = exchange(server, sign_in_request(password))
     assert answer.status == 303, answer
-    return {"Cookie": f"session={cookie_of(answer)}"}
+    return {"Cookie": cookie_of(answer)}
 
 
 def is_in(server: Server, headers: dict[str, str]) -> bool:
@@ -156,7 +160,7 @@ def network_page(browser: Browser) -> Iterator[Page]:
 
 def test_sign_in_and_plain_form_from_the_network(start_server: StartServer, network_page: Page) -> None:
     """Over http and from elsewhere too, the server's own forms are no other site's."""
-    server = start_server(env={"PYFILEDROP_PASSWORD": PASSWORD})
+    server = start_server("--allow-host", "drop.test", env={"PYFILEDROP_PASSWORD": PASSWORD})
     page = network_page
     page.goto(f"http://drop.test:{server.port}/")
     page.get_by_label("Password").fill(PASSWORD)
@@ -193,7 +197,7 @@ def test_sign_in_over_a_socket(guarded: Server) -> None:
     (cookie,) = answer.headers.get_all("Set-Cookie") or []
     attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
     assert attributes == {"httponly", "samesite=lax", "path=/", f"max-age={30 * 24 * 3600}"}
-    headers = {"Cookie": f"session={cookie_of(answer)}", "Accept": "text/html"}
+    headers = {"Cookie": cookie_of(answer), "Accept": "text/html"}
     page = exchange(guarded, request("GET", "/", headers))
     assert page.status == 200 and 'id="settings"' in page.text
     assert is_in(guarded, headers)
@@ -276,6 +280,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+@pytest.fixture
+def door(clock: Clock) -> pyfiledrop.Door:
+    """A door with the password, and none of whose sessions was ended."""
+    store: Any = SimpleNamespace(secret=lambda: b"key", is_revoked=lambda session: False)
+    return pyfiledrop.Door(PASSWORD, store)
+
+
 def retry_after(door: pyfiledrop.Door, password: str = PASSWORD, address: str = "10.0.0.1") -> int | None:
     """The seconds after which this address may try again; None when this try was heard, and wrong."""
     try:
@@ -286,9 +297,8 @@ def retry_after(door: pyfiledrop.Door, password: str = PASSWORD, address: str = 
     return None
 
 
-def test_delay_grows(clock: Clock) -> None:
+def test_delay_grows(clock: Clock, door: pyfiledrop.Door) -> None:
     """Each wrong password makes its address wait twice as long, to the most of a minute; before, the right one too."""
-    door = pyfiledrop.Door(PASSWORD, b"key")
     for seconds in (0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60):
         assert retry_after(door, "wrong") is None
         assert retry_after(door) == max(1, seconds)
@@ -300,9 +310,8 @@ def test_delay_grows(clock: Clock) -> None:
     assert retry_after(door) == 1, "the right password must have put an end to the long delays"
 
 
-def test_delay_stays_at_its_most(clock: Clock) -> None:
+def test_delay_stays_at_its_most(clock: Clock, door: pyfiledrop.Door) -> None:
     """However long somebody goes on guessing: never a fault, never a try for free."""
-    door = pyfiledrop.Door(PASSWORD, b"key")
     for _ in range(3000):
         assert retry_after(door, "wrong") is None
         clock.now += 61
@@ -310,9 +319,8 @@ def test_delay_stays_at_its_most(clock: Clock) -> None:
     assert retry_after(door) == 60
 
 
-def test_tries_in_the_delay_do_not_count(clock: Clock) -> None:
+def test_tries_in_the_delay_do_not_count(clock: Clock, door: pyfiledrop.Door) -> None:
     """Hammering makes nobody wait longer than the delay that is running, so nobody can be kept out for good."""
-    door = pyfiledrop.Door(PASSWORD, b"key")
     assert retry_after(door, "wrong") is None
     for _ in range(100):
         assert retry_after(door, "wrong") == 1
@@ -320,22 +328,33 @@ def test_tries_in_the_delay_do_not_count(clock: Clock) -> None:
     assert door.knows(PASSWORD, "10.0.0.1")
 
 
-def test_delay_is_for_one_address(clock: Clock) -> None:
+def test_delay_is_for_one_address(clock: Clock, door: pyfiledrop.Door) -> None:
     """A guesser is in nobody else's way."""
-    door = pyfiledrop.Door(PASSWORD, b"key")
     assert retry_after(door, "wrong") is None
     assert door.knows(PASSWORD, "10.0.0.2")
     assert retry_after(door) == 1
 
 
-def test_addresses_that_are_remembered_are_limited(clock: Clock) -> None:
+def test_addresses_that_are_remembered_are_limited(clock: Clock, door: pyfiledrop.Door) -> None:
     """A guesser with many addresses cannot fill the memory; the newest are the ones that are remembered."""
-    door = pyfiledrop.Door(PASSWORD, b"key")
     for number in range(pyfiledrop.MAX_ADDRESSES + 10):
-        assert retry_after(door, "wrong", str(number)) is None
+        clock.now += 2
+        assert retry_after(door, "wrong", str(ip_address(number))) is None
     assert len(door._failures) == pyfiledrop.MAX_ADDRESSES
-    assert retry_after(door, address=str(number)) == 1
-    assert door.knows(PASSWORD, "0")
+    assert retry_after(door, address=str(ip_address(number))) == 1
+    assert door.knows(PASSWORD, "0.0.0.0")
+
+
+def test_all_guessers_together(clock: Clock, door: pyfiledrop.Door) -> None:
+    """After sixty wrong passwords, from wherever, the next try is free when the first of them is a minute old."""
+    for number in range(60):
+        assert retry_after(door, "wrong", f"10.0.0.{number}") is None
+        clock.now += 0.5
+    assert retry_after(door, "wrong", "10.0.1.1") == retry_after(door, PASSWORD, "10.0.1.2") == 30
+    clock.now += 30
+    assert door.knows(PASSWORD, "10.0.1.2")
+    assert retry_after(door, "wrong", "10.0.1.3") is None
+    assert retry_after(door, "wrong", "10.0.1.4") == 1
 
 
 @pytest.mark.parametrize("how", ["form", "header"])
@@ -355,6 +374,69 @@ def test_delay_over_a_socket(start_server: StartServer, how: str) -> None:
     assert "Too many wrong passwords." in answer.text
     assert is_in(server, session)
     wait_until(lambda: is_in_now(server, basic(PASSWORD)))
+
+
+def guess(password: str, address: str) -> bytes:
+    """A try that a proxy on this machine says comes from that address."""
+    return request("GET", "/uploads", {**basic(password), "X-Forwarded-For": address})
+
+
+def statuses(server: Server, *tries: bytes) -> list[int]:
+    """How these are answered, sent in one piece, so that no time passes between them."""
+    with Connection(server) as connection:
+        connection.send(b"".join(tries))
+        return [connection.receive().status for _ in tries]
+
+
+def test_row_53_from_one_network(start_server: StartServer) -> None:
+    """The addresses of an IPv6 /64 wait for each other, those of others do not; nor do clients of one trusted proxy."""
+    server = start_server("--trusted-proxy", "127.0.0.1", env={"PYFILEDROP_PASSWORD": PASSWORD})
+    tries = [("wrong", "2001:db8::1"), (PASSWORD, "2001:db8::ffff:2"), (PASSWORD, "2001:db8:0:1::1"), (PASSWORD, "x")]
+    assert statuses(server, *(guess(*one) for one in tries)) == [401, 429, 200, 200]
+
+
+def test_row_53_from_many_addresses(start_server: StartServer) -> None:
+    """Too many wrong passwords in all make everybody wait who is not signed in. Each one is a line in the log."""
+    server = start_server("--quiet", "--trusted-proxy", "127.0.0.1", env={"PYFILEDROP_PASSWORD": PASSWORD})
+    session = sign_in(server)
+    wrong = [guess("wrong guess", f"203.0.113.9, 198.51.100.{number}") for number in range(60)]
+    assert (
+        statuses(server, *wrong, guess("wrong guess", "192.0.2.1"), guess(PASSWORD, "192.0.2.2"))
+        == [401] * 60 + [429] * 2
+    )
+    assert exchange(server, sign_in_request(PASSWORD)).status == 429
+    assert is_in(server, session)
+    lines = [line.split(" ", 2)[2] for line in server.log().splitlines()]
+    assert lines == [f"wrong password from 198.51.100.{number}" for number in range(60)]
+
+
+def test_row_53_nobody_elses_word(start_server: StartServer) -> None:
+    """Without --trusted-proxy, and for other peers than it names, X-Forwarded-For says nothing: to delays and log."""
+    for options in ((), ("--trusted-proxy", "192.0.2.1", "--trusted-proxy", "::1")):
+        server = start_server(*options, env={"PYFILEDROP_PASSWORD": PASSWORD})
+        assert statuses(server, guess("wrong", "198.51.100.1"), guess(PASSWORD, "198.51.100.2")) == [401, 429]
+        wait_until(lambda: len(server.log().splitlines()) == 3)  # noqa: B023 - called before the next round
+        assert all(" 127.0.0.1" in line for line in server.log().splitlines())
+
+
+def test_row_53_log_names_the_client(start_server: StartServer) -> None:
+    """Behind a trusted proxy the log shows whom it names, and the proxy where it names nobody."""
+    server = start_server("--trusted-proxy", "0:0::1", "--trusted-proxy", "127.0.0.1")
+    wait_until(lambda: "proxies    ::1, 127.0.0.1\n" in server.output())
+    for address in ("198.51.100.1", "lies, 198.51.100.1", "198.51.100.1, 127.0.0.1", "lies", ""):
+        exchange(server, request("GET", "/uploads", {"X-Forwarded-For": address}))
+    wait_until(lambda: len(server.log().splitlines()) == 5)
+    assert [line.split()[2] for line in server.log().splitlines()] == ["198.51.100.1"] * 3 + ["127.0.0.1"] * 2
+
+
+@pytest.mark.parametrize(("proxies", "status"), [(("--trusted-proxy", "127.0.0.1"), 200), ((), 503)])
+def test_row_53_connections_of_a_proxy(tmp_path: Path, proxies: tuple[str, ...], status: int) -> None:
+    """A trusted proxy may have more connections than any other address."""
+    for server in launched(lambda: tmp_path, "MAX_CONNECTIONS_PER_ADDRESS=1", *proxies, env={}):
+        with Connection(server) as first:
+            first.send(request("GET", "/uploads"))
+            assert first.receive().status == 200
+            assert exchange(server, request("GET", "/uploads")).status == status
 
 
 def is_in_now(server: Server, headers: dict[str, str]) -> bool:
@@ -394,31 +476,32 @@ def test_session_is_of_one_server(start_server: StartServer) -> None:
 
 def test_session_that_is_forged(guarded: Server) -> None:
     """A session with anything changed, added or left out is none."""
-    value = sign_in(guarded)["Cookie"].removeprefix("session=")
-    end, dot, signature = value.partition(".")
-    assert dot
+    name, _, value = sign_in(guarded)["Cookie"].partition("=")
+    session, end, signature = value.split(".")
     forged = [
-        "", ".", end, f"{end}.", f".{signature}", f"{int(end) + 1}.{signature}", f"0{value}", f"+{value}",
-        f" {end} .{signature}",
-        flip(value), value[:-1], f"{value}0", f"{value}.{signature}", f"{end}.{signature.upper()}", f"9{value}",
-        f"{end}.{'0' * 64}", f"{end}_0.{signature}", "9" * 5000 + ".x", f"{end}.\xfc", "\xb2.x", '"\\377.x"',
+        "", ".", "..", end, session, f"{session}.{end}", f"{session}.{end}.", f".{end}.{signature}",
+        f"{end}.{signature}", f"{session}..{signature}", f"{session}.{int(end) + 1}.{signature}",
+        f"{session}.0{end}.{signature}", f"{session}.+{end}.{signature}", f"{flip(session)}.{end}.{signature}",
+        f"{session[:-1]}.{session[-1]}{end}.{signature}", f"{session}.{end}_0.{signature}", f"0{value}",
+        f"{session}. {end} .{signature}", f"{session.upper()}.{end}.{signature}", flip(value), value[:-1], f"{value}0",
+        f"{value}.{signature}", f"{session}.{end}.{signature.upper()}", f"{session}.{end}.{'0' * 64}",
+        "9" * 5000 + ".x", f"{session}.{end}.\xfc", f"{session}.\xb2.{signature}", '"\\377.x"',
     ]  # fmt: skip
     for text in forged:
-        headers = {"Cookie": f"session={text}"}
+        headers = {"Cookie": f"{name}={text}"}
         data = request("GET", "/uploads", headers).decode().encode("latin-1")
         assert exchange(guarded, data).status == 401, text
-    assert is_in(guarded, {"Cookie": f"session={value}"})
+    assert is_in(guarded, {"Cookie": f"{name}={value}"})
     assert "Traceback" not in guarded.log()
 
 
-def test_session_that_has_expired(clock: Clock) -> None:
+def test_session_that_has_expired(clock: Clock, door: pyfiledrop.Door) -> None:
     """After thirty days the password is asked for again."""
-    door = pyfiledrop.Door(PASSWORD, b"key")
-    session = door.new_session()
+    environ = {"wsgi.url_scheme": "http"}
+    bottle.request.bind(environ)
+    environ["HTTP_COOKIE"] = f"{door.cookie_name('session')}={door.new_session()}"
 
     def is_open() -> bool:
-        environ = {"HTTP_COOKIE": f"session={session}", "REMOTE_ADDR": "10.0.0.1"}
-        bottle.request.bind(environ)
         return door.is_open_to(environ)
 
     assert is_open()
@@ -428,6 +511,83 @@ def test_session_that_has_expired(clock: Clock) -> None:
     assert not is_open()
 
 
+def sign_out_request(**headers: str) -> bytes:
+    """What the button sends."""
+    kind = "application/x-www-form-urlencoded"
+    return request("POST", "/", {"Content-Type": kind, "Accept": "text/html", **headers}, b"signout=")
+
+
+def test_row_51_sign_out(start_server: StartServer) -> None:
+    """It ends this browser's sessions for good, whoever has a copy of the cookie; not those of others."""
+    server = start_server(env={"PYFILEDROP_PASSWORD": PASSWORD})
+    mine, also_mine, other = (sign_in(server)["Cookie"] for _ in range(3))
+    answer = exchange(server, sign_out_request(Cookie=f"{mine}; {also_mine}"))
+    assert (answer.status, answer.headers["Location"], cookie_of(answer)) == (303, "./", f'{mine.partition("=")[0]}=""')
+    assert "; Max-Age=0;" in answer.headers["Set-Cookie"] and "; Path=/;" in answer.headers["Set-Cookie"]
+    for _ in range(2):
+        assert [is_in(server, {"Cookie": cookie}) for cookie in (mine, also_mine, other)] == [False, False, True]
+        server.restart()
+    assert is_in(server, sign_in(server))
+
+
+def test_row_51_sign_out_from_another_site(guarded: Server) -> None:
+    """A foreign page cannot sign a browser out, and nobody can who only knows the session's id."""
+    session = sign_in(guarded)["Cookie"]
+    assert exchange(guarded, sign_out_request(Cookie=session, Origin="http://evil.example")).status == 403
+    assert exchange(guarded, sign_out_request(Cookie=f"{session[:-64]}{'0' * 64}")).status == 303
+    assert is_in(guarded, {"Cookie": session})
+
+
+def test_sign_out_where_nobody_signs_in(shared_server: Server) -> None:
+    """Without a password there is nothing to sign out from, and the page has no button for it."""
+    assert exchange(shared_server, sign_out_request()).status == 303
+    assert re.search(r'<form [^>]*id="leave" hidden>', exchange(shared_server, request("GET", "/")).text)
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_sign_out_in_a_browser(start_server: StartServer, visit: Visits, script: bool) -> None:
+    """The button leads back to the form that asks for the password, with and without JavaScript."""
+    tab = visit(start_server(env={"PYFILEDROP_PASSWORD": PASSWORD}), java_script_enabled=script)
+    page = tab.page
+    for _ in range(2):
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator("#file")).to_have_count(1)
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_label("Password")).to_have_count(1)
+        page.reload()
+        expect(page.get_by_label("Password")).to_have_count(1)
+
+
+def test_row_51_several_cookies_of_a_name(guarded: Server) -> None:
+    """What another path or sub-domain has set under our names, before ours or behind them, locks nobody out."""
+    session, drop = sign_in(guarded)["Cookie"], new()
+    name = session.partition("=")[0]
+    signed_out = sign_in(guarded)["Cookie"]
+    exchange(guarded, sign_out_request(Cookie=signed_out))
+    for others in (f"{name}=x; {DROP_COOKIE}=x", f"{signed_out}; {DROP_COOKIE}=", f"{name}=; {name}={'y' * 100}"):
+        before, behind = f"{others}; {session}; {DROP_COOKIE}={drop}", f"{session}; {DROP_COOKIE}={drop}; {others}"
+        for cookie in (before, behind, f"{behind}; {DROP_COOKIE}={new()}"):
+            exchange(guarded, request("PUT", "/upload/x", {"Cookie": cookie}, b"x"))
+    assert len(exchange(guarded, request("GET", "/uploads", {"Cookie": session}, cookie="")).json()["uploads"]) == 0
+    listed = exchange(guarded, request("GET", "/uploads", {"Cookie": f"{session}; {DROP_COOKIE}={drop}"})).json()
+    assert len(listed["uploads"]) == 9
+
+
+def test_row_51_two_instances_on_one_host(start_server: StartServer) -> None:
+    """Each has names of its own for its cookies, also after a restart, and takes none of the other's."""
+    one, other = (start_server(env={"PYFILEDROP_PASSWORD": PASSWORD}) for _ in range(2))
+    sessions = {server: sign_in(server)["Cookie"] for server in (one, other)}
+    for kind, cookies in (("session", list(sessions.values())), ("drop", [one.drop_cookie, other.drop_cookie])):
+        first, second = (re.match(r"(\w+)-([0-9a-f]{6})\b", cookie) for cookie in cookies)
+        assert first and second and first[1] == second[1] == kind and first[2] != second[2]
+    one.restart()
+    assert sign_in(one)["Cookie"].partition("=")[0] == sessions[one].partition("=")[0]
+    drop, both = new(), "; ".join(sessions.values())
+    exchange(one, request("PUT", "/upload/x", {"Cookie": f"{both}; {other.drop_cookie}={drop}"}, b"x"))
+    assert not exchange(one, request("GET", "/uploads", {"Cookie": f"{both}; {DROP_COOKIE}={drop}"})).json()["uploads"]
+
+
 @pytest.mark.parametrize(
     "other", ["a@b=1", "a,b=1", "(=)", "=", "a b c", '"', "x=\xfc", "x=" + "y" * 4000, "session", "$x=1"]
 )
@@ -435,10 +595,10 @@ def test_cookies_of_other_programs(guarded: Server, other: str) -> None:
     """Another program's cookie of the same host, however odd, keeps nobody from session and drop."""
     drop = new()
     session = sign_in(guarded)["Cookie"]
-    headers = {"Cookie": f"{other}; drop={drop}; {session}"}
+    headers = {"Cookie": f"{other}; {DROP_COOKIE}={drop}; {session}"}
     data = chunk_request(b"x", uuid=new(), name="mine.txt", headers=headers)
     assert exchange(guarded, data.decode().encode("latin-1")).status == 200
-    listed = exchange(guarded, request("GET", "/uploads", {"Cookie": f"drop={drop}; {session}"}))
+    listed = exchange(guarded, request("GET", "/uploads", {"Cookie": f"{DROP_COOKIE}={drop}; {session}"}))
     assert [file["name"] for file in listed.json()["uploads"]] == ["mine.txt"]
     assert "Traceback" not in guarded.log()
 
@@ -640,39 +800,92 @@ def test_allowed_host(named: Server, host: str) -> None:
     assert exchange(named, request("PUT", "/upload/x", {"Host": host}, b"x")).status == 201
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.70:1", "[::2]", "localhost:1", "a.localhost"])
+def test_allowed_host_is_one_more(named: Server, host: str) -> None:
+    """A name that was given takes nothing away: under its addresses the server is reached as before."""
+    assert exchange(named, request("GET", "/uploads", {"Host": host})).status == 200
+
+
+MISDIRECTED = {
+    "error": "This server does not answer under this name. Open it by its address,"
+    " or ask its owner to start it with --allow-host and this name."
+}
+EVERYWHERE = [
+    ("GET", "/"), ("HEAD", "/"), ("POST", "/"), ("GET", "/favicon.ico"), ("GET", "/dropzone.js"), ("GET", "/uploads"),
+    ("PUT", "/upload/x"), ("POST", "/upload"), ("DELETE", "/uploads"), ("GET", f"/download/{new()}"),
+    ("GET", "/nothing"), ("PATCH", "/upload"), ("OPTIONS", "/uploads"), ("GET", "/upload"),
+]  # fmt: skip
+
+
+def assert_misdirected(server: Server, host: str, **headers: str) -> None:
+    """Nothing is answered under this name but that it is none of the server's, whatever is asked for."""
+    before = sorted(os.listdir(server.storage))
+    for method, target in EVERYWHERE:
+        body = b"x" if method in ("PUT", "POST") else None
+        answer = exchange(server, request(method, target, {"Host": host, **headers}, body))
+        assert answer.status == 421
+        assert method == "HEAD" or answer.json() == MISDIRECTED
+    assert sorted(os.listdir(server.storage)) == before
+
+
 @pytest.mark.parametrize(
     "host",
-    [
-        "127.0.0.1", "localhost", "evil.example", "drop.example.evil.example", "evil.drop.example",
-        "drop.example:80:80",
-        "192.0.2.70", "[::2]", "drop.example@evil.example", "evil.example:drop.example", "drop.example.", "-",
-    ],
-)  # fmt: skip
+    ["evil.example", "drop.example.evil.example", "evil.drop.example", "drop.example.", "-", "192.0.2.7.evil.example"],
+)
 def test_host_that_is_not_allowed(named: Server, host: str) -> None:
     """Any other is 421, whatever is asked for, so that no page can reach in under a name of its own."""
-    before = sorted(os.listdir(named.storage))
-    targets = [
-        ("GET", "/"),
-        ("GET", "/favicon.ico"),
-        ("GET", "/uploads"),
-        ("PUT", "/upload/x"),
-        ("GET", f"/download/{new()}"),
-    ]
-    for method, target in targets:
-        answer = exchange(named, request(method, target, {"Host": host}, b"x" if method == "PUT" else None))
-        assert answer.status == 421
-        assert answer.json() == {"error": "This server does not answer under this name."}
-    assert sorted(os.listdir(named.storage)) == before
+    assert_misdirected(named, host)
 
 
-def test_no_host_at_all(named: Server) -> None:
-    """A client of HTTP/1.0 that names nobody is 421 too."""
-    assert exchange(named, b"GET /uploads HTTP/1.0\r\n\r\n").status == 421
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "a", f"{socket.gethostname()}.evil.example", ""])
+def test_row_57_dns_rebinding(shared_server: Server, host: str) -> None:
+    """A foreign name that was made to point here is 421, though to the browser all comes from one site."""
+    headers = {"Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+    if not host:  # the helper would leave such a header out
+        assert exchange(shared_server, b"GET / HTTP/1.1\r\nHost:\r\n\r\n").status == 421
+    else:
+        assert_misdirected(shared_server, f"{host}", **headers)
 
 
-def test_any_host_without_the_option(guarded: Server) -> None:
-    """Without the option any name will do."""
-    assert exchange(guarded, request("GET", "/uploads", {"Host": "any.example", **basic(PASSWORD)})).status == 200
+def test_row_57_password_comes_second(guarded: Server) -> None:
+    """Under a foreign name nobody is asked for the password, and none is heard."""
+    assert_misdirected(guarded, "evil.example")
+    assert_misdirected(guarded, "evil.example", **basic(PASSWORD))
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:1", "192.0.2.1", "[::1]", "localhost", "x.LocalHost:1", socket.gethostname(),
+             socket.gethostname().upper() + ":1", socket.gethostname().partition(".")[0] + ".local"],
+)  # fmt: skip
+def test_row_57_what_is_answered(shared_server: Server, host: str) -> None:
+    """Addresses, localhost and the machine's own names need no option; neither does a client that names no host."""
+    assert exchange(shared_server, request("GET", "/uploads", {"Host": host})).status == 200
+    assert exchange(shared_server, b"GET /uploads HTTP/1.0\r\n\r\n").status == 200
+
+
+def test_row_57_no_name_server_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the network says of names counts nowhere: neither at start nor for a request is it asked."""
+
+    def ask(*_: object, **__: object) -> Any:
+        raise AssertionError("a name was looked up")
+
+    for name in ("getfqdn", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getaddrinfo", "getnameinfo"):
+        monkeypatch.setattr(socket, name, ask)
+    with serving(tmp_path) as server:
+        for host, status in ((b"127.0.0.1", b"200"), (b"evil.example", b"421")):
+            with socket.socket() as client:
+                client.connect(("127.0.0.1", server.server_port))
+                client.sendall(b"GET /uploads HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+                assert client.recv(12) == b"HTTP/1.1 " + status
+
+
+def test_start_says_which_names(start_server: StartServer) -> None:
+    """The start names what is answered, and the option that adds to it."""
+    server = start_server("--allow-host", "drop.example")
+    wait_until(lambda: "Ctrl-C ends it." in server.output())
+    (line,) = re.findall(r"^  names +(.*)$", server.output(), re.MULTILINE)
+    assert line.startswith("addresses, localhost, ") and line.endswith("; --allow-host adds others")
+    assert {"drop.example", socket.gethostname().lower()} <= set(re.split(r"[,;] ", line))
 
 
 # https
@@ -797,10 +1010,12 @@ def test_https_cookies_are_secure(
     )
     server.tls = trust
     answer = exchange(server, sign_in_request(PASSWORD))
-    page = exchange(server, request("GET", "/", {"Cookie": f"session={cookie_of(answer)}"}))
+    page = exchange(server, request("GET", "/", {"Cookie": cookie_of(answer)}))
     for one in (answer, page):
         (cookie,) = one.headers.get_all("Set-Cookie") or []
-        assert {"secure", "httponly", "samesite=lax"} <= {part.strip().lower() for part in cookie.split(";")[1:]}
+        attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
+        assert {"secure", "httponly", "samesite=lax", "path=/"} <= attributes
+        assert cookie.startswith("__Host-") and not any(part.startswith("domain") for part in attributes)
 
 
 def test_https_in_a_browser(tls_server: Server, visit: Visits, tmp_path: Path) -> None:
@@ -889,7 +1104,13 @@ def test_https_handshakes_that_stall_at_the_end(
 
 @pytest.mark.parametrize(
     "data",
-    [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\0" * 300, b"\x16\x03\x01\xff\xff" + b"x" * 500, b"SSH-2.0-x\r\n", b""],
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\0" * 300,
+        b"\x16\x03\x01\xff\xff" + b"x" * 500,
+        b"SSH-2.0-x\r\n",
+        b"",
+    ],
 )
 def test_https_port_is_spoken_to_in_another_language(tls_server: Server, data: bytes) -> None:
     """Plain http or rubbish on the port of https ends that connection, without an answer or a line in the log."""
@@ -983,7 +1204,7 @@ def test_one_line_for_each_request(server: Server) -> None:
         (b"GET / HTTP/1.1\r\n\r\n", ("-", "-", "400")),
         (b"\x1b[2J\r\n\r\n", ("-", "-", "400")),
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", ("-", "-", "414")),
-        (b"GET /\x1b[2J\n HTTP/1.1\r\nHost: a\r\n\r\n", ("-", "-", "400")),
+        (b"GET /\x1b[2J\n HTTP/1.1\r\nHost: localhost\r\n\r\n", ("-", "-", "400")),
     ]
     received = {}
     for number, (data, _) in enumerate(sent):
@@ -1018,6 +1239,7 @@ def test_quiet_still_tells_what_went_wrong(capfd: pytest.CaptureFixture[str], lo
     pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--quiet"]))
     pyfiledrop.log.info("a request")
     pyfiledrop.log.warning("a fault")
+    pyfiledrop.log.handlers[-1].close()  # as at the end of the program
     assert re.fullmatch(r"\S+ \S+ a fault\n", capfd.readouterr().err)
 
 
@@ -1041,6 +1263,8 @@ def test_log_file_turns_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lo
     pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(file)]))
     for number in range(1000):
         pyfiledrop.log.info("line %d", number)
+        if number % 10 == 9:  # lines that wait are written together, and all of these fit into a file
+            wait_until(lambda: f"line {number}\n" in file.read_text())  # noqa: B023 - called before the next round
     names = ["log.txt.3", "log.txt.2", "log.txt.1", "log.txt"]  # from the oldest to the newest
     assert sorted(os.listdir(tmp_path)) == sorted(names)
     assert all((tmp_path / name).stat().st_size <= 2000 for name in names)
@@ -1064,6 +1288,229 @@ def test_log_file(start_server: StartServer, tmp_path: Path) -> None:
         server.restart()
     assert all(re.fullmatch(LINE, line) for line in file.read_text().splitlines())
     assert server.log() == ""
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such rights")
+def test_row_50_log_file_is_for_its_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None
+) -> None:
+    """A log file that we make is for the server's user alone, after it rolled over too; one that is there stays."""
+    monkeypatch.setattr(pyfiledrop, "MAX_LOG_BYTES", 100)
+    theirs = tmp_path / "log.txt"
+    theirs.touch()
+    theirs.chmod(0o640)  # whoever made it wants a group to read it
+    umask = os.umask(0)
+    try:
+        pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(theirs)]))
+        for number in range(1, 4):
+            pyfiledrop.log.info("line %d %s", number, "x" * 60)
+            wait_until(lambda: f"line {number} " in theirs.read_text())  # noqa: B023 - called before the next round
+        assert [mode(tmp_path / name) for name in ("log.txt", "log.txt.1", "log.txt.2")] == [0o600, 0o600, 0o640]
+    finally:
+        os.umask(umask)
+
+
+def test_row_50_uuids_in_the_log(start_server: StartServer, tmp_path: Path) -> None:
+    """A line shows the first eight characters of a UUID, wherever it stands in the line and however it was spelled."""
+    file = tmp_path / "log.txt"
+    server = start_server("-a", "--log-file", str(file))
+    uuid = new()
+    targets = [
+        f"/download/{uuid}", f"/download/{uuid.upper()}", f"/download/{uuid.replace('-', '%2D')}",
+        f"/download/%{ord(uuid[0]):x}{uuid[1:]}", f"/uploads/{uuid}",
+        f"/x?{'y' * 170}{uuid}{'z' * 1000}", f"/{uuid}{uuid}",
+    ]  # fmt: skip
+    for target in targets:
+        exchange(server, request("GET", target))
+    exchange(server, request("PUT", f"/upload/{uuid}.txt", {}, b"x"))
+    server.stop()
+    lines = file.read_text().splitlines()
+    assert len(lines) == len(targets) + 1
+    for line in lines:
+        assert uuid[8:14] not in line.lower() and f"{uuid[:8]}..." in line.lower(), line
+
+
+def test_row_50_uuids_in_what_went_wrong(tmp_path: Path, logging_as_before: None) -> None:
+    """So it is in a line that tells of a fault with the path of a file."""
+    file, uuid = tmp_path / "log.txt", new()
+    pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(file)]))
+    pyfiledrop.log.error("disk: %s", OSError(28, "No space left on device", f"/srv/chunks/{uuid}/data"))
+    pyfiledrop.log.handlers[-1].close()
+    assert file.read_text().endswith(f" No space left on device: '/srv/chunks/{uuid[:8]}.../data'\n")
+
+
+def test_row_60_long_targets(server: Server) -> None:
+    """Addresses of 8 KB take no more room in the log than others."""
+    for number in range(20):
+        exchange(server, request("GET", f"/{number}{'x' * 8000}"))
+        exchange(server, request("GET", f"/{number}{'%41' * 2700}"))
+    exchange(server, request("GET", "/" + "y" * 199))
+    server.stop()
+    lines = server.log().splitlines()
+    assert len(lines) == 41
+    assert all(len(line) < 300 for line in lines)
+    assert all(re.fullmatch(LINE, line) for line in lines)
+    assert sum("..." in line for line in lines) == 40 and "/" + "y" * 199 in lines[-1]
+
+
+def test_row_52_what_is_queued_is_written_at_the_end() -> None:
+    """No line is lost when the program ends right after it."""
+    program = (
+        "import pyfiledrop; pyfiledrop.set_up_log(pyfiledrop.Settings.parse([]))\n"
+        "for number in range(3000): pyfiledrop.log.info('line %d', number)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=build.ROOT, capture_output=True, text=True, timeout=60)
+    assert re.findall(r" line (\d+)\n", done.stderr) == [str(number) for number in range(3000)]
+    assert done.stderr.count("\n") == 3000 and done.returncode == 0
+
+
+@pytest.fixture
+def unread(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """A pipe that is a log file, and the descriptor of its other end; nobody reads unless the test does."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    yield path, end
+    os.close(end)
+
+
+def drain(end: int) -> str:
+    """What is in a pipe now."""
+    said = b""
+    with contextlib.suppress(BlockingIOError):
+        while data := os.read(end, 1 << 16):
+            said += data
+    return said.decode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes among its files")
+def test_row_52_log_that_nobody_reads(launch: StartServer, unread: tuple[Path, int]) -> None:
+    """No request waits for the log's reader; lines that fell out are counted in a line, all others come in order."""
+    path, end = unread
+    server = launch("MAX_LOG_LINES=1000,MAX_LOG_BYTES=10000", "--log-file", str(path))
+    said = ""
+
+    def asked() -> list[int]:
+        return [int(number) for number in re.findall(r" /uploads\?(\d+) 200 .*\n", said)]
+
+    def missing() -> list[int]:
+        return [int(number) for number in re.findall(r" (\d+) of the log's lines are missing here.*\n", said)]
+
+    def all_told() -> bool:
+        nonlocal said
+        said += drain(end)
+        return len(asked()) + sum(missing()) == count
+
+    count = 5000  # far more than a pipe and the queue can hold
+    with Connection(server) as connection:
+        for number in range(count):
+            connection.send(request("GET", f"/uploads?{number}"))
+            assert connection.receive().status == 200
+        wait_until(all_told)
+        connection.send(request("GET", f"/uploads?{count}"))
+        count += 1
+        assert connection.receive().status == 200
+        wait_until(lambda: all_told() or asked()[-1:] == [count - 1])
+    assert all_told()
+    assert asked() == sorted(asked()) and asked()[0] == 0
+    assert missing() and sum(missing()) > 1000
+    assert said.count("\n") == len(asked()) + len(missing()), "every line is whole"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes among its files")
+def test_row_52_end_while_nobody_reads(program: list[str], unread: tuple[Path, int], tmp_path: Path) -> None:
+    """A terminal that stands still, for what is logged and printed alike, does not keep the program from ending."""
+    path, end = unread
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--host", "127.0.0.1", "-p", str(port), "-s", str(tmp_path / "s"), "-c", str(tmp_path / "c")]
+    filler = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    with path.open("wb") as out, subprocess.Popen([*program, *options], stdout=out, stderr=out) as process:
+        try:
+            said: list[str] = []
+            wait_until(lambda: said.append(drain(end)) or "Ctrl-C ends it." in "".join(said))
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(filler, b"x")
+            with socket.create_connection(("127.0.0.1", port), 10) as client:
+                for _ in range(100):
+                    client.sendall(request("GET", "/uploads"))
+                    assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            os.close(filler)
+
+
+def test_row_52_bug_that_nobody_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What Bottle tells of a bug goes to the log alone, never straight to stderr, where the request would wait."""
+    monkeypatch.setattr(pyfiledrop.Store, "uploads", lambda *_: 1 / 0)
+    with serving(tmp_path) as server, socket.create_connection(("127.0.0.1", server.server_port), 10) as client:
+        client.sendall(request("GET", "/uploads", cookie=new()))
+        assert client.recv(12) == b"HTTP/1.1 500"
+    assert "ZeroDivisionError" in caplog.text and "ZeroDivisionError" not in capfd.readouterr().err
+
+
+def test_row_52_lines_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None
+) -> None:
+    """Lines that a full disk does not take are counted as soon as it takes others again."""
+    file = tmp_path / "log.txt"
+    real = os.write
+    is_full = threading.Event()
+
+    def write(number: int, data: bytes) -> int:
+        if is_full.is_set():
+            refused.set()
+            raise OSError(28, "No space left on device")
+        return real(number, data)
+
+    refused = threading.Event()
+    pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(file)]))
+    monkeypatch.setattr(os, "write", write)
+    is_full.set()
+    for line in ("first", "second"):  # one after the other, each of them in a look of its own
+        refused.clear()
+        pyfiledrop.log.info(line)
+        assert refused.wait(10)
+    is_full.clear()
+    pyfiledrop.log.info("third")
+    wait_until(lambda: "missing" in file.read_text())
+    pyfiledrop.log.info("fourth")
+    wait_until(lambda: "fourth" in file.read_text())
+    lines = [line.split(" ", 2)[2] for line in file.read_text().splitlines()]
+    assert lines == ["third", "2 of the log's lines are missing here, for nobody was reading it", "fourth"]
+
+
+def test_log_file_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None) -> None:
+    """When a full log file cannot be made anew, the next lines try again, and requests notice nothing."""
+    monkeypatch.setattr(pyfiledrop, "MAX_LOG_BYTES", 100)
+    folder = tmp_path / "log"
+    folder.mkdir()
+    file = folder / "log.txt"
+    pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(file)]))
+    pyfiledrop.log.info("x" * 60)
+    wait_until(lambda: "xxx" in file.read_text())
+    folder.rename(tmp_path / "gone")
+    pyfiledrop.log.info("y" * 60)
+    writer = pyfiledrop.log.handlers[-1]
+    assert isinstance(writer, pyfiledrop.LogWriter)
+    wait_until(lambda: writer._fd < 0)
+    folder.mkdir()
+
+    def is_back() -> bool:
+        pyfiledrop.log.info("z")
+        return file.exists() and "z\n" in file.read_text()
+
+    wait_until(is_back)
 
 
 def test_log_file_that_cannot_be_written(program: list[str], tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ from storing import (
     finish,
     indexes,
     new_uuid,
+    open_descriptors,
+    patch_sync,
     send_missing,
 )
 
@@ -128,7 +130,7 @@ def test_every_call_fails(
     while True:
         number += 1
         place = Folders(tmp_path / str(number))
-        day, before = Day(), descriptors()
+        day, before = Day(), open_descriptors()
         faults = Faults(system, place, number, error, how_long)
         store = place.open()
         try:
@@ -143,7 +145,7 @@ def test_every_call_fails(
             finish_here(day, place, store)
             place.close()
             assert not faults.closed_twice, "a descriptor was closed twice: the second time it is somebody else's"
-            assert descriptors() == before, "a descriptor was left open"
+            assert open_descriptors() == before, "a descriptor was left open"
         except Exception as problem:
             last = traceback.extract_tb(problem.__traceback__)[-1]
             problems.append(
@@ -163,10 +165,6 @@ def finish_here(day: Day, place: Folders, store: Store) -> None:
         if file not in day.removing:
             send_missing(store, file)
             assert (place.storage / file.stored).read_bytes() == file.content
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
 
 @pytest.mark.parametrize("kind", ["two disks", "no links"])
@@ -214,12 +212,12 @@ def test_every_call_of_a_start_fails(
         number += 1
         place = killed.left.after_crash()
         faults = Faults(system, place, number, error, "once")
-        before = descriptors()
+        before = open_descriptors()
         try:
             with system.watched(faults), contextlib.suppress(StartError):
                 place.open()
             place.close()
-            assert descriptors() == before, "a descriptor was left open"
+            assert open_descriptors() == before, "a descriptor was left open"
             store = place.open()
             day.copy().check(place, store)
             day.copy().finish(place, store)
@@ -312,7 +310,7 @@ def failing_sync(monkeypatch: pytest.MonkeyPatch) -> contextlib.AbstractContextM
     @contextlib.contextmanager
     def failing() -> Iterator[None]:
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", fail)
+            patch_sync(patch, fail)
             yield
 
     return failing()
@@ -404,7 +402,7 @@ def test_two_syncs_at_once(folders: Folders, monkeypatch: pytest.MonkeyPatch) ->
             assert go_on.wait(20)
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(os, "fsync", sync)
+    patch_sync(monkeypatch, sync)
     flushing = threading.Thread(target=store.flush)
     flushing.start()
     assert syncing.wait(20)
@@ -440,7 +438,7 @@ def test_flush_marks_what_it_synced(folders: Folders, monkeypatch: pytest.Monkey
             assert go_on.wait(20)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", sync)
+        patch_sync(patch, sync)
         flushing = threading.Thread(target=store.flush)
         flushing.start()
         assert syncing.wait(20)
@@ -608,7 +606,7 @@ def test_the_housekeeper_flushes(folders: Folders, monkeypatch: pytest.MonkeyPat
         if os.fstat(fd).st_size == 4:  # the data, not a folder
             synced.set()
 
-    monkeypatch.setattr(os, "fsync", sync)
+    patch_sync(monkeypatch, sync)
     File(b"aaaabbbb").send(folders.open(), 0)
     assert synced.wait(20)
 

@@ -8,13 +8,14 @@ import random
 import select
 import socket
 import statistics
-import sys
 import threading
 import time
 import uuid as uuids
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import (
@@ -25,6 +26,7 @@ from conftest import (
     chunk_request,
     exchange,
     request,
+    serving,
     upload,
     wait_until,
 )
@@ -44,10 +46,8 @@ from loading import (
     usage,
 )
 
-import build
 import pyfiledrop
 
-Launch = Callable[..., Server]
 Report = Callable[[str, object], None]
 
 
@@ -55,21 +55,6 @@ Report = Callable[[str, object], None]
 def room_for_sockets() -> Iterator[None]:
     with many_files():
         yield
-
-
-@pytest.fixture
-def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
-    """A function that starts a server with some of its constants changed: `NAME=NUMBER,NAME=NUMBER`, options."""
-    with contextlib.ExitStack() as stack:
-
-        def start(changes: str, *options: str) -> Server:
-            command = [sys.executable, str(build.ROOT / "tests" / "launch.py"), changes]
-            servers = _servers(command, lambda: tmp_path_factory.mktemp("launched"))
-            server = next(servers)(*options)
-            stack.callback(next, servers, None)
-            return server
-
-        yield start
 
 
 @pytest.fixture
@@ -161,7 +146,7 @@ def dawdlers(server: Server, kind: str) -> Dawdlers:
     if kind == "nothing":
         return Dawdlers(server, COUNT, b"")
     if kind == "head":
-        return Dawdlers(server, COUNT, b"GET / HTTP/1.1\r\nHost: a\r\nX: ", drip=b"x")
+        return Dawdlers(server, COUNT, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", drip=b"x")
     if kind == "body":
         begun = chunk_request(bytes(100_000), uuid=new(), chunk_size=50_000)[:1000]
         return Dawdlers(server, COUNT, begun, drip=b"x")
@@ -171,7 +156,7 @@ def dawdlers(server: Server, kind: str) -> Dawdlers:
 
 @needs_proc
 @pytest.mark.parametrize("kind", ["nothing", "head", "body", "download"])
-def test_row_27_connections_that_dawdle(launch: Launch, report: Report, kind: str) -> None:
+def test_row_27_connections_that_dawdle(launch: StartServer, report: Report, kind: str) -> None:
     """500 that say nothing, or a byte a second in head or body, or read 1 KB/s, stop nobody and are closed in time."""
     server = launch(SHORT, "-a")
     quiet = work_seconds(server)
@@ -193,7 +178,7 @@ def test_row_27_connections_that_dawdle(launch: Launch, report: Report, kind: st
     assert_fine(server)
 
 
-def test_row_27_kept_connections(launch: Launch) -> None:
+def test_row_27_kept_connections(launch: StartServer) -> None:
     """A connection that was answered and asks nothing more is closed too, without a word."""
     server = launch(SHORT)
     with contextlib.ExitStack() as stack:
@@ -205,7 +190,7 @@ def test_row_27_kept_connections(launch: Launch) -> None:
     assert server.log().count(" in=") == len(connections)
 
 
-def test_row_27_slow_transfers_that_move(launch: Launch) -> None:
+def test_row_27_slow_transfers_that_move(launch: StartServer) -> None:
     """Who sends and reads 2 KB/s is served for as long as it takes, many times the deadline."""
     server = launch("HEAD_SECONDS=1,IDLE_SECONDS=1,TICK_SECONDS=1", "-a")
     content = random.randbytes(300_000)
@@ -229,10 +214,55 @@ def test_row_27_slow_transfers_that_move(launch: Launch) -> None:
     assert [path.read_bytes() for path in server.storage.glob(f"{uuid}_*")] == [sent]
 
 
+def test_pace_after_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came quickly at first does not make up for a trickle later: each minute counts for itself."""
+    now = 0.0
+    monkeypatch.setattr(pyfiledrop, "time", SimpleNamespace(monotonic=lambda: now))
+    pace = pyfiledrop.watch_pace()
+    pace(100_000_000)
+    now = 61.0
+    pace(1)
+    for _ in range(59):
+        now += 1
+        pace(1)
+    now += 2
+    with pytest.raises(pyfiledrop.TooSlow):
+        pace(1)
+
+
+def test_pace_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a kilobyte a second is enough, for hours, also when a minute's bytes come at its end."""
+    now = 0.0
+    monkeypatch.setattr(pyfiledrop, "time", SimpleNamespace(monotonic=lambda: now))
+    pace = pyfiledrop.watch_pace()
+    for _ in range(200):
+        now += 61
+        pace(61 * 512)
+    now += 61
+    with pytest.raises(pyfiledrop.TooSlow):
+        pace(61 * 512 - 1)
+
+
+@pytest.mark.parametrize("kind", ["chunk", "download"])
+def test_row_27_trickle_after_a_burst(launch: StartServer, kind: str) -> None:
+    """Who sends or reads a megabyte at once and then a few bytes a second is cut off all the same."""
+    server = launch("IDLE_SECONDS=2,TICK_SECONDS=1", "-a")
+    if kind == "chunk":
+        begun = chunk_request(bytes(4 * MIB), uuid=new(), chunk_size=4 * MIB)[:MIB]
+        with contextlib.closing(Dawdlers(server, 3, begun, drip=b"x")) as crowd:
+            assert all(word.startswith(b"HTTP/1.1 408 ") for word in crowd.last_words())
+    else:
+        link = upload(server, random.randbytes(16 * MIB))["link"]
+        with contextlib.closing(Dawdlers(server, 3, request("GET", f"/{link}"), read=100, window=4 * KIB)):
+            line = f"GET /{link[: len('download/') + 8]}... 200 "
+            wait_until(lambda: server.log().count(line) == 3, QUIET_SECONDS)
+    assert_fine(server)
+
+
 # Too many
 
 
-def test_too_many_connections_from_one_address(launch: Launch) -> None:
+def test_too_many_connections_from_one_address(launch: StartServer) -> None:
     """One more than an address may have is told 503 and when to come back, and can once another has gone."""
     server = launch("MAX_CONNECTIONS_PER_ADDRESS=8")
     assert_limit(server, 8, [""])
@@ -240,12 +270,12 @@ def test_too_many_connections_from_one_address(launch: Launch) -> None:
 
 
 @pytest.mark.skipif(len(SOURCES) == 1, reason="this system has one address to come from")
-def test_too_many_connections_in_all(launch: Launch) -> None:
+def test_too_many_connections_in_all(launch: StartServer) -> None:
     """So is one more than there may be in all, wherever it comes from; a full address is in no other's way."""
     server = launch("MAX_CONNECTIONS=12,MAX_CONNECTIONS_PER_ADDRESS=8")
     with contextlib.ExitStack() as stack:
         for _ in range(8):
-            greet(stack.enter_context(Connection(server, source=SOURCES[0])))
+            begin(stack.enter_context(Connection(server, source=SOURCES[0])))
         assert_limit(server, 4, SOURCES[1:])
         assert_refused(server, SOURCES[0])
     assert_fine(server)
@@ -254,6 +284,18 @@ def test_too_many_connections_in_all(launch: Launch) -> None:
 def greet(connection: Connection) -> None:
     connection.send(request("GET", "/uploads"))
     assert connection.receive().status == 200
+
+
+def begin(connection: Connection) -> None:
+    """Be in the middle of a request."""
+    connection.send(request("PUT", "/upload/x", {"Expect": "100-continue", "Content-Length": "1"}))
+    assert connection.sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def end(connection: Connection) -> None:
+    """Bring the request to its end."""
+    connection.send(b"x")
+    assert connection.receive().status == 201
 
 
 def assert_refused(server: Server, source: str) -> None:
@@ -265,21 +307,121 @@ def assert_refused(server: Server, source: str) -> None:
 
 
 def assert_limit(server: Server, count: int, sources: list[str]) -> None:
-    """So many connections are served at the same time, no more; those that have gone make room."""
+    """So many requests are served at the same time, no more; those that have gone make room."""
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(Connection(server, source=sources[i % len(sources)])) for i in range(count)]
         for connection in held:
-            greet(connection)
+            begin(connection)
         for source in sources:
             assert_refused(server, source)
         for connection in held:
-            greet(connection)
+            end(connection)
+            begin(connection)
         held[0].close()
         admitted(server, sources[0]).close()
 
 
+SILENCES = {
+    "nothing": b"",
+    "half a head": request("GET", "/uploads")[:-2],
+    "between requests": request("GET", "/uploads"),
+}
+
+
+@pytest.mark.skipif(len(SOURCES) == 1, reason="this system has one address to come from")
+@pytest.mark.parametrize("kind", SILENCES)
+def test_row_54_idle_connections_make_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
+    """When all places are taken, the connection that has been idle longest ends for the new one, which is served."""
+    monkeypatch.setattr(pyfiledrop, "MAX_CONNECTIONS", 12)
+    monkeypatch.setattr(pyfiledrop, "MAX_CONNECTIONS_PER_ADDRESS", 8)
+    with serving(tmp_path) as server, contextlib.ExitStack() as stack:
+        there: Any = SimpleNamespace(host="127.0.0.1", port=server.server_port, tls=None)
+
+        def come_in(number: int) -> Connection:
+            return stack.enter_context(Connection(there, source=SOURCES[number % len(SOURCES)]))
+
+        busy = come_in(0)
+        begin(busy)  # has been there for longest, but is not idle
+        silent = []
+        for number in range(1, 12):
+            silent.append(come_in(number))
+            silent[-1].send(SILENCES[kind])
+            if kind == "between requests":
+                assert silent[-1].receive().status == 200
+            wait_until(lambda: len(server.idle) == len(silent))
+        busier = []
+        for number, oldest in enumerate(silent):
+            busier.append(come_in(number))
+            begin(busier[-1])
+            assert oldest.closed()
+            assert len(server.idle) == len(silent) - 1 - number, "one makes room for one"
+        for source in SOURCES:
+            assert_refused(there, source)
+        for connection in [busy, *busier]:
+            end(connection)
+
+
+def test_row_54_idle_connections_of_a_full_address(launch: StartServer) -> None:
+    """An address that has all it may have makes room among its own."""
+    server = launch("MAX_CONNECTIONS_PER_ADDRESS=8")
+    other = SOURCES[0] if len(SOURCES) > 1 else ""
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(Connection(server, source=other))
+        greet(first)
+        held = [stack.enter_context(Connection(server, source=SOURCES[-1])) for _ in range(8)]
+        for connection in held:
+            greet(connection)
+        newcomer = stack.enter_context(Connection(server, source=SOURCES[-1]))
+        greet(newcomer)
+        if other:
+            assert held[0].closed()
+            greet(first)
+        for connection in [*held[2:], newcomer]:
+            greet(connection)
+    assert_fine(server)
+
+
+def test_row_54_crowd_that_is_silent(launch: StartServer) -> None:
+    """However many come and say nothing, whoever says something is served at once, again and again."""
+    server = launch("MAX_CONNECTIONS=40,MAX_CONNECTIONS_PER_ADDRESS=30")
+    with contextlib.ExitStack() as stack:
+        for number in range(200):
+            stack.enter_context(Connection(server, source=SOURCES[number % len(SOURCES)]))
+            if number % 10 == 9:
+                with Connection(server, source=SOURCES[0]) as connection:
+                    greet(connection)
+    assert_fine(server)
+
+
 @needs_proc
-def test_row_36_too_many_open_files_by_connections(launch: Launch) -> None:
+@pytest.mark.parametrize("most", [200, 400])
+def test_row_55_descriptors_for_all(program: list[str], tmp_path: Path, most: int) -> None:
+    """Where the system gives few descriptors, there are only as many connections as it gives enough for."""
+    limited = ["sh", "-c", f'ulimit -n {most} && exec "$@"', "sh", *program]
+    servers = _servers(limited, lambda: tmp_path)
+    server = next(servers)()
+    content = random.randbytes(2 * 90_000)
+    with contextlib.ExitStack() as stack:
+        busy = []
+        while True:  # each in the middle of a first chunk
+            data = chunk_request(content, uuid=new(), chunk_size=90_000, headers={"Expect": "100-continue"})
+            connection = stack.enter_context(Connection(server))
+            with contextlib.suppress(ConnectionError):
+                connection.send(data[:-1])
+            if connection.sock.recv(12, socket.MSG_PEEK) != b"HTTP/1.1 100":
+                assert connection.receive().status == 503
+                break
+            busy.append(connection)
+        assert most / 10 < len(busy) < most / 4
+        for connection in busy:
+            connection.send(data[-1:])
+            assert connection.receive().status == 200
+    assert "Too many open files" not in server.log()
+    next(servers, None)
+
+
+@needs_proc
+def test_row_36_too_many_open_files_by_connections(launch: StartServer) -> None:
     """Connections that use up the descriptors: those inside hear 200 or 503, the others wait, none is forgotten."""
     import resource
 
@@ -310,7 +452,7 @@ def test_row_36_too_many_open_files_by_connections(launch: Launch) -> None:
     assert upload(server, content, chunk_size=90_000)["done"]
 
 
-def test_no_more_threads(launch: Launch) -> None:
+def test_no_more_threads(launch: StartServer) -> None:
     """When the system lets no thread begin, those who come wait for those who are there, and are served then."""
     server = launch("THREADS=7")
     for _ in range(4):
@@ -345,7 +487,7 @@ def test_connection_that_waits_when_the_server_starts(monkeypatch: pytest.Monkey
         def start(thread: threading.Thread) -> None:
             real(thread)
             for _ in range(20):  # the new thread is ahead of the one that started it, as far as it can get
-                if not server._handlers:
+                if not server.idle:
                     time.sleep(0.01)
 
         address = ("127.0.0.1", server.server_port)

@@ -21,7 +21,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from storing import ALICE, BOB, RECORD, File, Folders, check_promise, chunks_in, finish, is_done, new_uuid
+from storing import (
+    ALICE,
+    BOB,
+    RECORD,
+    File,
+    Folders,
+    check_promise,
+    chunks_in,
+    finish,
+    is_done,
+    new_uuid,
+    open_descriptors,
+)
 
 import build
 import pyfiledrop
@@ -425,7 +437,7 @@ def test_remove_a_file_of_one_chunk_on_its_way(folders: Folders, store: Store) -
         store.merge(writer)
     with pytest.raises(Gone):
         file.begin(store, 0)
-    assert (folders.files(), store.uploads(ALICE), store._promises.sums(), store._live) == (set(), [], (0, 0), {})
+    assert (folders.files(), store.uploads(ALICE), store._promises.whole, store._live) == (set(), [], 0, {})
 
 
 def test_remove_finished(folders: Folders, store: Store) -> None:
@@ -498,6 +510,34 @@ def test_newest_first(store: Store) -> None:
     for number, file in enumerate(files):
         file.send(store, *range(1 + number % 2))
     assert [upload.uuid for upload in store.uploads(ALICE)] == [file.uuid for file in reversed(files)]
+
+
+def test_newest_first_in_pages(folders: Folders, store: Store) -> None:
+    """So many as are asked for, older than a given one; what is gone from storage takes nobody's place."""
+    files = [File(b"aaaa") for _ in range(10)]
+    for file in files:
+        file.send(store)
+    newest = store.uploads(ALICE)
+    for file in files[3:8]:
+        (folders.storage / file.stored).unlink()
+    left = [*newest[:2], *newest[7:]]
+    assert store.uploads(ALICE, None, 3) == left[:3]
+    assert store.uploads(ALICE, left[2].id, 3) == left[3:]
+    assert store.uploads(ALICE, left[-1].id, 3) == store.uploads(ALICE, 0) == store.uploads(BOB, None, 3) == []
+
+
+def test_revoke(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that was ended stays so, also for a store that is opened anew, until it would have ended by itself."""
+    store.revoke("early", 2000_000_000)
+    store.revoke("late", 3000_000_000)
+    for _ in range(2):
+        assert store.is_revoked("early") and store.is_revoked("late") and not store.is_revoked("other")
+        store = folders.open()
+    monkeypatch.setattr("time.time", lambda: 2000_000_000.0)
+    store.revoke("another", 3000_000_000)
+    for _ in range(2):
+        assert [store.is_revoked(session) for session in ("early", "late", "another")] == [False, True, True]
+        store = folders.open()
 
 
 # Files that come and go by hand
@@ -925,10 +965,6 @@ def test_writer_after_close(folders: Folders, store: Store, content: bytes) -> N
         assert [other.read() for other in others] == [b""] * 10
     with contextlib.suppress(pyfiledrop.DropError):
         store.abandon(writer)
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
 
 @pytest.mark.parametrize("which", ["storage", "chunks"])
@@ -1771,7 +1807,7 @@ def test_slow_disk_gives_up_the_turn(store: Store, monkeypatch: pytest.MonkeyPat
     """When the disk keeps everybody waiting, files are finished out of turn for a while, and others work meanwhile."""
     had: list[bool] = []
     monkeypatch.setattr(pyfiledrop, "OUT_OF_TURN_SECONDS", 20)
-    monkeypatch.setattr(pyfiledrop, "force_to_disk", lambda fd: had.append(pyfiledrop.TURN.is_mine()))
+    monkeypatch.setattr(pyfiledrop, "force_to_disk", lambda fd, is_folder=False: had.append(pyfiledrop.TURN.is_mine()))
 
     def in_turn(*slow: bool) -> list[bool]:
         """Sends a file for each, the disk being that slow. Returns which of them were finished in turn."""

@@ -6,10 +6,14 @@ tests' names. Rows that are tested elsewhere:
 
 - 14, 29, 30, 31, 32 and 33 are the main job and stand in test_http.py; 34 and 43 are in test_cli.py;
 - 27 and 36 (hundreds of connections, descriptors) are in test_load.py, and 36 in test_faults.py;
+- 51 and 53 (cookies, guessing) stand in test_doors.py, with the rest of the password;
 - 38 (kill -9) is in test_crash.py, with real servers;
 - 39 to 41 (power cut, clock, cleaner), and 37 more widely, need faults to be made, which nobody can do over a socket:
   test_faults.py, test_crash.py, test_model.py and test_store.py;
-- 3, 5, 6, 8 and 23 to 26 are also tested without a socket, far more widely, in test_decisions.py.
+- 64 and 65 (many unfinished uploads, power cuts of real file systems), and 66, are in test_store.py and test_power.py;
+- 3, 5, 6, 8, 23 to 26, 57, 58 and 63 are also tested without a socket, far more widely, in test_decisions.py;
+- 50, 52 and 60 (the log) and 57 (names) are in test_doors.py, 54 (too many connections) in test_load.py, and 59 (a page
+  of one's own) in test_cli.py.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import re
 import shutil
 import socket
 import ssl
+import subprocess
 import sys
 import uuid as uuids
 from collections.abc import Iterator
@@ -35,6 +40,7 @@ from urllib.parse import quote
 import pytest
 from conftest import (
     BOUNDARY,
+    DROP_COOKIE,
     Connection,
     Response,
     Server,
@@ -47,6 +53,7 @@ from conftest import (
     upload,
     wait_until,
 )
+from loading import needs_proc, usage
 
 import pyfiledrop
 
@@ -105,6 +112,9 @@ def assert_fixed_sentence(server: Server, answer: Response) -> None:
 def refused(server: Server, data: bytes, *statuses: int, closed: bool = False) -> Response:
     """Send these bytes, which must be refused with one of these statuses and change nothing; return the answer."""
     before = tree(server.storage), tree(server.chunks)
+    fence = f"GET /uploads?{random.getrandbits(64)} "  # behind the lines of all that came before
+    exchange(server, request(*fence.split()))
+    wait_until(lambda: fence in server.log())
     count = len(log_lines(server))
     with Connection(server) as connection:
         with contextlib.suppress(ConnectionError):
@@ -210,6 +220,37 @@ HOSTILE_NAMES = [
     ("отче\u0308т.pdf", "отчёт.pdf"),
     ("測試.txt", "測試.txt"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["chunk", "chunk, file first", "form", "form of two", "body"])
+@pytest.mark.parametrize("hidden", ["\u200b", "\U000e0041\U000e007f", "\ufffe", "\u00ad", "\u2060", "\u3164"])
+def test_row_63_invisible_characters_in_a_name(shared_server: Server, hidden: str, way: str) -> None:
+    """What cannot be seen and is not needed is taken out of a name, in whatever way it comes; joiners stay."""
+    sent, shown = f"{hidden}in{hidden}voice 👩\u200d🚀.pdf{hidden}", "invoice 👩\u200d🚀.pdf"
+    described = [field(name, value) for name, value in chunk_fields(1, 0, uuid=new(), chunk_size=1).items()]
+    data = {
+        "chunk": form(*described, file(b"x", sent)),
+        "chunk, file first": form(file(b"x", sent), *described),
+        "form": form(file(b"x", sent)),
+        "form of two": form(file(b"x", sent), file(b"x", sent)),
+        "body": request("PUT", f"/upload/{quote(sent)}", body=b"x"),
+    }[way]
+    for told in exchange(shared_server, data).json()["files"]:
+        assert told["name"] == shown
+        assert [path.name[37:] for path in shared_server.storage.glob(f"{told['uuid']}_*")] == [shown]
+        header = exchange(shared_server, request("GET", f"/{told['link']}")).headers["Content-Disposition"]
+        assert header.endswith(f"''{quote(shown)}")
+
+
+@pytest.mark.parametrize("way", ["form", "body"])
+@pytest.mark.parametrize("character", ["x", "é", "測", "😀"])
+def test_row_44_longest_name(shared_server: Server, character: str, way: str) -> None:
+    """A name is shown with at most 255 bytes of UTF-8, cut between characters, its suffix kept."""
+    name = 1024 * character + ".txt"
+    body = form(file(b"x", name)) if way == "form" else request("PUT", f"/upload/{quote(name[-600:])}", body=b"x")
+    (told,) = exchange(shared_server, body).json()["files"]
+    assert 255 - 4 < len(told["name"].encode()) <= 255
+    assert re.fullmatch(f"{character}+\\.txt", told["name"])
 
 
 @pytest.mark.parametrize(("name", "on_disk"), HOSTILE_NAMES)
@@ -570,10 +611,10 @@ def test_row_35_quota(start_server: StartServer) -> None:
     """Over the quota, unfinished uploads counted, it is 507 with Retry-After; it goes on when there is space."""
     server = start_server("-a", "--max-size", "1", "--max-total", "2")
     drop, begun, more = new(), new(), new()
-    half = bytes(MIB // 2)
+    half = bytes(MIB // 2 - 1100)  # each of two uploads also takes 1,024 bytes of the record
     upload(server, bytes(MIB), cookie=drop)
     kept = listed_uuid(server, drop)
-    assert exchange(server, chunk_request(bytes(MIB), 0, uuid=begun, chunk_size=MIB // 2, cookie=drop)).status == 200
+    assert exchange(server, chunk_request(2 * half, 0, uuid=begun, chunk_size=len(half), cookie=drop)).status == 200
     for data in (
         chunk_request(half, 0, uuid=more, chunk_size=1000, cookie=drop, name=MARK),
         chunk_request(b"x", 0, uuid=more, cookie=drop, name=MARK),
@@ -582,7 +623,7 @@ def test_row_35_quota(start_server: StartServer) -> None:
     ):
         answer = refused(server, data, 507)
         assert answer.headers["Retry-After"]
-    assert exchange(server, chunk_request(bytes(MIB), 1, uuid=begun, chunk_size=MIB // 2, cookie=drop)).status == 200
+    assert exchange(server, chunk_request(2 * half, 1, uuid=begun, chunk_size=len(half), cookie=drop)).status == 200
     assert exchange(server, request("DELETE", f"/uploads/{kept}", cookie=drop)).status == 200
     assert upload(server, half, uuid=more, chunk_size=1000 * 100, cookie=drop)["done"]
     for uuid in (begun, more):
@@ -592,7 +633,7 @@ def test_row_35_quota(start_server: StartServer) -> None:
 def test_row_35_quota_counts_what_is_on_its_way(start_server: StartServer) -> None:
     """Whole files that are still coming in count as what they said they would be."""
     server = start_server("-a", "--max-size", "1", "--max-total", "2")
-    sent = request("PUT", f"/upload/{MARK}", body=bytes(MIB))
+    sent = request("PUT", f"/upload/{MARK}", body=bytes(MIB - 512))  # and 1,024 bytes of the record for the next
     with Connection(server) as one, Connection(server) as other:
         for connection in (one, other):
             connection.send(sent[: MIB // 2])
@@ -623,6 +664,12 @@ def test_row_35_free_space_counts_what_is_still_to_come(start_server: StartServe
     assert exchange(server, other).status == 200, "there is space again"
 
 
+TOO_MUCH = {
+    "field of 1 MB", "uuid of 1 MB", "name of 1 MB", "field of 1,025 bytes", "10,000 files",
+    "header of 1 MB in a part", "10,000 headers in a part", "65 files",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "parts",
     [
@@ -642,6 +689,7 @@ def test_row_35_free_space_counts_what_is_still_to_come(start_server: StartServe
         [*[field(f"f{n}", "1") for n in range(17)], file(CONTENT)],
         [*[field(f"f{n}", "1") for n in range(10_000)], file(CONTENT)],
         [file(b"") for _ in range(10_000)],
+        [file(b"x") for _ in range(65)],
         [*fields(), file(CONTENT[4:8], more=b"X: " + b"y" * (1 << 20) + b"\r\n")],
         [*fields(), file(CONTENT[4:8], more=b"X: y\r\n" * 10_000)],
         [*fields(), file(CONTENT[4:8], more=b"X y\r\n")],
@@ -655,14 +703,17 @@ def test_row_35_free_space_counts_what_is_still_to_come(start_server: StartServe
         "field twice", "uuid twice", "field twice in a plain form", "file twice", "file twice, then a field",
         "two files first", "no file", "file without a name", "only a field", "field of 1 MB", "uuid of 1 MB",
         "name of 1 MB", "field of 1,025 bytes", "17 fields",
-        "10,000 fields", "10,000 files", "header of 1 MB in a part", "10,000 headers in a part",
+        "10,000 fields", "10,000 files", "65 files", "header of 1 MB in a part", "10,000 headers in a part",
         "header without colon", "folded header",
         "part without head", "part without disposition", "part that is no form-data", "field that is not UTF-8",
     ],
 )  # fmt: skip
-def test_row_19_forms_that_are_too_much_or_too_little(shared_server: Server, parts: list[bytes]) -> None:
-    """A field or file twice, none, a megabyte of field, ten thousand of anything: 400 or 413, and nothing is kept."""
-    refused(shared_server, form(*parts), 400, 413)
+def test_row_19_forms_that_are_too_much_or_too_little(
+    shared_server: Server, parts: list[bytes], request: pytest.FixtureRequest
+) -> None:
+    """A field or file twice, none, or too many fields is 400, what is too large 413; nothing is kept."""
+    too_much = request.node.callspec.id in TOO_MUCH
+    refused(shared_server, form(*parts), 413 if too_much else 400)
 
 
 def test_row_19_form_at_the_limits(shared_server: Server) -> None:
@@ -859,7 +910,7 @@ def raw(*lines: str, body: bytes = b"") -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-POST = ("POST /upload HTTP/1.1", "Host: a", f"Content-Type: {FORM['Content-Type']}")
+POST = ("POST /upload HTTP/1.1", "Host: localhost", f"Content-Type: {FORM['Content-Type']}")
 
 
 @pytest.mark.parametrize(
@@ -887,33 +938,33 @@ def test_row_23_length_that_is_none(shared_server: Server, lines: list[str], sta
 @pytest.mark.parametrize("first", ["POST /upload HTTP/1.1", "PUT /upload/x HTTP/1.1", "GET /uploads HTTP/1.1"])
 def test_row_24_chunked_coding(shared_server: Server, first: str, lines: list[str]) -> None:
     """A body in chunked coding is 411 and the connection closed; it is never an empty file, nor a second request."""
-    body = b"1c\r\n" + raw("GET /uploads HTTP/1.1", "Host: a") + b"\r\n0\r\n\r\n"
+    body = b"1c\r\n" + raw("GET /uploads HTTP/1.1", "Host: localhost") + b"\r\n0\r\n\r\n"
     refused(shared_server, raw(first, *POST[1:], *lines, body=body), 411, 501, closed=True)
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        raw("GET /uploads HTTP/1.1", "Host: a", "X: a", " folded"),
-        raw("GET /uploads HTTP/1.1", "Host: a", "X : a"),
-        raw("GET /uploads HTTP/1.1", "Host: a", "Content_Length: 5", body=b"GET /"),
-        raw("GET /uploads HTTP/1.1", "Host: a", "Host: a"),
-        raw("GET /uploads HTTP/1.1", "Host: a", "host: b"),
+        raw("GET /uploads HTTP/1.1", "Host: localhost", "X: a", " folded"),
+        raw("GET /uploads HTTP/1.1", "Host: localhost", "X : a"),
+        raw("GET /uploads HTTP/1.1", "Host: localhost", "Content_Length: 5", body=b"GET /"),
+        raw("GET /uploads HTTP/1.1", "Host: localhost", "Host: localhost"),
+        raw("GET /uploads HTTP/1.1", "Host: localhost", "host: b"),
         raw("GET /uploads HTTP/1.1"),
-        raw("GET /uploads HTTP/1.1", "Host: a", "no colon"),
-        raw("GET /uploads HTTP/1.1", "Host: a", "X: \0"),
-        raw("GET /uploads HTTP/1.1", "Host: a", "X: a\nY: b"),
-        raw("GET /uploads HTTP/1.1", "Host: a", "X: a\rY: b"),
-        raw("GET /uploads HTTP/1.1\nHost: a", "X: b"),
-        raw("GET /uploads HTTP/1.2", "Host: a"),
-        raw("GET /uploads HTTP/2.0", "Host: a"),
-        raw("GET /uploads", "Host: a"),
-        raw("GET  /uploads HTTP/1.1", "Host: a"),
-        raw("get /uploads HTTP/1.1", "Host: a"),
-        raw("GET uploads HTTP/1.1", "Host: a"),
-        raw("GET http://[ HTTP/1.1", "Host: a"),
-        raw("GET /%00 HTTP/1.1", "Host: a"),
-        raw("GET /\xff HTTP/1.1", "Host: a"),
+        raw("GET /uploads HTTP/1.1", "Host: localhost", "no colon"),
+        raw("GET /uploads HTTP/1.1", "Host: localhost", "X: \0"),
+        raw("GET /uploads HTTP/1.1", "Host: localhost", "X: a\nY: b"),
+        raw("GET /uploads HTTP/1.1", "Host: localhost", "X: a\rY: b"),
+        raw("GET /uploads HTTP/1.1\nHost: localhost", "X: b"),
+        raw("GET /uploads HTTP/1.2", "Host: localhost"),
+        raw("GET /uploads HTTP/2.0", "Host: localhost"),
+        raw("GET /uploads", "Host: localhost"),
+        raw("GET  /uploads HTTP/1.1", "Host: localhost"),
+        raw("get /uploads HTTP/1.1", "Host: localhost"),
+        raw("GET uploads HTTP/1.1", "Host: localhost"),
+        raw("GET http://[ HTTP/1.1", "Host: localhost"),
+        raw("GET /%00 HTTP/1.1", "Host: localhost"),
+        raw("GET /\xff HTTP/1.1", "Host: localhost"),
         raw("PRI * HTTP/2.0"),
         raw(f"{MARK}"),
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
@@ -929,13 +980,13 @@ def test_row_25_heads_that_can_be_read_in_two_ways(shared_server: Server, data: 
 @pytest.mark.parametrize(
     ("data", "status"),
     [
-        (raw(f"GET /{'x' * 8192} HTTP/1.1", "Host: a"), 414),
-        (raw(f"GET /{'x' * 1_000_000} HTTP/1.1", "Host: a"), 414),
-        (raw("GET /uploads HTTP/1.1", "Host: a", f"X: {'x' * 32_768}"), 431),
-        (raw("GET /uploads HTTP/1.1", "Host: a", f"X: {'x' * 1_000_000}"), 431),
-        (raw("GET /uploads HTTP/1.1", "Host: a", *["X: y"] * 10_000), 431),
-        (raw("GET /uploads HTTP/1.1", "Host: a", f"Cookie: drop={'x' * 8192}"), 431),
-        (raw("GET /uploads HTTP/1.1", "Host: a", *["Cookie: " + "x" * 1000] * 9), 431),
+        (raw(f"GET /{'x' * 8192} HTTP/1.1", "Host: localhost"), 414),
+        (raw(f"GET /{'x' * 1_000_000} HTTP/1.1", "Host: localhost"), 414),
+        (raw("GET /uploads HTTP/1.1", "Host: localhost", f"X: {'x' * 32_768}"), 431),
+        (raw("GET /uploads HTTP/1.1", "Host: localhost", f"X: {'x' * 1_000_000}"), 431),
+        (raw("GET /uploads HTTP/1.1", "Host: localhost", *["X: y"] * 10_000), 431),
+        (raw("GET /uploads HTTP/1.1", "Host: localhost", f"Cookie: {DROP_COOKIE}={'x' * 8192}"), 431),
+        (raw("GET /uploads HTTP/1.1", "Host: localhost", *["Cookie: " + "x" * 1000] * 9), 431),
     ],
     ids=["request line", "endless request line", "headers", "endless header", "10,000 headers", "cookie", "cookies"],
 )
@@ -952,12 +1003,90 @@ def test_row_26_heads_that_are_just_short_enough(shared_server: Server) -> None:
     assert answer.status == 200
 
 
+# 47, 48 and 58: heads that say one thing and mean another
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/down%ffload/{}", "/%c0%afdownload/{}", "/download/{}%80", "/uploads/%ed%a0%80", "/upload/a%e9.txt",
+        "http://127.0.0.1/up%ffload/x", "/%f5", "/upload/%D1",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_row_47_path_that_is_not_utf_8(shared_server: Server, method: str, path: str) -> None:
+    """Bytes that are not UTF-8 are 400 before anybody looks for a route, so that no two readers see two paths."""
+    link = upload(shared_server, CONTENT)["uuid"]
+    body = b"x" if method == "PUT" else None
+    refused(shared_server, request(method, path.format(link), body=body), 400, closed=True)
+
+
+@pytest.mark.parametrize("content_range", ["bytes 6-9/10", "bytes 0-3/10", "bytes 6-9/*", "bytes */10", MARK])
+def test_row_48_part_of_a_file(shared_server: Server, content_range: str) -> None:
+    """A body that says it is a part (`curl -C 6 -T`) is no whole file: 400, and nothing is stored."""
+    data = request("PUT", f"/upload/{MARK}", {"Content-Range": content_range}, CONTENT[6:])
+    refused(shared_server, data, 400, closed=True)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["a b", "[::1", "::1]", "[::1]x", "[]", "[1]", "[::1%25eth0]", "<b>", "a/b", "a:b", "a:1:2", "a@b", "a, b", "\xe9",
+     "a%20b", "127.0.0.1;x", '"', "a?b", "a#b", "\\"],
+)  # fmt: skip
+@pytest.mark.parametrize("target", ["/uploads", "/nothing"])
+def test_row_58_host_that_is_none(shared_server: Server, target: str, host: str) -> None:
+    """A Host header that nothing can be called is 400 and closed, whatever is asked for (RFC 9112, 3.2)."""
+    refused(shared_server, raw(f"GET {target} HTTP/1.1", f"Host: {host}"), 400, closed=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        ("http://evil.example/uploads", "localhost"), ("http://localhost/uploads", "evil.example"),
+        ("http://localhost:1/uploads", "localhost"), ("http://localhost/uploads", "localhost:1"),
+        ("http://a@localhost/uploads", "localhost"), ("http:///uploads", "localhost"), ("http://[::1/uploads", "[::1"),
+    ],
+)  # fmt: skip
+def test_row_58_two_hosts(shared_server: Server, target: str, host: str) -> None:
+    """A whole address in the request line must name the same host as the header, or one of the two lies: 400."""
+    refused(shared_server, raw(f"GET {target} HTTP/1.1", f"Host: {host}"), 400, closed=True)
+    assert exchange(shared_server, raw("GET http://LocalHost:1/uploads HTTP/1.1", "Host: localhost:1")).status == 200
+
+
+def test_row_58_whole_address_without_host(shared_server: Server) -> None:
+    """In HTTP/1.0 a whole address stands for the header that is not there."""
+    refused(shared_server, raw("GET http://evil.example/uploads HTTP/1.0"), 421)
+    assert exchange(shared_server, raw("GET http://localhost/uploads HTTP/1.0")).status == 200
+
+
+@pytest.mark.parametrize("origin", ["http://none", "http://None", "http://", "null", "http://localhost"])
+@pytest.mark.parametrize("first", ["PUT /upload/x HTTP/1.0", "DELETE /uploads HTTP/1.0"])
+def test_row_58_page_without_host(shared_server: Server, first: str, origin: str) -> None:
+    """Who has an Origin is a page, and a page that names no host cannot be ours: 403."""
+    refused(shared_server, raw(first, f"Origin: {origin}", "Content-Length: 1", body=b"x"), 403)
+
+
+@pytest.mark.parametrize("expect", ["100-continue", "200-ok"])
+def test_row_58_expect_in_http_1_0(shared_server: Server, expect: str) -> None:
+    """A client of HTTP/1.0 does not know what a 100 is, so its Expect is not there (RFC 9110, 10.1.1)."""
+    with Connection(shared_server) as connection:
+        lines = ("Host: localhost", f"Expect: {expect}", "Content-Length: 1", "Accept: application/json")
+        connection.send(raw("PUT /upload/old.txt HTTP/1.0", *lines, body=b""))
+        connection.sock.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            connection.sock.recv(1)
+        connection.sock.settimeout(10)
+        connection.send(b"x")
+        assert connection.sock.recv(12) == b"HTTP/1.1 201"
+    refused(shared_server, raw("PUT /upload/x HTTP/1.1", "Host: localhost", "Expect: 200-ok", "Content-Length: 0"), 417)
+
+
 # 27 and 28: slow and early
 
 
 def test_row_27_silent_connections(shared_server: Server) -> None:
     """Forty connections that say nothing, half a head or half a chunk do not keep others from being served."""
-    said = [b"", b"GET /uploads HT", raw("GET /uploads HTTP/1.1", "Host: a")[:-2], SMALL["form"][:-20]]
+    said = [b"", b"GET /uploads HT", raw("GET /uploads HTTP/1.1", "Host: localhost")[:-2], SMALL["form"][:-20]]
     with contextlib.ExitStack() as stack:
         for number in range(40):
             connection = stack.enter_context(Connection(shared_server))
@@ -1059,15 +1188,34 @@ def test_row_28_early_refusal_of_a_large_body(small_server: Server, data: bytes,
 )
 def test_row_28_body_is_never_the_next_request(shared_server: Server, first: str) -> None:
     """What is left of a body that nobody read is not taken for a request, whenever it comes."""
-    hidden = raw("GET /uploads HTTP/1.1", "Host: a")
+    hidden = raw("GET /uploads HTTP/1.1", "Host: localhost")
     for at_once in (True, False):
         with Connection(shared_server) as connection:
-            head = raw(first, "Host: a", f"Content-Length: {len(hidden)}")
+            head = raw(first, "Host: localhost", f"Content-Length: {len(hidden)}")
             connection.send(head + hidden if at_once else head)
             assert connection.receive().status in (200, 404, 405)
             with contextlib.suppress(ConnectionError):
                 connection.send(b"" if at_once else hidden)
             assert connection.closed()
+
+
+@pytest.mark.parametrize(
+    "first", ["POST /nothing HTTP/1.1", "PUT /upload HTTP/1.1", "DELETE /nothing HTTP/1.1", "GET /uploads HTTP/1.1"]
+)
+def test_row_28_smuggled_request(launch: StartServer, first: str) -> None:
+    """What comes of an unread body after the server has stopped waiting for its end is not answered as a request."""
+    server = launch("LINGER_SECONDS=0")
+    evil = raw("PUT /upload/evil HTTP/1.1", "Host: localhost", "Content-Length: 1", body=b"x")
+    with Connection(server) as connection:
+        connection.send(raw(first, "Host: localhost", f"Content-Length: {len(evil) * 1_000_000}"))
+        assert connection.receive().status in (200, 404, 405)
+        with pytest.raises(ConnectionError):  # the connection has ended altogether, so nobody reads any more
+            while True:
+                connection.send(evil)
+    exchange(server, request("GET", "/uploads?fence"))
+    wait_until(lambda: "fence" in server.log())
+    assert "evil" not in server.log()
+    assert tree(server.storage) == {}
 
 
 @pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
@@ -1077,8 +1225,9 @@ def test_row_28_more_than_was_asked_for(start_server: StartServer, version: str)
     content = random.randbytes(200_000)
     link = upload(server, content, chunk_size=len(content))["link"]
     with Connection(server) as connection:
-        connection.send(raw(f"GET /{link} {version}", "Host: a", "Connection: close") + b"x" * 100_000)
-        wait_until(lambda: f"GET /{link} 200 " in server.log())  # all of it is in the system's hands
+        connection.send(raw(f"GET /{link} {version}", "Host: localhost", "Connection: close") + b"x" * 100_000)
+        line = f"GET /{link[: len('download/') + 8]}... 200 "
+        wait_until(lambda: line in server.log())  # all of it is in the system's hands
         assert connection.receive().body == content
         assert connection.closed()
 
@@ -1086,7 +1235,9 @@ def test_row_28_more_than_was_asked_for(start_server: StartServer, version: str)
 def test_row_28_client_that_waits_to_be_asked(small_server: Server) -> None:
     """With Expect: 100-continue a refusal comes before a byte of the body is sent."""
     with Connection(small_server) as connection:
-        connection.send(raw("PUT /upload/x HTTP/1.1", "Host: a", f"Content-Length: {LARGE}", "Expect: 100-continue"))
+        connection.send(
+            raw("PUT /upload/x HTTP/1.1", "Host: localhost", f"Content-Length: {LARGE}", "Expect: 100-continue")
+        )
         assert connection.sock.recv(12) == b"HTTP/1.1 413"
 
 
@@ -1100,7 +1251,7 @@ def test_row_42_names_in_the_log(server: Server) -> None:
         exchange(server, form(file(b"x", name)))
         exchange(server, request("GET", f"/download/{quote(name, safe='')}"))
         exchange(server, request("GET", "/uploads", {"User-Agent": "x\x1b[2J"}))
-    exchange(server, raw("GET /\x1b[2J HTTP/1.1", "Host: a"))
+    exchange(server, raw("GET /\x1b[2J HTTP/1.1", "Host: localhost"))
     wait_until(lambda: len(log_lines(server)) >= 13)
     assert re.fullmatch(r"[ -~\n]*", server.log())
     assert len(server.log().splitlines()) == 13
@@ -1127,32 +1278,264 @@ def test_answers_are_json_that_python_reads(shared_server: Server) -> None:
 
 def test_row_37_disk_that_fails(server: Server) -> None:
     """A fault of the disk is 500 in one sentence without a path; when it is mended, the same request goes through."""
-    server.chunks.rmdir()
-    server.chunks.write_bytes(b"no folder")
-    uuid = str(uuids.uuid4())
-    first, last = (chunk_request(b"12345678", index, uuid=uuid, chunk_size=4) for index in (0, 1))
-    answer = exchange(server, first)
+    uuid = new()
+    in_its_place = server.storage / f".{uuid}.part"
+    in_its_place.mkdir()
+    answer = exchange(server, chunk_request(CONTENT, uuid=uuid))
     assert (answer.status, answer.json()["error"]) == (500, pyfiledrop.DiskFault.sentence)
     assert "/" not in answer.json()["error"]
     assert "disk: " in server.log() and "Traceback" not in server.log()
-    server.chunks.unlink()
-    assert [exchange(server, chunk).status for chunk in (first, last)] == [200, 200]
+    in_its_place.rmdir()
+    assert exchange(server, chunk_request(CONTENT, uuid=uuid)).status == 200
 
 
 def test_a_bug_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """What nobody thought of is 500 with a fixed sentence; the log has what a developer needs."""
     settings = pyfiledrop.Settings.parse(["-s", str(tmp_path / "s"), "-c", str(tmp_path / "c")])
     with contextlib.closing(pyfiledrop.open_store(settings)) as store:
-        app = pyfiledrop.make_app(settings, store, pyfiledrop.Door(None, b""))
-        monkeypatch.setattr(store, "uploads", lambda drop: 1 / 0)
+        app = pyfiledrop.make_app(settings, store, pyfiledrop.Door(None, store))
+        monkeypatch.setattr(store, "upload", lambda drop, uuid: 1 / 0)
         told: list[str] = []
         environ = {
             "REQUEST_METHOD": "GET",
-            "PATH_INFO": "/uploads",
-            "HTTP_COOKIE": f"drop={uuids.uuid4()}",
+            "PATH_INFO": f"/uploads/{SOME}",
+            "wsgi.url_scheme": "http",
             "wsgi.errors": io.StringIO(),
         }
         body = b"".join(app(environ, lambda status, *_: told.append(status)))
     assert told == ["500 Internal Server Error"]
     assert body.decode() == pyfiledrop.DropError.sentence + "\n"
     assert "ZeroDivisionError" in caplog.text
+
+
+# 44: long lists
+
+
+@needs_proc
+def test_row_44_a_long_list_costs_little(start_server: StartServer) -> None:
+    """Twenty who ask for 10,000 entries with the longest names and read nothing take less than 10 MB of memory."""
+    server, drop = start_server("--no-fsync"), new()
+    names = [f"{number:05}{'😀' * 62}" for number in range(10_000)]  # 253 bytes each; one more would be too many
+    with Connection(server) as connection:
+        for start in range(0, len(names), 50):
+            body = multipart_body({}, [("file", name, b"") for name in names[start : start + 50]])
+            connection.send(request("POST", "/upload", FORM, body, cookie=drop))
+            assert connection.receive().status == 201
+        before = usage(server)
+        mark, found = "", []
+        while mark is not None:
+            connection.send(request("GET", f"/uploads{mark and f'?before={mark}'}", cookie=drop))
+            answer = connection.receive()
+            page = answer.json()
+            assert len(page["uploads"]) <= 100 and len(answer.body) <= 100 * 600
+            found += [upload["name"] for upload in page["uploads"]]
+            mark = page["next"]
+    assert found == names[::-1]
+    with contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(Connection(server)) for _ in range(20)]
+        for reader in readers:
+            reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.send(request("GET", "/uploads", cookie=drop) * 100)  # more than the system takes off the server
+        assert all(reader.sock.recv(1) for reader in readers)  # each is being answered
+        assert exchange(server, request("GET", "/uploads", cookie=drop)).status == 200
+        assert usage(server).most_memory < before.memory + 10 * MIB
+
+
+@pytest.mark.parametrize(
+    "mark", ["", "x", "-1", "+1", "1_0", " 1", "1%20", "%ff", "%00", "9" * 16, "1.5", "\u0663", "1,2"]
+)
+def test_row_44_a_mark_that_is_none(shared_server: Server, mark: str) -> None:
+    """Only what the server gave as the mark of the next page is one."""
+    for cookie in ("", new()):
+        target = f"/uploads?before={quote(mark, safe='%+')}"
+        refused(shared_server, request("GET", target, cookie=cookie), 400)
+
+
+# The second table: what its rows say of the disk
+
+
+@pytest.mark.parametrize("how", ["removed", "taken away by hand"])
+def test_row_45_a_uuid_stands_for_one_file(start_server: StartServer, how: str) -> None:
+    """Under the link of a file that is gone nobody ever puts another one, after a restart neither."""
+    server = start_server("-a")
+    uuid, owner = new(), new()
+    upload(server, CONTENT, uuid=uuid, cookie=owner)
+    path = server.storage / f"{uuid}_file.bin"
+    if how == "removed":
+        assert exchange(server, request("DELETE", f"/uploads/{uuid}", cookie=owner)).status == 200
+    else:
+        path.unlink()
+    for _ in range(2):
+        for stranger in (owner, new(), ""):
+            for data in (b"other", CONTENT):
+                answer = exchange(server, chunk_request(data, uuid=uuid, cookie=stranger))
+                assert answer.status == (410 if how == "removed" or stranger == owner else answer.status), answer.text
+                assert 400 <= answer.status < 500
+        assert exchange(server, request("GET", f"/download/{uuid}")).status in (404, 410)
+        server.restart()
+    path.write_bytes(CONTENT)  # by hand: the machine's owner may
+    server.restart()
+    assert exchange(server, request("GET", f"/download/{uuid}")).body == CONTENT
+
+
+def test_row_46_announcing_reserves_nothing(start_server: StartServer) -> None:
+    """Who announces much and sends little keeps no space from others, and learns nothing of how much there is."""
+    server = start_server("--max-total", "100")
+    size = 90 * 1024 * 1024
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):
+            silent = stack.enter_context(Connection(server))
+            silent.send(request("PUT", "/upload/large.bin", {"Content-Length": str(size)}))
+            fields = {"dztotalfilesize": str(size), "dztotalchunkcount": str(size // 4096), "dzchunksize": "4096"}
+            first = chunk_request(CONTENT, uuid=new(), changes=fields, data=b"x" * 4096)
+            assert exchange(server, first).status == 200
+        polite = stack.enter_context(Connection(server))
+        polite.send(request("PUT", "/upload/a.bin", {"Content-Length": str(size), "Expect": "100-continue"}))
+        polite.send(b"x" * 10)
+        wait_until(lambda: any(path.stat().st_size == 10 for path in server.storage.glob(".*.part")))
+        assert exchange(server, request("PUT", "/upload/b.bin", body=CONTENT)).status == 201
+        answer = exchange(server, request("PUT", "/upload/c.bin", {"Content-Length": str(size + (10 << 20))}))
+        assert answer.status == 507
+        assert re.findall(r"[0-9.]+ [KMG]?B", answer.text) == ["100.0 MB"], "its own size, and no other"
+    wait_until(lambda: not list(server.storage.glob(".*.part")))
+
+
+def plant(path: Path, kind: str, victim: Path) -> None:
+    """Put something of a local user's in the place of a file of ours."""
+    match kind:
+        case "symbolic link":
+            path.symlink_to(victim)
+        case "hard link":
+            os.link(victim, path)
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+
+
+PLANTS = ["symbolic link", "hard link", "pipe"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes are another matter there")
+@pytest.mark.parametrize("kind", PLANTS)
+@pytest.mark.parametrize("chunk_size", [4, 100], ids=["in chunks", "in storage"])
+def test_row_49_planted_before(server: Server, tmp_path: Path, kind: str, chunk_size: int) -> None:
+    """What a local user puts where a new upload's bytes go is neither written to nor waited for."""
+    victim, uuid = tmp_path / "victim", new()
+    victim.write_bytes(b"the victim's")
+    place = server.storage / f".{uuid}.part"
+    if chunk_size == 4:
+        place = server.chunks / uuid / "data"
+        place.parent.mkdir()
+    plant(place, kind, victim)
+    statuses = {exchange(server, chunk_request(CONTENT, 0, uuid=uuid, chunk_size=chunk_size)).status for _ in range(2)}
+    assert victim.read_bytes() == b"the victim's"
+    assert statuses == ({200} if chunk_size == 100 else {409})
+    if chunk_size == 100:
+        stored = server.storage / f"{uuid}_file.bin"
+        assert stored.read_bytes() == CONTENT and not stored.is_symlink() and stored.stat().st_nlink == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes are another matter there")
+@pytest.mark.parametrize("kind", [*PLANTS, "link of its folder"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_row_49_swapped_between(server: Server, tmp_path: Path, kind: str, restart: bool) -> None:
+    """What is put in the place of an unfinished upload's bytes is not taken for them, nor written to, nor published."""
+    elsewhere, uuid = tmp_path / "elsewhere", new()
+    elsewhere.mkdir()
+    victim = elsewhere / "data"
+    victim.write_bytes(b"0" * len(CONTENT))
+    assert exchange(server, chunk_request(CONTENT, 0, uuid=uuid, chunk_size=4)).status == 200
+    data = server.chunks / uuid / "data"
+    data.unlink()
+    if kind == "link of its folder":
+        data.parent.rmdir()
+        data.parent.symlink_to(elsewhere)
+    else:
+        plant(data, kind, victim)
+    if restart:
+        server.restart()
+    for index in (1, 2, 0, 1, 2):
+        answer = exchange(server, chunk_request(CONTENT, index, uuid=uuid, chunk_size=4))
+        assert answer.status in (200, 409, 500), answer.text
+    assert victim.read_bytes() == b"0" * len(CONTENT)
+    for stored in server.storage.glob("*_file.bin"):
+        assert stored.read_bytes() == CONTENT and stored.stat().st_nlink == 1
+    assert upload(server, CONTENT, chunk_size=4)["done"], "others are not disturbed"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes are another matter there")
+@pytest.mark.parametrize("kind", [*PLANTS, "folder"])
+def test_row_49_in_a_finished_files_place(start_server: StartServer, tmp_path: Path, kind: str) -> None:
+    """What stands under a finished file's name and is none is not given out, and nobody waits for it."""
+    server = start_server("-a")
+    uuid, victim = new(), tmp_path / "victim"
+    victim.write_bytes(b"the victim's")
+    upload(server, CONTENT, uuid=uuid)
+    stored = server.storage / f"{uuid}_file.bin"
+    stored.unlink()
+    plant(stored, kind, victim)
+    answer = exchange(server, request("GET", f"/download/{uuid}"))
+    assert answer.status == (200 if kind == "hard link" else 404)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there files have no such rights")
+def test_row_50_the_record_is_private(server: Server) -> None:
+    """Other users of the machine cannot read the record, and it holds no key of anybody's."""
+    owner = new()
+    upload(server, CONTENT, cookie=owner)
+    files = list(server.storage.glob(".pyfiledrop.sqlite3*"))
+    assert len(files) > 1
+    for path in files:
+        assert path.stat().st_mode & 0o077 == 0, path
+        assert owner.encode() not in path.read_bytes()
+
+
+def test_row_55_first_chunks_by_the_thousand(launch: StartServer) -> None:
+    """Each holds a descriptor until it is synced. Before there are none left new uploads are put off, then go on."""
+    server = launch("MAX_OPEN_UPLOADS=20,HOUSEKEEPING_SECONDS=10000")
+    answers = [exchange(server, chunk_request(CONTENT, 0, uuid=new(), chunk_size=4)) for _ in range(60)]
+    assert {answer.status for answer in answers} == {200, 503}
+    assert all(answer.headers["Retry-After"] for answer in answers if answer.status == 503)
+    wait_until(lambda: exchange(server, chunk_request(CONTENT, 0, uuid=new(), chunk_size=4)).status == 200)
+
+
+def test_row_56_empty_files_are_not_free(start_server: StartServer) -> None:
+    """What the record takes of them counts beside --max-total."""
+    server = start_server("--max-total", "1")
+    statuses = []
+    with Connection(server) as connection:
+        while not statuses or statuses[-1] == 201:
+            connection.send(request("PUT", f"/upload/{len(statuses)}{'x' * 200}", body=b""))
+            statuses.append(connection.receive().status)
+            assert len(statuses) < 2000
+    assert statuses[-1] == 507 and len(statuses) > 500
+
+
+def test_row_61_short_names(launch: StartServer) -> None:
+    """On a file system with shorter names than most a long one is shortened, its suffix kept."""
+    server = launch("MAX_STORED_BYTES=143")
+    file = upload(server, CONTENT, name="ü" * 100 + ".tar")
+    (stored,) = server.storage.glob(f"{file['uuid']}_*")
+    assert len(os.fsencode(stored.name)) <= 143 and stored.name.endswith("ü.tar")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a folder in use cannot be moved")
+@pytest.mark.parametrize("anew", [False, True], ids=["moved away", "made anew"])
+def test_row_62_storage_goes_away(server: Server, program: list[str], anew: bool) -> None:
+    """Uploads are told so, and no second server starts beside the first one."""
+    away = server.storage.with_name("away")
+    server.storage.rename(away)
+    if anew:
+        server.storage.mkdir()
+    for data in (chunk_request(CONTENT, 0, uuid=new(), chunk_size=4), request("PUT", "/upload/a", body=CONTENT)):
+        answer = exchange(server, data)
+        assert answer.status == 503 and "start the server again" in answer.text
+    second = subprocess.run(
+        [*program, "--port", "0", "--host", "127.0.0.1", "-s", str(server.storage), "-c", str(server.chunks)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (second.returncode, second.stderr.count("\n")) == (2, 1) and "Another pyfiledrop" in second.stderr
+    shutil.rmtree(server.storage, ignore_errors=True)
+    away.rename(server.storage)
+    assert upload(server, CONTENT)["done"]
