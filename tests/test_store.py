@@ -9,6 +9,7 @@ import queue
 import random
 import shutil
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
@@ -1087,18 +1088,24 @@ def test_reservation_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 1000.0
     monkeypatch.setattr(pyfiledrop.time, "monotonic", lambda: clock)
     promises = pyfiledrop.Promises()
-    promises.make("first", 10, 50)
+
+    def sums() -> tuple[int, int, int]:
+        promises.end_old()
+        return promises.missing, promises.whole, promises.unheld
+
+    promises.make("first", 10, 50, 10)
     clock += 30
-    promises.make("second", 1, 100)
+    promises.make("second", 1, 100, 0)
     clock += 30
-    assert promises.sums() == (40 + 8, 50 + 8)
+    assert sums() == (40 + 8, 50 + 8, 40 + 9)
     clock += 1
-    assert promises.sums() == (8, 8)
-    promises.make("first", 20, 50)
+    assert sums() == (8, 8, 9)
+    promises.make("first", 20, 50, 5)
     clock += 59
-    assert promises.sums() == (30, 50)
+    assert sums() == (30, 50, 45)
     promises.end("first")
-    assert promises.sums() == (0, 0)
+    promises.end("first")
+    assert sums() == (0, 0, 0)
 
 
 def test_reservation_survives_restart(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1873,3 +1880,42 @@ def test_boot_mark_without_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pyfiledrop.boot_mark() == first
     clock[:] = [1_010_000.0, 10.0]
     assert pyfiledrop.boot_mark() != first
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the others tell nothing of their mounts")
+def test_mount_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Linux shows of a mounted disk in /sys, else the mount's unique number, and nothing where it has none."""
+    known = {"/sys/fs/xfs/vda1": 5}
+    real = os.stat
+
+    class Status:
+        def __init__(self, inode: int) -> None:
+            self.st_ino = inode
+
+    def status(path: Any, *args: Any, **names: Any) -> Any:
+        if str(path).startswith("/sys/fs/"):
+            if path in known:
+                return Status(known[path])
+            raise FileNotFoundError
+        return real(path, *args, **names)
+
+    granted = 0x4FFF
+
+    class Library:
+        def statx(self, folder: int, path: bytes, flags: int, mask: int, answer: Any) -> int:
+            assert (folder, path, flags, mask) == (-100, b"/", 0, 0x4000)
+            struct.pack_into("I", answer, 0, granted)
+            struct.pack_into("Q", answer, 144, 77)
+            return 0
+
+    monkeypatch.setattr(os, "stat", status)
+    monkeypatch.setattr(os, "listdir", lambda path: {"/sys/fs": ["cgroup", "ext4", "xfs"]}[path])
+    monkeypatch.setattr(os.path, "realpath", lambda path, strict: "/sys/devices/pci0/vda/vda1")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Library())
+    assert pyfiledrop.mount_mark("/") == "xfs 5"
+    known.clear()
+    assert pyfiledrop.mount_mark("/") == "mount 77"
+    granted = 0x0FFF  # before Linux 6.8
+    assert pyfiledrop.mount_mark("/") == ""
+    monkeypatch.setattr("ctypes.CDLL", lambda name: None)
+    assert pyfiledrop.mount_mark("/") == ""
