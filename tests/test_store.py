@@ -861,6 +861,28 @@ def test_data_tidied_away_before_start(folders: Folders, left: str) -> None:
     finish(folders, store, [file])
 
 
+def test_new_folder_is_on_the_disk_with_its_first_chunk(
+    folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own name too, before a chunk counts as synced, and once; the same when somebody tidied it away meanwhile."""
+    file = File(b"aaaabbbbccccdddd")
+    synced: list[Path] = []
+    monkeypatch.setattr(store, "_sync_folder", lambda folder: synced.append(Path(folder)))
+
+    def synced_with(index: int) -> list[Path]:
+        synced.clear()
+        file.send(store, index)
+        store.flush()
+        return synced
+
+    names = [folders.chunks / file.uuid, folders.chunks]
+    with file.begin(store, 3):  # so that the store has this upload in mind all the time
+        assert synced_with(0) == names
+        assert synced_with(1) == []
+    shutil.rmtree(folders.chunks / file.uuid)
+    assert synced_with(2) == names
+
+
 @pytest.mark.parametrize("change", ["longer", "shorter"])
 def test_data_of_a_wrong_length(folders: Folders, store: Store, change: str) -> None:
     """Data whose length was changed by hand is never published; all of it is asked for again."""
