@@ -1141,9 +1141,12 @@ def test_reservation_survives_restart(folders: Folders, monkeypatch: pytest.Monk
     finish(folders, store, [first])
 
 
-def test_space_on_two_disks(folders: Folders, monkeypatch: pytest.MonkeyPatch, other_disk: Path) -> None:
+@pytest.mark.parametrize("elsewhere", ["storage", "chunks"])
+def test_space_on_two_disks(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, other_disk: Path, elsewhere: str
+) -> None:
     """Each of two disks must have room: a file that fits only one of them is refused."""
-    folders.chunks = other_disk / "chunks"
+    setattr(folders, elsewhere, other_disk / elsewhere)
     store = folders.open()
     for tight in (folders.storage, folders.chunks):
         set_free(monkeypatch, lambda path, tight=tight: 5 if path == tight else 1000)
