@@ -71,7 +71,6 @@ import webbrowser
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
-from concurrent.futures import Future
 from http import HTTPStatus
 from pathlib import Path
 from socketserver import TCPServer
@@ -1000,6 +999,7 @@ RECORD_NAME = ".pyfiledrop.sqlite3"
 _COLUMNS = ", ".join(Upload._fields)
 _FIND = f"SELECT {_COLUMNS} FROM uploads WHERE uuid = ?"
 _INSERT = f"INSERT OR REPLACE INTO uploads ({_COLUMNS}) VALUES (NULL{', ?' * _COLUMNS.count(',')})"
+_FIND_REMOVED = "SELECT for_ever FROM removed WHERE uuid = ?"
 _SCHEMA_VERSION = 1
 _SCHEMA = """
     CREATE TABLE uploads (
@@ -1095,15 +1095,19 @@ def long_path(path: str, system: str = os.name) -> str:
     return "\\\\?\\UNC" + path[1:] if path.startswith("\\\\") else "\\\\?\\" + path
 
 
+_FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+_HAS_FDATASYNC = hasattr(os, "fdatasync")
+
+
 def force_to_disk(fd: int, is_folder: bool = False) -> None:
     """Brings a file's bytes, or a folder's names, to the disk: on macOS, where fsync stops at its cache, past that."""
-    if hasattr(fcntl, "F_FULLFSYNC"):
+    if _FULLFSYNC is not None:
         with contextlib.suppress(OSError):  # some network file systems know only the other
-            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            fcntl.fcntl(fd, _FULLFSYNC)
             return
     # For a file's bytes Linux need not write down when they changed, which costs as much again. A folder's names are
     # no bytes to it: of them fdatasync brings nothing.
-    if is_folder or not hasattr(os, "fdatasync"):
+    if is_folder or not _HAS_FDATASYNC:
         os.fsync(fd)
     else:
         os.fdatasync(fd)
@@ -1205,27 +1209,31 @@ class SharedSync:
     The system tells of a failure only once, and a second sync does not make it good: so all who waited are told.
     """
 
+    class _Round:
+        is_over = False
+        error: BaseException | None = None
+
     def __init__(self, sync: Callable[[], None]) -> None:
         self._sync = sync
         self._lock = threading.Lock()  # held by the one who syncs for the others
-        self._next: Future[None] = Future()  # the sync that has not begun yet
+        self._next = self._Round()  # the one that has not begun yet
 
     def __call__(self) -> None:
         """Raises what the sync raises."""
         mine = self._next
         TURN.wait_for(self._lock)
         try:
-            if not mine.done():
-                self._next = Future()  # whoever comes from here on may have changed something that this one misses
+            if not mine.is_over:
+                self._next = self._Round()  # whoever comes from here on may have changed what this one misses
                 try:
                     self._sync()
                 except BaseException as error:
-                    mine.set_exception(error)
-                else:
-                    mine.set_result(None)
+                    mine.error = error
+                mine.is_over = True
         finally:
             self._lock.release()
-        mine.result()
+        if mine.error is not None:
+            raise mine.error
 
 
 class Promises:
@@ -1416,6 +1424,24 @@ class _Live:
             os.close(fd)
 
 
+class _Data:
+    """A context with the way to an upload's bytes: a path, and the descriptor of the folder that it starts from.
+
+    The folder is opened first, so that nobody who puts a link in its place leads us elsewhere.
+    """
+
+    def __init__(self, path: str, folder: str | None = None) -> None:
+        self._path, self._folder = path, folder
+
+    def __enter__(self) -> tuple[str, int | None]:
+        self._fd = None if self._folder is None else os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | _WARY)
+        return self._path, self._fd
+
+    def __exit__(self, *exc: object) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+
+
 class Store:
     """Everything on disk: files in `storage`, unfinished ones in `chunks`, and the record of both.
 
@@ -1463,8 +1489,8 @@ class Store:
         self._scanned = (0, 0.0)
         for folder in (storage, chunks):
             self._check_folder(folder)
-        self._places = [(path, os.stat(path)) for path in (self._storage, self._chunks)]
-        self._one_disk = self._places[0][1].st_dev == self._places[1][1].st_dev
+        self._places = [(p, (status := os.stat(p)).st_dev, status.st_ino) for p in (self._storage, self._chunks)]
+        self._one_disk = self._places[0][1] == self._places[1][1]
         self._name_bytes = self._ask_name_limit()
         self._descriptors: list[int] = []  # to be closed at the end
         self._lock_chunks()
@@ -1474,12 +1500,17 @@ class Store:
             self._close_descriptors()
             raise
         self._sync_record = SharedSync(self._bring_record_to_disk)
-        self._sync_names = SharedSync(lambda: self._sync_folder(self._storage))
+        self._sync_names = SharedSync(lambda: self._bring_names_to_disk(self._storage_fd))
         #: What start-up found and did, one sentence each.
         self.findings: list[str] = []
         try:
             self._wal = os.open(self._in_storage(f"{RECORD_NAME}-wal"), os.O_RDWR | _WARY)
             self._descriptors.append(self._wal)
+            if os.name == "nt":  # where a folder cannot be opened
+                self._sync_names = SharedSync(lambda: None)
+            else:
+                self._storage_fd = os.open(self._storage, os.O_RDONLY | _BINARY)
+                self._descriptors.append(self._storage_fd)
             self._sync_names()  # the record's own name
             self._reconcile()
             with self._transaction() as db:
@@ -1525,7 +1556,7 @@ class Store:
         for one that cannot fit, Unavailable when there are too many at a time.
         """
         with disk_errors(), self._locked(chunk.uuid) as live:
-            self._check_places()
+            self._check_places(chunk.count)
             upload = self._current(live, chunk.uuid)
             if upload is None:
                 upload = self._create(live, owner, chunk, name)
@@ -1561,7 +1592,7 @@ class Store:
         """
         chunk = Chunk(str(uuidlib.uuid4()), 0, 1, max(1, max_length), max_length)
         with disk_errors(), self._locked(chunk.uuid) as live:
-            self._check_places()
+            self._check_places(1)
             return self._make_writer(live, self._create(live, owner, chunk, name), 0, max_length)
 
     def seal(self, writer: Writer) -> None:
@@ -1638,9 +1669,7 @@ class Store:
             merged=0,
             stored=None,
         )
-        if self._is_removed(upload.uuid):
-            raise Gone
-        self._remove_leftovers(upload.uuid)
+        self._check_removed(upload.uuid)
         folder = os.path.join(self._chunks, upload.uuid)
         if chunk.count > 1 and not self._is_free(folder):  # before it is on record, or it would be taken for ours
             raise Conflict("A folder of this upload's name is there already. Start the upload anew.")
@@ -1654,7 +1683,8 @@ class Store:
                 self._insert(db, upload)
             self._count += 1
             upload = self._select("uuid = ?", upload.uuid)[0]
-            self._make_durable()  # a folder without a record is not ours
+            with self._out_of_turn():
+                self._make_durable()  # a folder without a record is not ours
         try:
             if chunk.count > 1:
                 os.makedirs(folder, exist_ok=True)
@@ -1665,12 +1695,13 @@ class Store:
             raise
         return upload
 
-    def _remove_leftovers(self, uuid: str) -> None:
-        """Of an upload of which nothing was in, and whose names could not be removed when it was discarded."""
+    def _check_removed(self, uuid: str) -> None:
+        """Raises Gone for a UUID that is used up. What is left of one of which nothing was in is removed."""
         with self._db_lock:
-            query = "SELECT 1 FROM removed WHERE uuid = ?"
-            left = self._db.execute(query, (uuid,)).fetchone()
-        if left:
+            row = self._db.execute(_FIND_REMOVED, (uuid,)).fetchone()
+        if row is not None:
+            if row[0]:
+                raise Gone
             self._remove_names(uuid, None)
 
     def _create_data(self, live: _Live, upload: Upload) -> None:
@@ -1903,7 +1934,7 @@ class Store:
             raise
         try:
             self._check_same(os.lstat(target), status)
-        except DiskFault:
+        except BaseException:
             self._unlink(target)
             raise
 
@@ -1931,24 +1962,12 @@ class Store:
 
     # -- the disk ------------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _data(self, uuid: str, chunk_count: int) -> Iterator[tuple[str, int | None]]:
-        """Where an unfinished upload's bytes are: a path, and the descriptor of the folder that it starts from.
-
-        The upload's folder is opened first, so that nobody who puts a link in its place leads us elsewhere.
-        """
+    def _data(self, uuid: str, chunk_count: int) -> _Data:
+        """Where an unfinished upload's bytes are."""
         if chunk_count == 1:
-            yield self._hidden(uuid), None
-            return
-        path = os.path.join(self._chunks, uuid)
-        if os.open not in os.supports_dir_fd:
-            yield os.path.join(path, "data"), None
-            return
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _WARY)
-        try:
-            yield "data", folder
-        finally:
-            os.close(folder)
+            return _Data(self._hidden(uuid))
+        folder = os.path.join(self._chunks, uuid)
+        return _Data(os.path.join(folder, "data")) if os.open not in os.supports_dir_fd else _Data("data", folder)
 
     def _has_data(self, upload: Upload) -> bool:
         """Whether an ordinary file is where the upload's bytes should be."""
@@ -1994,21 +2013,25 @@ class Store:
         if self._fsync and os.name != "nt":
             fd = os.open(folder, os.O_RDONLY | _BINARY)
             try:
-                force_to_disk(fd, is_folder=True)
-            except OSError as error:
-                if error.errno not in _NO_FOLDER_SYNC:
-                    raise
+                self._bring_names_to_disk(fd)
             finally:
                 os.close(fd)
 
-    def _check_places(self) -> None:
-        """Raises Unavailable when a folder is no longer the one that it was at start."""
-        for path, status in self._places:
+    def _bring_names_to_disk(self, folder: int) -> None:
+        if self._fsync:
             try:
-                if os.path.samestat(os.stat(path), status):
+                force_to_disk(folder, is_folder=True)
+            except OSError as error:
+                if error.errno not in _NO_FOLDER_SYNC:
+                    raise
+
+    def _check_places(self, chunk_count: int) -> None:
+        """Raises Unavailable when a folder that an upload of so many chunks needs is not the one it was at start."""
+        for path, device, inode in self._places[: 1 if chunk_count == 1 else 2]:
+            with contextlib.suppress(OSError):
+                status = os.stat(path)
+                if status.st_ino == inode and status.st_dev == device:
                     continue
-            except OSError:
-                pass
             raise Unavailable("A folder of the server was moved or replaced. Its owner must start the server again.")
 
     # -- looking, giving back, removing --------------------------------------------------------------------------------
@@ -2105,10 +2128,11 @@ class Store:
 
     def revoke(self, session: str, end: int) -> None:
         """Remembers that a session was ended, until it would have ended by itself (s since 1970)."""
-        with disk_errors(), self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (f"revoked {session}", str(end)))
-            self._revoked = self._read_revoked(db)
-        self._make_durable()
+        with disk_errors():
+            with self._transaction() as db:
+                db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (f"revoked {session}", str(end)))
+                self._revoked = self._read_revoked(db)
+            self._make_durable()
 
     def is_revoked(self, session: str) -> bool:
         """Whether a session was ended. It is asked at every request, so the answer comes from memory."""
@@ -2311,8 +2335,7 @@ class Store:
     def _make_durable(self) -> None:
         """Brings what was recorded until now to the disk. Others go on with the record meanwhile."""
         if self._fsync:
-            with disk_errors(), self._out_of_turn():
-                self._sync_record()
+            self._sync_record()
 
     def _bring_record_to_disk(self) -> None:
         # SQLite's own durable commit is this very call, but holds the database's lock, and for each transaction anew.
@@ -2364,8 +2387,8 @@ class Store:
     def _is_removed(self, uuid: str) -> bool:
         """Whether the UUID is used up."""
         with self._db_lock:
-            query = "SELECT 1 FROM removed WHERE uuid = ? AND for_ever"
-            return self._db.execute(query, (uuid,)).fetchone() is not None
+            row = self._db.execute(_FIND_REMOVED, (uuid,)).fetchone()
+        return row is not None and bool(row[0])
 
     def _is_uncleared(self, number: int) -> bool:
         with self._db_lock:
@@ -2590,7 +2613,7 @@ class Store:
             waiting = [uuid for uuid, live in self._live.items() if live.unsynced or live.failed]
         done = [uuid for uuid in waiting if self._flush(uuid)]
         if done:
-            with contextlib.suppress(DropError):  # logged; the next round tries again
+            with contextlib.suppress(DropError), disk_errors():  # logged; the next round tries again
                 self._make_durable()
 
     def _flush(self, uuid: str) -> bool:
