@@ -1284,7 +1284,8 @@ def test_row_37_disk_that_fails(server: Server) -> None:
     answer = exchange(server, chunk_request(CONTENT, uuid=uuid))
     assert (answer.status, answer.json()["error"]) == (500, pyfiledrop.DiskFault.sentence)
     assert "/" not in answer.json()["error"]
-    assert "disk: " in server.log() and "Traceback" not in server.log()
+    wait_until(lambda: "disk: " in server.log())
+    assert "Traceback" not in server.log()
     in_its_place.rmdir()
     assert exchange(server, chunk_request(CONTENT, uuid=uuid)).status == 200
 
