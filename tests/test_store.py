@@ -1881,7 +1881,7 @@ def test_doubted_record_is_written_anew(folders: Folders, store: Store, monkeypa
                 raise OSError(errno.EIO, "the disk failed")
 
     monkeypatch.setattr(pyfiledrop, "force_to_disk", force)
-    with pytest.raises(DiskFault):
+    with pytest.raises(OSError):
         store._make_durable()
     store._make_durable()
     store.secret()  # which writes something
