@@ -916,7 +916,7 @@ class Laboratory(NamedTuple):
             return "the time limit"
         if not done.returncode:
             return ""
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.MULTILINE)
         return failed[1] if failed else f"exit status {done.returncode}"
 
 

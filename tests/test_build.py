@@ -939,7 +939,7 @@ def mutable(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         f"    _, before, after = {MISTAKES!r}[int(words[4])]\n"
         "    module.write_text(module.read_text().replace(before, after))\n"
         "elif words[0] == 'pytest' and 'size <= 4' in module.read_text():\n"
-        "    print('FAILED tests/test_size.py::test_four - assert False')\n"
+        "    print('FAILED tests/test_size.py::test_four[a b] - assert False')\n"
         "    sys.exit(1)\n",
     )
     return project
@@ -950,7 +950,7 @@ def test_survivors_are_shown_and_counted(mutable: Path, capfd: pytest.CaptureFix
     before = build.read_text(mutable / "pyfiledrop.py")
     assert build.main(["mutate", "--seed", "7", "--section", "decisions"]) == 1
     said = capfd.readouterr().out
-    assert "killed by tests/test_size.py::test_four" in said
+    assert "killed by tests/test_size.py::test_four[a b]" in said
     lines = before.splitlines()
     number = lines.index("    return size < 4") + 1
     where = f"pyfiledrop.py:{number} (decisions, core/Mistake)"
@@ -987,7 +987,7 @@ def test_nothing_is_mutated_while_tests_fail(mutable: Path, capsys: pytest.Captu
     path = mutable / "pyfiledrop.py"
     path.write_text(path.read_text(encoding="utf-8") + "# size <= 4\n", encoding="utf-8")
     sentence = refused(capsys, "mutate", "--section", "decisions")
-    assert sentence.endswith("because without one this fails already: tests/test_size.py::test_four.")
+    assert sentence.endswith("because without one this fails already: tests/test_size.py::test_four[a b].")
 
 
 def test_a_mutant_that_takes_too_long_is_killed(
