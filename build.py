@@ -7,6 +7,7 @@
     python build.py exe         write dist/pyfiledrop (.exe on Windows), a program that needs no Python
     python build.py wheel       write dist/*.whl and dist/*.tar.gz, for pip
     python build.py test        install what is missing, set up .venv, then run all checks and tests
+    python build.py mutate      break the module in many small ways, and count which of them the tests see
 
 Needs Python 3.10 and its standard library; what else a job needs, it installs under build/ or .venv/. Only the tests
 need programs that pip has not, which apt-get installs where there is one. It never imports pyfiledrop.py, because the
@@ -20,11 +21,15 @@ from __future__ import annotations
 import argparse
 import ast
 import base64
+import collections
+import concurrent.futures
 import contextlib
 import functools
 import hashlib
 import importlib.util
+import json
 import os
+import queue
 import re
 import shutil
 import subprocess
@@ -38,7 +43,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent
 WORK = ROOT / "build"  # what the jobs leave for the next time; may be removed at any moment
@@ -102,6 +107,7 @@ DOWNLOAD_SECONDS = 30  # without a byte, before a CDN is given up
 DOWNLOAD_BYTES = 4 * 1024 * 1024  # far more than any file of Dropzone has
 
 BUILD_TOOLS = ("build>=1.2", "pyinstaller>=6.16")  # 6.16 is the first for Python 3.14
+MUTATION_TOOLS = ("cosmic-ray>=8.7",)
 
 # Program -> the package of Debian and Ubuntu that has it, for those that pip has not.
 DEBIAN_PACKAGES = {
@@ -229,6 +235,15 @@ def need(*programs: str) -> None:
         if not shutil.which(program):
             package = DEBIAN_PACKAGES[program]
             raise BuildError(f"The program {program} is needed; on Debian: sudo apt install {package}")
+
+
+def copy_sources(folder: Path) -> None:
+    """Put what an sdist consists of into this folder."""
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif (ROOT / name).exists():
+            shutil.copy(ROOT / name, folder)
 
 
 def venv_python(folder: Path) -> Path:
@@ -549,11 +564,7 @@ def whole_tree() -> Iterator[None]:
         source = read_text(ROOT / "pyfiledrop.py")
     with tempfile.TemporaryDirectory(prefix="pyfiledrop-") as folder, contextlib.ExitStack() as stack:
         copy = Path(folder)
-        for name in SOURCES:
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-            elif (ROOT / name).exists():
-                shutil.copy(ROOT / name, copy)
+        copy_sources(copy)
         (copy / "pyfiledrop.py").write_text(source, encoding="utf-8", newline="\n")
         (copy / "MANIFEST.in").write_text("global-include *\nglobal-include .*\nprune *.egg-info\n", encoding="utf-8")
         stack.callback(os.chdir, Path.cwd())  # before the folder is removed: Windows keeps one that somebody is in
@@ -692,9 +703,8 @@ def get_chromium(python: str) -> None:
         ) from error
 
 
-def run_tests(pytest_arguments: Sequence[str]) -> int:
-    """Set up everything on a machine that may have nothing but Python, then run every check and test."""
-    install_missing()
+def set_up_tests() -> str:
+    """The Python of .venv, which has everything that the tests import; Dropzone is there as well."""
     python = make_venv(ROOT / ".venv")
     must(
         "installing the packages",
@@ -703,6 +713,13 @@ def run_tests(pytest_arguments: Sequence[str]) -> int:
     )
     say("== getting Dropzone")
     get_dropzone()
+    return python
+
+
+def run_tests(pytest_arguments: Sequence[str]) -> int:
+    """Set up everything on a machine that may have nothing but Python, then run every check and test."""
+    install_missing()
+    python = set_up_tests()
     get_chromium(python)
     # All four run, so that one look shows everything there is to mend.
     statuses = [
@@ -712,6 +729,261 @@ def run_tests(pytest_arguments: Sequence[str]) -> int:
         run("pytest", python, "-m", "pytest", *pytest_arguments),
     ]
     return next((status for status in statuses if status), 0)
+
+
+# python build.py mutate
+#
+# A mutant is the module with one small mistake in it, such as "<" for "<=". A test that fails kills it. A mutant that
+# survives shows what no test looks at. Cosmic Ray makes the mutants; which of them are drawn, and which tests have to
+# kill them, is settled here. A mutant that cannot even be imported counts as killed, and so does one that takes too
+# long, because anybody would notice these.
+
+# Section of the module, named by the first word of its banner -> the quick tests that should kill its mutants, those
+# that look closest first, because the first failure ends the run.
+MUTATION_TESTS = {
+    "decisions": ("tests/test_decisions.py", "tests/test_cli.py", "tests/test_http.py"),
+    "store": (
+        *("tests/test_store.py", "tests/test_decisions.py", "tests/test_faults.py", "tests/test_model.py"),
+        "tests/test_http.py",
+    ),
+    "body": ("tests/test_http.py", "tests/test_threats.py"),
+    "app": ("tests/test_http.py", "tests/test_threats.py"),
+    "server": ("tests/test_threats.py", "tests/test_http.py", "tests/test_doors.py", "tests/test_cli.py"),
+}
+# What is left out of them, by pytest's -k, because it takes long or needs Chromium.
+NO_MUTATION_TESTS = "browser or axe or signal_twice or every_call_fails or power_cut and (two or links)"
+MUTATION_WORKERS = 2
+MUTATION_PERCENT = 90  # of the drawn mutants must be killed
+MUTANT_SECONDS = 240  # for all tests of one mutant
+MUTANT_TEST_SECONDS = 40  # for one of them
+
+
+class Mutant(NamedTuple):
+    """One mistake: where it is, and what Cosmic Ray must be told to make it."""
+
+    section: str
+    function: str  # the innermost one around it
+    line: int
+    column: int
+    operator: str
+    occurrence: int
+
+
+class Verdict(NamedTuple):
+    """What became of one mutant."""
+
+    mutant: Mutant
+    before: str  # the changed line, or several joined into one
+    after: str
+    reason: str  # why it changes nothing, if that is known
+    killer: str  # the test that failed, or what else ended it; empty if it survived
+
+    def __str__(self) -> str:
+        where = f"pyfiledrop.py:{self.mutant.line} ({self.mutant.section}, {self.mutant.operator})"
+        if self.killer:
+            return f"{where} killed by {self.killer}"
+        fate = f"changes nothing: {self.reason}" if self.reason else "survived"
+        return f"{where} {fate}\nin {self.mutant.function}\n- {self.before}\n+ {self.after}"
+
+
+def sections(source: str) -> dict[str, range]:
+    """The section's first word in lower case -> its lines, counted from 1."""
+    ruler = f"# {'=' * 118}\n"
+    lines = source.splitlines(keepends=True)
+    starts = [number for number, line in enumerate(lines, 1) if line == ruler][::2]
+    names = [re.split(r"\W+", lines[start])[1].lower() for start in starts]
+    return {name: range(*span) for name, *span in zip(names, starts, [*starts[1:], len(lines) + 1], strict=True)}
+
+
+def spared(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Begin and end (line, column) of what is not mutated: type annotations, constants, and what goes into the log."""
+    module = ast.parse(source)
+    nodes: list[Any] = [node for node in module.body if isinstance(node, (ast.Assign, ast.AnnAssign))]
+    for node in ast.walk(module):
+        nodes += [getattr(node, "annotation", None), getattr(node, "returns", None)]
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("log."):
+            nodes.append(node)
+    return [((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)) for node in nodes if node]
+
+
+def find_mutants(source: str, wanted: Sequence[str], dumped: str) -> list[Mutant]:
+    """The mutants in these sections, out of what "cosmic-ray dump" prints."""
+    lines, spans = sections(source), spared(source)
+    mutants = []
+    for line in dumped.splitlines():
+        [mutation] = json.loads(line)[0]["mutations"]
+        row, column = mutation["start_pos"]
+        section = next((name for name in wanted if row in lines[name]), None)
+        if section and not any(begin <= (row, column) < end for begin, end in spans):
+            function, operator = mutation["definition_name"] or "", mutation["operator_name"]
+            mutants.append(Mutant(section, function, row, column, operator, mutation["occurrence"]))
+    return mutants
+
+
+def draw(mutants: Sequence[Mutant], source: str, number: int, seed: int) -> list[Mutant]:
+    """So many of these mutants, chosen at random; the same seed draws the same.
+
+    The lot is drawn by what a mutant changes, and not by where it is: while the module changes elsewhere, the sample
+    stays, so that two runs can be compared.
+    """
+    lines, seen, lots = source.splitlines(), collections.Counter[str](), {}
+    for mutant in sorted(mutants):
+        change = f"{seed} {mutant.function} {mutant.operator} {mutant.column} {lines[mutant.line - 1]}"
+        seen[change] += 1
+        lots[mutant] = hashlib.sha256(f"{change} {seen[change]}".encode()).digest()
+    return sorted(sorted(mutants, key=lots.__getitem__)[:number])
+
+
+def changed_line(before: str, after: str) -> tuple[str, str]:
+    """The line by which two texts differ, before and after; where it is several, they are joined into one."""
+    old, new = before.splitlines(), after.splitlines()
+    while old and new and old[0] == new[0]:
+        del old[0], new[0]
+    while old and new and old[-1] == new[-1]:
+        del old[-1], new[-1]
+    return " ".join(" ".join(old).split()), " ".join(" ".join(new).split())
+
+
+def read_equivalents(text: str) -> dict[tuple[str, str, str], str]:
+    """Function, line before and line after of each mutant that is known to change nothing -> the reason."""
+    equivalents = {}
+    for paragraph in filter(None, re.split(r"\n{2,}", text.strip())):
+        reason = " ".join(line.removeprefix("#").strip() for line in paragraph.splitlines() if line[:1] == "#")
+        for function, before, after in re.findall(r"^in (.*)\n- (.*)\n\+ ?(.*)$", paragraph, re.MULTILINE):
+            equivalents[function, before, after] = reason
+    return equivalents
+
+
+class Laboratory(NamedTuple):
+    """Where mutants are tried: copies of the project, in each of which one of them is tried at a time."""
+
+    python: str  # which has what the tests import
+    tools: str  # which has Cosmic Ray
+    source: str  # of the module as it was when the copies were made
+    equivalents: Mapping[tuple[str, str, str], str]
+    copies: queue.Queue[Path]
+    seed: int
+
+    def try_mutant(self, mutant: Mutant) -> Verdict:
+        """Make the mistake, and see whether a test fails."""
+        with self._copy() as folder:
+            module = folder / "pyfiledrop.py"
+            apply = ("apply", module.name, mutant.operator, str(mutant.occurrence))
+            quietly("Cosmic Ray", self.tools, "-m", "cosmic_ray.cli", *apply, cwd=folder)
+            before, after = changed_line(self.source, read_text(module))
+            reason = self.equivalents.get((mutant.function, before, after), "")
+            return Verdict(mutant, before, after, reason, "" if reason else self._failure(folder, mutant.section))
+
+    def try_unbroken(self, section: str) -> None:
+        """Raises BuildError when a test of this section fails although the module is as it should be."""
+        with self._copy() as folder:
+            if failure := self._failure(folder, section):
+                raise BuildError(f"No mutant will be tried, because without one this fails already: {failure}.")
+
+    @contextlib.contextmanager
+    def _copy(self) -> Iterator[Path]:
+        """A copy in which nobody else works. Its module is as it should be."""
+        folder = self.copies.get()
+        try:
+            write(folder / "pyfiledrop.py", self.source.encode())
+            yield folder
+        finally:
+            self.copies.put(folder)
+
+    def _failure(self, folder: Path, section: str) -> str:
+        """Run the section's tests in this folder. Returns the first that fails, or nothing."""
+        # Python would take what it compiled before for another mutant of the same second and size.
+        for compiled in (folder / "__pycache__").glob("pyfiledrop.*"):
+            compiled.unlink()
+        command = [
+            *(self.python, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider"),
+            *("-k", f"not ({NO_MUTATION_TESTS})", f"--hypothesis-seed={self.seed}"),
+            *(f"--timeout={MUTANT_TEST_SECONDS}", f"--session-timeout={MUTANT_SECONDS}", *MUTATION_TESTS[section]),
+        ]
+        # What pytest's own limits cannot end, such as a module whose import never ends, is ended here.
+        most = MUTANT_SECONDS + 2 * MUTANT_TEST_SECONDS
+        try:
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=most,
+            )
+        except subprocess.TimeoutExpired:
+            return "the time limit"
+        if not done.returncode:
+            return ""
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.MULTILINE)
+        return failed[1] if failed else f"exit status {done.returncode}"
+
+
+def dump_mutants(tools: str, folder: Path) -> str:
+    """All mutants of the module in this folder, as Cosmic Ray prints them."""
+    # It asks for more than it needs here, where it runs no tests.
+    settings = {"module-path": "pyfiledrop.py", "test-command": "", "timeout": 1, "excluded-modules": []}
+    text = "\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.items())
+    (folder / "mutants.toml").write_text(
+        f'[cosmic-ray]\n{text}\n[cosmic-ray.distributor]\nname = "local"\n', encoding="utf-8"
+    )
+    cosmic_ray = (tools, "-m", "cosmic_ray.cli")
+    quietly("Cosmic Ray", *cosmic_ray, "init", "mutants.toml", "mutants.sqlite", cwd=folder)
+    dump = [*cosmic_ray, "dump", "mutants.sqlite"]
+    return subprocess.run(dump, cwd=folder, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
+
+
+def count_killed(verdicts: Sequence[Verdict], seed: int) -> int:
+    """Print how many were killed in each section. Returns the exit status."""
+    killed = counted = 0
+    say(f"\n{'section':<12}{'killed':>8}{'of':>6}   with the seed {seed}")
+    for section in [*MUTATION_TESTS, "all"]:
+        those = [each for each in verdicts if section in (each.mutant.section, "all") and not each.reason]
+        if those:
+            killed, counted = sum(bool(verdict.killer) for verdict in those), len(those)
+            say(f"{section:<12}{killed:>8}{counted:>6}{killed / counted:>7.0%}")
+    return int(100 * killed < MUTATION_PERCENT * counted)  # of the last line, which is about all
+
+
+def mutate(number: int, seed: int, wanted: Sequence[str]) -> int:
+    """Try a sample of mutants of these sections. Returns 1 as the exit status when too many survive."""
+    python = set_up_tests()
+    tools = make_venv(WORK / "venv")
+    must(
+        "getting the mutation tools",
+        *(tools, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *MUTATION_TOOLS),
+    )
+    source = read_text(ROOT / "pyfiledrop.py")
+    folder = WORK / "mutants"
+    shutil.rmtree(folder, ignore_errors=True)
+    copies: queue.Queue[Path] = queue.Queue()
+    for worker in range(MUTATION_WORKERS):
+        copy = folder / str(worker)
+        copy.mkdir(parents=True)
+        copy_sources(copy)
+        for name, content in local_dropzone(source).items():
+            (copy / name).write_bytes(content)
+        copies.put(copy)
+    say("== looking for mutants")
+    mutants = find_mutants(source, wanted, dump_mutants(tools, copy))
+    sample = draw(mutants, source, number, seed)
+    equivalents = read_equivalents(read_text(ROOT / "tests" / "equivalent_mutants.txt"))
+    laboratory = Laboratory(python, tools, source, equivalents, copies, seed)
+    verdicts: list[Verdict] = []
+    with concurrent.futures.ThreadPoolExecutor(MUTATION_WORKERS) as pool:
+        try:
+            say("== running the tests on the module as it is")
+            list(pool.map(laboratory.try_unbroken, dict.fromkeys(mutant.section for mutant in sample)))
+            say(f"== trying {len(sample)} of {len(mutants)} mutants")
+            tried = [pool.submit(laboratory.try_mutant, mutant) for mutant in sample]
+            for future in concurrent.futures.as_completed(tried):
+                verdicts.append(verdict := future.result())
+                say(f"{len(verdicts)}/{len(sample)} {verdict}")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # else leaving would first try all the rest
+            raise
+    return count_killed(verdicts, seed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -725,6 +997,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     jobs.add_parser("exe", help="write a program that needs no Python")
     jobs.add_parser("wheel", help="write wheel and sdist for pip")
     jobs.add_parser("test", help="set up .venv and run all checks and tests; further arguments go to pytest")
+    mutants = jobs.add_parser("mutate", help="break the module in many small ways, and count what the tests see")
+    mutants.add_argument("--sample", type=int, default=150, help="how many mutants to try (%(default)s)")
+    mutants.add_argument("--seed", type=int, default=12, help="which ones: the same seed draws the same (%(default)s)")
+    mutants.add_argument(
+        "--section",
+        nargs="+",
+        default=list(MUTATION_TESTS),
+        choices=MUTATION_TESTS,
+        metavar="NAME",
+        help=f"only of these sections ({', '.join(MUTATION_TESTS)})",
+    )
     options, rest = parser.parse_known_args(argv)
     if rest and options.job != "test":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -733,6 +1016,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             make_page(options.check)
         elif options.job == "test":
             return run_tests(rest)
+        elif options.job == "mutate":
+            return mutate(options.sample, options.seed, options.section)
         else:
             {"dropzone": get_dropzone, "script": make_script, "exe": make_exe, "wheel": make_wheel}[options.job]()
     except BuildError as error:

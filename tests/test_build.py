@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import http.server
 import io
+import json
 import os
 import re
 import shutil
@@ -802,6 +803,206 @@ def test_readme_starts_the_server_though_dropzone_is_nowhere(tmp_path: Path, bro
     done = [steps[called] for called in log.read_text().splitlines()]
     everything = ["venv", "pip", "dropzone", "server"]
     assert done == (everything[: everything.index(broken) + 1] if broken in ("venv", "pip") else everything)
+
+
+# mutate
+
+RULER = f"# {'=' * 118}\n"
+MUTABLE = f"""import logging
+
+log = logging.getLogger()
+{RULER}# Decisions: pure functions
+{RULER}
+LIMIT = 4
+
+
+def is_small(size: int | None = 0) -> bool:
+    log.info("%d bytes left", LIMIT - size)
+    return size < 4
+{RULER}# Server and command line
+{RULER}
+def main() -> int:
+    return 1
+"""
+
+# What the stand-in for Cosmic Ray makes of it: function, text in the line, what it becomes.
+MISTAKES = [
+    ("", "LIMIT = 4", "LIMIT = 5"),
+    ("is_small", "| None", "& None"),
+    ("is_small", "= 0", "= 1"),
+    ("is_small", "LIMIT -", "LIMIT +"),
+    ("is_small", "size < 4", "size <= 4"),
+    ("is_small", "size < 4", "size > 4"),
+    ("main", "return 1", "return 2"),
+]
+
+
+def dumped(source: str) -> str:
+    """All these mistakes, as Cosmic Ray prints what it could do; the occurrence is the place in the list."""
+    lines = []
+    for number, (function, text, _) in enumerate(MISTAKES):
+        row, column = next((row, line.index(text)) for row, line in enumerate(source.split("\n"), 1) if text in line)
+        where = {"start_pos": [row, column], "end_pos": [row, column + 1], "definition_name": function or None}
+        mutation = {"operator_name": "core/Mistake", "occurrence": number, **where}
+        lines.append(json.dumps([{"mutations": [mutation]}, None]))
+    return "\n".join(lines)
+
+
+def test_sections_are_cut_at_the_banners() -> None:
+    """Each from its banner to the next one; all those that have tests are in the module, and the tests exist."""
+    assert build.sections(MUTABLE) == {"decisions": range(4, 14), "server": range(14, 20)}
+    assert MUTABLE.splitlines()[14 - 1] == RULER.strip()
+    cut = build.sections(build.read_text(build.ROOT / "pyfiledrop.py"))
+    assert cut.keys() >= build.MUTATION_TESTS.keys()
+    for tests in build.MUTATION_TESTS.values():
+        assert [name for name in tests if not (build.ROOT / name).exists()] == []
+
+
+def test_annotations_constants_and_the_log_are_not_mutated() -> None:
+    """What stands beside them in the same line is."""
+    found = build.find_mutants(MUTABLE, ["decisions"], dumped(MUTABLE))
+    assert [mutant.occurrence for mutant in found] == [2, 4, 5]
+    assert {mutant.section for mutant in found} == {"decisions"}
+    [main] = build.find_mutants(MUTABLE, ["server"], dumped(MUTABLE))
+    assert (main.section, main.function, main.occurrence) == ("server", "main", 6)
+
+
+def test_a_seed_draws_the_same_mutants() -> None:
+    """Another seed draws others; what stands elsewhere in the module has no influence."""
+    names = list(build.MUTATION_TESTS)
+    source = build.read_text(build.ROOT / "pyfiledrop.py")
+    lines = source.splitlines()
+    cut = build.sections(source)
+    mutants = [
+        build.Mutant(name, "", line, 0, "core/Mistake", line)
+        for name in names
+        for line in cut[name]
+        if lines[line - 1].strip()
+    ]
+    drawn = build.draw(mutants, source, 20, 1)
+    assert drawn == build.draw(mutants[::-1], source, 20, 1) == sorted(drawn) and len(set(drawn)) == 20
+    assert drawn != build.draw(mutants, source, 20, 2)
+    later = [mutant._replace(line=mutant.line + 1, occurrence=mutant.occurrence + 1) for mutant in mutants]
+    assert [mutant.line for mutant in build.draw(later, f"\n{source}", 20, 1)] == [each.line + 1 for each in drawn]
+    assert build.draw(mutants, source, len(mutants) + 1, 1) == sorted(mutants)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        ("a\n  b < 1\nc\n", "a\n  b <= 1\nc\n", ("b < 1", "b <= 1")),
+        ("a\n@cached\ndef b\n", "a\ndef b\n", ("@cached", "")),
+        ("for a in (\n    1,\n):\n", "for a in []:\n", ("for a in ( 1, ):", "for a in []:")),
+    ],
+)
+def test_the_changed_line(before: str, after: str, changed: tuple[str, str]) -> None:
+    """Without its indentation; a removed line becomes nothing, and several lines become one."""
+    assert build.changed_line(before, after) == changed
+
+
+EQUIVALENT = "# The first reason,\n# in two lines.\nin is_small\n- return size < 4\n+ return size <= 4\n"
+
+
+def test_equivalent_mutants_have_reasons_and_exist() -> None:
+    """Each has a reason, and its line is still in the module."""
+    assert build.read_equivalents(f"{EQUIVALENT}\n# Another.\nin main\n- @cached\n+\n") == {
+        ("is_small", "return size < 4", "return size <= 4"): "The first reason, in two lines.",
+        ("main", "@cached", ""): "Another.",
+    }
+    text = build.read_text(build.ROOT / "tests" / "equivalent_mutants.txt")
+    listed = build.read_equivalents(text)
+    assert len(listed) == text.count("\n+"), "an entry is not written as the others are"
+    source = " ".join(build.read_text(build.ROOT / "pyfiledrop.py").split())
+    for (function, before, _), reason in listed.items():
+        assert reason and before in source and f" {function}" in source, (function, before)
+
+
+@pytest.fixture
+def mutable(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with the mutable module, and stand-ins for Cosmic Ray and the tests, which want `size <= 4`."""
+    (project / "pyfiledrop.py").write_text(SOURCE.replace("import surely", "# ") + MUTABLE, encoding="utf-8")
+    (project / "tests").mkdir()
+    (project / "tests" / "equivalent_mutants.txt").write_text("", encoding="utf-8")
+    (project / "dropzone-min.js").write_bytes(SCRIPT)
+    (project / "dropzone.css").write_bytes(STYLE)
+    source = build.read_text(project / "pyfiledrop.py")
+    (tmp_path / "dumped").write_text(dumped(source), encoding="utf-8")
+    install(
+        tmp_path,
+        "venv-python",
+        "import pathlib, sys\n"
+        "words = sys.argv[2:]\n"
+        "module = pathlib.Path('pyfiledrop.py')\n"
+        "if words[:2] == ['cosmic_ray.cli', 'dump']:\n"
+        f"    print(pathlib.Path({str(tmp_path / 'dumped')!r}).read_text())\n"
+        "elif words[:3] == ['cosmic_ray.cli', 'apply', 'pyfiledrop.py']:\n"
+        f"    _, before, after = {MISTAKES!r}[int(words[4])]\n"
+        "    module.write_text(module.read_text().replace(before, after))\n"
+        "elif words[0] == 'pytest' and 'size <= 4' in module.read_text():\n"
+        "    print('FAILED tests/test_size.py::test_four[a b] - assert False')\n"
+        "    sys.exit(1)\n",
+    )
+    return project
+
+
+def test_survivors_are_shown_and_counted(mutable: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """With the line before and after; too many of them are a failure. The project's own module stays as it is."""
+    before = build.read_text(mutable / "pyfiledrop.py")
+    assert build.main(["mutate", "--seed", "7", "--section", "decisions"]) == 1
+    said = capfd.readouterr().out
+    assert "killed by tests/test_size.py::test_four[a b]" in said
+    lines = before.splitlines()
+    number = lines.index("    return size < 4") + 1
+    where = f"pyfiledrop.py:{number} (decisions, core/Mistake)"
+    assert f"/3 {where} survived\nin is_small\n- return size < 4\n+ return size > 4\n" in said
+    assert said.splitlines()[-3:] == [
+        "section       killed    of   with the seed 7",
+        "decisions          1     3    33%",
+        "all                1     3    33%",
+    ]
+    assert build.read_text(mutable / "pyfiledrop.py") == before
+
+
+def test_equivalent_mutants_are_left_out(
+    mutable: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are shown with the reason; when nine in ten of the others are killed, all is well."""
+    others = (
+        "# Nobody asks.\nin is_small\n- return size < 4\n+ return size > 4\n"
+        "in is_small\n- def is_small(size: int | None = 0) -> bool:\n+ def is_small(size: int | None = 1) -> bool:\n"
+    )
+    (mutable / "tests" / "equivalent_mutants.txt").write_text(others, encoding="utf-8")
+    assert build.main(["mutate", "--section", "decisions"]) == 0
+    said = capfd.readouterr().out
+    assert "(decisions, core/Mistake) changes nothing: Nobody asks.\nin is_small\n- return size < 4\n+" in said
+    assert said.splitlines()[-1] == "all                1     1   100%"
+    killed = build.Verdict(build.Mutant("server", "f", 1, 1, "core/Mistake", 1), "a", "b", "", "a test")
+    survivor = killed._replace(killer="")
+    assert build.count_killed([killed] * 9 + [survivor], 1) == 0
+    assert build.count_killed([killed] * 89 + [survivor] * 10, 1) == 1
+
+
+def test_nothing_is_mutated_while_tests_fail(mutable: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else every mutant would seem to be killed."""
+    path = mutable / "pyfiledrop.py"
+    path.write_text(path.read_text(encoding="utf-8") + "# size <= 4\n", encoding="utf-8")
+    sentence = refused(capsys, "mutate", "--section", "decisions")
+    assert sentence.endswith("because without one this fails already: tests/test_size.py::test_four[a b].")
+
+
+def test_a_mutant_that_takes_too_long_is_killed(
+    mutable: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Even if pytest itself does not end."""
+    endless = (
+        "import threading\nif sys.argv[2] == 'pytest' and 'size > 4' in module.read_text(): threading.Event().wait()\n"
+    )
+    script = mutable.parent / "venv-python.py"
+    script.write_text(script.read_text(encoding="utf-8") + endless, encoding="utf-8")
+    monkeypatch.setattr(build, "MUTANT_SECONDS", 1)
+    monkeypatch.setattr(build, "MUTANT_TEST_SECONDS", 1)
+    build.main(["mutate", "--section", "decisions"])
+    assert "killed by the time limit\n" in capfd.readouterr().out
 
 
 # The workflows

@@ -406,6 +406,7 @@ def test_row_53_from_many_addresses(start_server: StartServer) -> None:
     )
     assert exchange(server, sign_in_request(PASSWORD)).status == 429
     assert is_in(server, session)
+    wait_until(lambda: len(server.log().splitlines()) == 60)
     lines = [line.split(" ", 2)[2] for line in server.log().splitlines()]
     assert lines == [f"wrong password from 198.51.100.{number}" for number in range(60)]
 

@@ -9,6 +9,7 @@ import queue
 import random
 import shutil
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
@@ -207,6 +208,20 @@ def test_whole_file_cut_off(folders: Folders, store: Store) -> None:
     with store.begin_whole(ALICE, "a.txt", 1000) as writer:
         writer.write(b"hel")
     assert (folders.files(), folders.unfinished(), store.uploads(ALICE)) == (set(), set(), [])
+
+
+def test_whole_file_asks_for_space_in_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its promise grows with what has come, each time that another step is in, and not with every write."""
+    monkeypatch.setattr(pyfiledrop, "PROMISE_STEP_BYTES", 100)
+    promised = []
+    monkeypatch.setattr(store, "promise", lambda writer: promised.append(writer.written))
+    with store.begin_whole(ALICE, "a.bin", 1000) as writer:
+        for _ in range(10):
+            writer.write(bytes(40))
+    assert promised == [120, 240, 360]
+    with File(bytes(800), chunk_size=400).begin(store, 0) as writer:
+        writer.write(bytes(400))  # an upload of several chunks has one with each that is in
+    assert promised == [120, 240, 360]
 
 
 def test_files_of_a_form_are_counted_once(folders: Folders) -> None:
@@ -1011,15 +1026,42 @@ def test_data_tidied_away(folders: Folders, store: Store, what: str) -> None:
     finish(folders, store, [file])
 
 
-def test_data_tidied_away_before_start(folders: Folders) -> None:
+@pytest.mark.parametrize("left", ["nothing", "link"])
+def test_data_tidied_away_before_start(folders: Folders, left: str) -> None:
     """An unfinished upload whose data is gone at start is dropped, with a word, and can begin anew."""
     file = File(b"aaaabbbb")
     file.send(folders.open(), 0)
     folders.close()
-    shutil.rmtree(folders.chunks / file.uuid)
+    if left == "link":  # to a file, but not to one of ours
+        folders.data(file).rename(folders.root / "elsewhere")
+        folders.data(file).symlink_to(folders.root / "elsewhere")
+    else:
+        shutil.rmtree(folders.chunks / file.uuid)
     store = folders.open()
     assert store.findings == ["1 unfinished upload was removed, as nothing of it is here."]
     finish(folders, store, [file])
+
+
+def test_new_folder_is_on_the_disk_with_its_first_chunk(
+    folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own name too, before a chunk counts as synced, and once; the same when somebody tidied it away meanwhile."""
+    file = File(b"aaaabbbbccccdddd")
+    synced: list[Path] = []
+    monkeypatch.setattr(store, "_sync_folder", lambda folder: synced.append(Path(folder)))
+
+    def synced_with(index: int) -> list[Path]:
+        synced.clear()
+        file.send(store, index)
+        store.flush()
+        return synced
+
+    names = [folders.chunks / file.uuid, folders.chunks]
+    with file.begin(store, 3):  # so that the store has this upload in mind all the time
+        assert synced_with(0) == names
+        assert synced_with(1) == []
+    shutil.rmtree(folders.chunks / file.uuid)
+    assert synced_with(2) == names
 
 
 @pytest.mark.parametrize("change", ["longer", "shorter"])
@@ -1245,6 +1287,31 @@ def test_announcing_reserves_nothing(store: Store, monkeypatch: pytest.MonkeyPat
         pass
 
 
+def test_reservation_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload that has brought nothing for a minute has no space kept free for it, until something comes again."""
+    clock = 1000.0
+    monkeypatch.setattr(pyfiledrop.time, "monotonic", lambda: clock)
+    promises = pyfiledrop.Promises()
+
+    def sums() -> tuple[int, int, int]:
+        promises.end_old()
+        return promises.missing, promises.whole, promises.unheld
+
+    promises.make("first", 10, 50, 10)
+    clock += 30
+    promises.make("second", 1, 100, 0)
+    clock += 30
+    assert sums() == (40 + 8, 50 + 8, 40 + 9)
+    clock += 1
+    assert sums() == (8, 8, 9)
+    promises.make("first", 20, 50, 5)
+    clock += 59
+    assert sums() == (30, 50, 45)
+    promises.end("first")
+    promises.end("first")
+    assert sums() == (0, 0, 0)
+
+
 def test_reservation_survives_restart(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     """Space that an unfinished upload needs is held for it after a restart too."""
     set_free(monkeypatch, lambda path: 100)
@@ -1256,9 +1323,12 @@ def test_reservation_survives_restart(folders: Folders, monkeypatch: pytest.Monk
     finish(folders, store, [first])
 
 
-def test_space_on_two_disks(folders: Folders, monkeypatch: pytest.MonkeyPatch, other_disk: Path) -> None:
+@pytest.mark.parametrize("elsewhere", ["storage", "chunks"])
+def test_space_on_two_disks(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, other_disk: Path, elsewhere: str
+) -> None:
     """Each of two disks must have room: a file that fits only one of them is refused."""
-    folders.chunks = other_disk / "chunks"
+    setattr(folders, elsewhere, other_disk / elsewhere)
     store = folders.open()
     for tight in (folders.storage, folders.chunks):
         set_free(monkeypatch, lambda path, tight=tight: 5 if path == tight else 1000)
@@ -1295,6 +1365,53 @@ def test_max_total(folders: Folders) -> None:
             File(b"d" * size).begin(store, 0)
     store.remove(ALICE, done.uuid)
     assert File(b"d" * 40).send(store).stored
+
+
+def test_max_total_counts_no_chunk_that_was_lost(folders: Folders) -> None:
+    """What must be sent again takes no space meanwhile, and takes it once when it is there."""
+    store = folders.open(max_total_bytes=100 + 2 * pyfiledrop.ENTRY_BYTES)
+    file, other = File(b"a" * 55, chunk_size=10), File(b"b" * 45, 45)
+    file.send(store, 0, 1, 2, 3, 4)
+    store.flush()
+    folders.data(file).unlink()
+    file.send(store, 0, 1)
+    with pytest.raises(NoSpace):
+        File(b"b" * 46, 46).begin(store, 0)
+    assert other.send(store).stored
+    finish(folders, store, [file])
+    store.remove(ALICE, other.uuid)
+    with pytest.raises(NoSpace):
+        File(b"b" * 46, 46).begin(store, 0)
+    assert File(b"b" * 45, 45).send(store).stored
+
+
+def test_max_total_holds_for_the_last_chunk(folders: Folders) -> None:
+    """The last chunk of several is held to it as the others are."""
+    store = folders.open(max_total_bytes=100 + 2 * pyfiledrop.ENTRY_BYTES)
+    chunked, other = File(b"a" * 60, chunk_size=30), File(b"b" * 60, 60)
+    with other.begin_filled(store, 0) as writer:
+        chunked.send(store, 0)
+        assert store.merge(writer).stored
+    with pytest.raises(NoSpace):
+        chunked.send(store, 1)
+    store.remove(ALICE, other.uuid)
+    finish(folders, store, [chunked])
+
+
+def test_max_total_counts_what_was_put_there_by_hand(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the moment on at which the running server sees it, or sees that it is gone."""
+    monkeypatch.setattr(pyfiledrop, "RESCAN_SECONDS", 0.0)
+    store = folders.open(max_total_bytes=100 + 2 * pyfiledrop.ENTRY_BYTES)
+    by_hand, sent = File(b"a" * 60), File(b"b" * 60, 60)
+    path = folders.storage / by_hand.stored
+    path.write_bytes(by_hand.content)
+    store.open(by_hand.uuid)[1].close()
+    with pytest.raises(NoSpace):
+        sent.begin(store, 0)
+    path.unlink()
+    with pytest.raises(NotFound):
+        store.open(new_uuid())
+    assert sent.send(store).stored
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -1655,6 +1772,7 @@ def test_every_system(system: Folders) -> None:
         for answer in [pool.submit(file.send, store, index) for file, index in jobs]:
             answer.result(30)
     assert system.files() == {file.stored for file in files}
+    assert (store._count, store._held) == (len(files), sum(len(file.content) for file in files))
     check_promise(system, store, {file: set(range(file.count)) for file in files}, files)
 
 
@@ -1932,6 +2050,28 @@ def test_time_out_of_turn_says_nothing_about_the_disk(store: Store, monkeypatch:
     assert store._slow_until == 0
 
 
+def test_doubted_record_is_written_anew(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a sync of the record that failed nobody knows what of its log is on the disk: the next one trusts none of
+    it. Then all is well again, and the log is written once."""
+    log = folders.storage / f"{RECORD}-wal"
+    lengths = []
+
+    def force(fd: int) -> None:
+        if os.path.sameopenfile(fd, store._wal):
+            lengths.append(log.stat().st_size)
+            if len(lengths) == 1:
+                raise OSError(errno.EIO, "the disk failed")
+
+    monkeypatch.setattr(pyfiledrop, "force_to_disk", force)
+    with pytest.raises(OSError):
+        store._make_durable()
+    store._make_durable()
+    store.secret()  # which writes something
+    store._make_durable()
+    failed, anew, after = lengths
+    assert failed > 0 and anew == 0 and after > 0
+
+
 def test_boot_mark_without_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     """On systems without a boot id the mark is the time of the start: the same while the machine runs."""
 
@@ -1947,3 +2087,42 @@ def test_boot_mark_without_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pyfiledrop.boot_mark() == first
     clock[:] = [1_010_000.0, 10.0]
     assert pyfiledrop.boot_mark() != first
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the others tell nothing of their mounts")
+def test_mount_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Linux shows of a mounted disk in /sys, else the mount's unique number, and nothing where it has none."""
+    known = {"/sys/fs/xfs/vda1": 5}
+    real = os.stat
+
+    class Status:
+        def __init__(self, inode: int) -> None:
+            self.st_ino = inode
+
+    def status(path: Any, *args: Any, **names: Any) -> Any:
+        if str(path).startswith("/sys/fs/"):
+            if path in known:
+                return Status(known[path])
+            raise FileNotFoundError
+        return real(path, *args, **names)
+
+    granted = 0x4FFF
+
+    class Library:
+        def statx(self, folder: int, path: bytes, flags: int, mask: int, answer: Any) -> int:
+            assert (folder, path, flags, mask) == (-100, b"/", 0, 0x4000)
+            struct.pack_into("I", answer, 0, granted)
+            struct.pack_into("Q", answer, 144, 77)
+            return 0
+
+    monkeypatch.setattr(os, "stat", status)
+    monkeypatch.setattr(os, "listdir", lambda path: {"/sys/fs": ["cgroup", "ext4", "xfs"]}[path])
+    monkeypatch.setattr(os.path, "realpath", lambda path, strict: "/sys/devices/pci0/vda/vda1")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Library())
+    assert pyfiledrop.mount_mark("/") == "xfs 5"
+    known.clear()
+    assert pyfiledrop.mount_mark("/") == "mount 77"
+    granted = 0x0FFF  # before Linux 6.8
+    assert pyfiledrop.mount_mark("/") == ""
+    monkeypatch.setattr("ctypes.CDLL", lambda name: None)
+    assert pyfiledrop.mount_mark("/") == ""

@@ -28,6 +28,7 @@ import random
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import uuid as uuids
@@ -1109,6 +1110,50 @@ def test_row_27_slow_readers(shared_server: Server) -> None:
         assert readers[0].receive().body == content, "a reader that wakes up is served to the end"
 
 
+def test_row_27_a_trickle_after_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each while is judged by itself: what came before buys no time, and none that was fast enough is punished."""
+    clock = 1000.0
+    monkeypatch.setattr(pyfiledrop.time, "monotonic", lambda: clock)
+    pace, least = pyfiledrop.watch_pace(), pyfiledrop.MIN_BYTES_PER_SECOND
+    pace(1 << 30)
+    clock += pyfiledrop.IDLE_SECONDS
+    pace(0)  # the first while is not over yet
+    for _ in range(3):
+        clock += 1
+        pace(0)  # and then begins the next one
+        clock += pyfiledrop.IDLE_SECONDS
+        pace(least * (pyfiledrop.IDLE_SECONDS + 1))
+    clock += 1
+    pace(0)
+    clock += pyfiledrop.IDLE_SECONDS
+    pace(least * (pyfiledrop.IDLE_SECONDS + 1) - 1)
+    clock += 1
+    with pytest.raises(pyfiledrop.TooSlow):
+        pace(0)
+
+
+@pytest.mark.parametrize("error", [BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError])
+def test_row_27_patience_ends(error: type[Exception]) -> None:
+    """A socket that moves nothing is asked once a tick until the time is over, and at least once."""
+    asked = []
+
+    def ask(what: str) -> str:
+        asked.append(what)
+        if len(asked) < 4:
+            raise error
+        return "moved"
+
+    with pytest.raises(pyfiledrop.TooSlow):
+        pyfiledrop.patiently(ask, "read", seconds=3 * pyfiledrop.TICK_SECONDS)
+    assert asked == ["read"] * 3
+    asked.clear()
+    assert pyfiledrop.patiently(ask, "write") == "moved"
+    asked.clear()
+    with pytest.raises(pyfiledrop.TooSlow):
+        pyfiledrop.patiently(ask, "read", seconds=0)
+    assert asked == ["read"]
+
+
 LARGE = 24 << 20
 
 
@@ -1239,7 +1284,8 @@ def test_row_37_disk_that_fails(server: Server) -> None:
     answer = exchange(server, chunk_request(CONTENT, uuid=uuid))
     assert (answer.status, answer.json()["error"]) == (500, pyfiledrop.DiskFault.sentence)
     assert "/" not in answer.json()["error"]
-    assert "disk: " in server.log() and "Traceback" not in server.log()
+    wait_until(lambda: "disk: " in server.log())
+    assert "Traceback" not in server.log()
     in_its_place.rmdir()
     assert exchange(server, chunk_request(CONTENT, uuid=uuid)).status == 200
 
