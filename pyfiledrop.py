@@ -1682,11 +1682,7 @@ class Store:
         if chunk.count == 1:
             live.pending = upload
         else:
-            with self._transaction() as db:
-                db.execute("DELETE FROM removed WHERE uuid = ?", (upload.uuid,))
-                db.execute(_INSERT, upload[1:])
-            self._count += 1
-            upload = self._select("uuid = ?", upload.uuid)[0]
+            upload = self._put_on_record(upload)
             with self._out_of_turn():
                 self._make_durable()  # a folder without a record is not ours
         try:
@@ -1698,6 +1694,15 @@ class Store:
             self._discard(live, upload)
             raise
         return upload
+
+    def _put_on_record(self, upload: Upload) -> Upload:
+        with self._db_lock:
+            with self._transaction() as db:
+                db.execute("DELETE FROM removed WHERE uuid = ?", (upload.uuid,))
+                number = db.execute(_INSERT, upload[1:]).lastrowid
+            self._count += 1
+        assert number is not None
+        return upload._replace(id=number)
 
     def _check_removed(self, uuid: str) -> None:
         """Raises Gone for a UUID that is used up. What is left of one of which nothing was in is removed."""
@@ -1845,10 +1850,7 @@ class Store:
                 self._place(upload, target, status)
             except NotImplementedError:  # the name can only be moved; so that nobody loses it, the record comes first
                 if not upload.id:
-                    with self._transaction() as db:
-                        db.execute(_INSERT, upload[1:])
-                    self._count += 1
-                    upload = live.pending = self._select("uuid = ?", upload.uuid)[0]
+                    upload = live.pending = self._put_on_record(upload)
                     self._make_durable()
                 self._move(upload, target, status)
         except FileNotFoundError:
@@ -2699,18 +2701,8 @@ class Store:
                 fd, closings, numbers, fresh = os.dup(live.fd), live.closings, list(live.unsynced), live.fresh
                 with self._guard:
                     live.users += 1  # so that it is still the same when its lock is taken again
-            held = live
-            try:
-                synced = self._sync_beside(live, fd, closings)
-                if fresh and synced:
-                    with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                        self._sync_folder(os.path.join(self._chunks, uuid))
-                    if not is_named:
-                        self._sync_folder(self._chunks)
-            except BaseException:
-                with self._guard:
-                    held.users -= 1
-                raise
+            new_folders = [os.path.join(self._chunks, uuid), *([] if is_named else [self._chunks])] if fresh else []
+            synced = self._sync_beside(live, fd, closings, new_folders)
             with self._locked(uuid) as live:
                 with self._guard:
                     live.users -= 1
@@ -2728,21 +2720,27 @@ class Store:
                     return True
         return False
 
-    def _sync_beside(self, live: _Live, fd: int, closings: int) -> bool:
-        """Syncs an upload's data without its lock, and closes fd. Returns whether that went well.
+    def _sync_beside(self, live: _Live, fd: int, closings: int, folders: list[str]) -> bool:
+        """Syncs an upload's data and these folders without its lock, and closes fd. Returns whether that went well.
 
-        A failure is left for whoever takes the lock next.
+        That the data's sync failed is left for whoever takes the lock next.
         """
-        with live.syncing:
-            try:
-                self._sync(fd)
-            except OSError as error:
-                log.error("disk: %s", error)
-                if live.closings == closings:
-                    live.failed = True
-                return False
-            finally:
-                os.close(fd)
+        try:
+            with live.syncing:
+                try:
+                    self._sync(fd)
+                except OSError:
+                    if live.closings == closings:
+                        live.failed = True
+                    raise
+                finally:
+                    os.close(fd)
+            for folder in folders:
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                    self._sync_folder(folder)
+        except OSError as error:
+            log.error("disk: %s", error)
+            return False
         return True
 
     def clean(self, elapsed_seconds: float) -> int:
