@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import MIB, Gate, Tab, Visits, assert_stored, make_file, make_sparse, names, sha256, stored
-from conftest import Server, StartServer, wait_until
+from conftest import Server, StartServer, upload, wait_until
 from playwright.sync_api import Page, Route, expect
 
 import build
@@ -636,7 +636,9 @@ def test_several_failures_are_one_notice(tab: Tab, visit: Visits) -> None:
 def test_files_without_room_keep_no_others_waiting(start_server: StartServer, visit: Visits) -> None:
     """As many large files as may be sent at a time wait for room; a small one that fits gets past them."""
     visit.expect_complaints(REFUSED)
-    tab = visit(start_server("--max-total", "1"))
+    server = start_server("--max-total", "3")
+    upload(server, bytes(2_000_000))
+    tab = visit(server)
     content = {"mimeType": "text/plain", "buffer": bytes(2_000_000)}
     tab.page.set_input_files("#file", [{**content, "name": f"{n}.bin"} for n in range(4)])
     for n in range(4):

@@ -138,7 +138,11 @@ class Client:
         assert self.done == set(self.acknowledged)
         self.checked.clear()
         self.check()
-        listed = exchange(self.server, request("GET", "/uploads", cookie=self.drop)).json()["uploads"]
+        listed, page = [], {"next": ""}
+        while page["next"] is not None:
+            query = f"?before={page['next']}" if page["next"] else ""
+            page = exchange(self.server, request("GET", f"/uploads{query}", cookie=self.drop)).json()
+            listed += page["uploads"]
         assert {file["uuid"] for file in listed if file["done"]} == {file.uuid for file in self.done}
         assert len(listed) == len(self.done)
         assert os.listdir(self.server.chunks) == []
