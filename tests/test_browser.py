@@ -1044,9 +1044,9 @@ def test_screenshot(start_server: StartServer, visit: Visits, tmp_path: Path) ->
     def date(route: Route) -> None:
         answer = route.fetch()
         body = answer.json()
-        for upload in body["uploads"]:
-            if moment := created.get(upload["name"]):
-                upload["created"] = datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
+        for one in body["uploads"]:
+            if moment := created.get(one["name"]):
+                one["created"] = datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
         route.fulfill(response=answer, json=body)
 
     page.route("**/uploads", date)
