@@ -719,6 +719,22 @@ def test_no_room_from_the_start(start_server: StartServer, disk: Tmpfs | Limit) 
     assert os.listdir(server.chunks) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a small disk")
+def test_row_35_free_space_counts_what_is_still_to_come(start_server: StartServer, disk: Tmpfs | Limit) -> None:
+    """Two unfinished uploads that do not fit beside each other are not both taken in, though the disk is empty yet."""
+    if isinstance(disk, Limit):
+        return  # which leaves the disk as large as it is
+    server = start_server(folder=disk.folder)
+    content = os.urandom(9 * PIECE)  # of 16 that the disk has, less what the record takes
+    first, second = new_uuid(), new_uuid()
+    answers = [
+        exchange(server, chunk_request(content, index, uuid=uuid, chunk_size=PIECE))
+        for uuid, index in ((first, 0), (second, 0), (first, 1))
+    ]
+    assert [answer.status for answer in answers] == [200, 507, 200]
+    assert answers[1].headers["Retry-After"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the others cannot set another process's limits")
 def test_too_many_open_files(start_server: StartServer) -> None:
     """A server that has run out of descriptors says 503, and recovers by itself."""
