@@ -747,7 +747,7 @@ MUTATION_TESTS = {
         "tests/test_http.py",
     ),
     "body": ("tests/test_http.py", "tests/test_threats.py"),
-    "app": ("tests/test_http.py", "tests/test_threats.py"),
+    "app": ("tests/test_http.py", "tests/test_threats.py", "tests/test_doors.py"),
     "server": ("tests/test_threats.py", "tests/test_http.py", "tests/test_doors.py", "tests/test_cli.py"),
 }
 # What is left out of them, by pytest's -k, because it takes long or needs Chromium.
