@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import build
 import pyfiledrop
-from pyfiledrop import BadRange, BadRequest, DropError, Settings, Span, TooLarge
+from pyfiledrop import BadRange, BadRequest, Chunk, DropError, Settings, Span, TooLarge
 
 UUID = "0b5e55ed-0000-4000-8000-0123456789ab"
 GIB = 1 << 30
@@ -964,6 +964,14 @@ def test_settings_are_a_value() -> None:
     with pytest.raises(AttributeError):
         settings.port = 1  # type: ignore[misc]
     assert replace(settings, port=1) != settings == Settings.parse([])
+
+
+@pytest.mark.parametrize("value", [Span(0, 5), Chunk("a", 0, 1, 4, 4)])
+def test_decisions_are_values(value: Any) -> None:
+    """Nor what was read out of a request, which is compared and kept: equal ones are one."""
+    with pytest.raises(AttributeError):
+        value.count = 2
+    assert len({value, replace(value)}) == 1
 
 
 # Other systems
