@@ -918,7 +918,7 @@ class Laboratory(NamedTuple):
         if not done.returncode:
             return ""
         failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.MULTILINE)
-        return failed[1] if failed else f"exit status {done.returncode}"
+        return failed[1][:100] if failed else f"exit status {done.returncode}"
 
 
 def dump_mutants(tools: str, folder: Path) -> str:
