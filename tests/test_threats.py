@@ -1175,6 +1175,7 @@ def test_row_28_who_goes_on_talking(monkeypatch: pytest.MonkeyPatch, piece: int,
             nonlocal clock, heard
             clock += 1 if piece == 1 else 0
             heard += 1
+            assert heard <= most
             return bytes(piece)
 
     monkeypatch.setattr(pyfiledrop.time, "monotonic", lambda: clock)
