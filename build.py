@@ -747,7 +747,7 @@ MUTATION_TESTS = {
         "tests/test_http.py",
     ),
     "body": ("tests/test_http.py", "tests/test_threats.py"),
-    "app": ("tests/test_http.py", "tests/test_threats.py"),
+    "app": ("tests/test_http.py", "tests/test_threats.py", "tests/test_doors.py"),
     "server": ("tests/test_threats.py", "tests/test_http.py", "tests/test_doors.py", "tests/test_cli.py"),
 }
 # What is left out of them, by pytest's -k, because it takes long or needs Chromium.
@@ -872,12 +872,13 @@ class Laboratory(NamedTuple):
             quietly("Cosmic Ray", self.tools, "-m", "cosmic_ray.cli", *apply, cwd=folder)
             before, after = changed_line(self.source, read_text(module))
             reason = self.equivalents.get((mutant.function, before, after), "")
-            return Verdict(mutant, before, after, reason, "" if reason else self._failure(folder, mutant.section))
+            killer = "" if reason else self._failure(folder, *MUTATION_TESTS[mutant.section])
+            return Verdict(mutant, before, after, reason, killer)
 
-    def try_unbroken(self, section: str) -> None:
-        """Raises BuildError when a test of this section fails although the module is as it should be."""
+    def try_unbroken(self, tests: str) -> None:
+        """Raises BuildError when one of the tests in this file fails although the module is as it should be."""
         with self._copy() as folder:
-            if failure := self._failure(folder, section):
+            if failure := self._failure(folder, tests):
                 raise BuildError(f"No mutant will be tried, because without one this fails already: {failure}.")
 
     @contextlib.contextmanager
@@ -890,15 +891,15 @@ class Laboratory(NamedTuple):
         finally:
             self.copies.put(folder)
 
-    def _failure(self, folder: Path, section: str) -> str:
-        """Run the section's tests in this folder. Returns the first that fails, or nothing."""
+    def _failure(self, folder: Path, *tests: str) -> str:
+        """Run the tests in these files of this folder. Returns the first that fails, or nothing."""
         # Python would take what it compiled before for another mutant of the same second and size.
         for compiled in (folder / "__pycache__").glob("pyfiledrop.*"):
             compiled.unlink()
         command = [
             *(self.python, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider"),
             *("-k", f"not ({NO_MUTATION_TESTS})", f"--hypothesis-seed={self.seed}"),
-            *(f"--timeout={MUTANT_TEST_SECONDS}", f"--session-timeout={MUTANT_SECONDS}", *MUTATION_TESTS[section]),
+            *(f"--timeout={MUTANT_TEST_SECONDS}", f"--session-timeout={MUTANT_SECONDS}", *tests),
         ]
         # What pytest's own limits cannot end, such as a module whose import never ends, is ended here.
         most = MUTANT_SECONDS + 2 * MUTANT_TEST_SECONDS
@@ -917,7 +918,7 @@ class Laboratory(NamedTuple):
         if not done.returncode:
             return ""
         failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.MULTILINE)
-        return failed[1] if failed else f"exit status {done.returncode}"
+        return failed[1][:100] if failed else f"exit status {done.returncode}"
 
 
 def dump_mutants(tools: str, folder: Path) -> str:
@@ -974,7 +975,8 @@ def mutate(number: int, seed: int, wanted: Sequence[str]) -> int:
     with concurrent.futures.ThreadPoolExecutor(MUTATION_WORKERS) as pool:
         try:
             say("== running the tests on the module as it is")
-            list(pool.map(laboratory.try_unbroken, dict.fromkeys(mutant.section for mutant in sample)))
+            tests = dict.fromkeys(name for mutant in sample for name in MUTATION_TESTS[mutant.section])
+            list(pool.map(laboratory.try_unbroken, tests))
             say(f"== trying {len(sample)} of {len(mutants)} mutants")
             tried = [pool.submit(laboratory.try_mutant, mutant) for mutant in sample]
             for future in concurrent.futures.as_completed(tried):

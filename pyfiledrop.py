@@ -228,6 +228,7 @@ def _host_name(text: str) -> str:
     return text.lower()
 
 
+@functools.lru_cache(maxsize=1024)
 def plain_address(text: str) -> str:
     """An IP address in its one canonical form (RFC 5952). An IPv4 address that a socket for both kinds wraps into an
     IPv6 one (RFC 4291, 2.5.5.2) is unwrapped. Raises ValueError.
@@ -680,6 +681,7 @@ _DECEIVING = re.compile(
 )
 _FORBIDDEN = re.compile(r'[<>:"|?*]')  # on Windows; a colon there opens another stream of the same file
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])( *\.|$)", re.IGNORECASE)
+_PLAIN_NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_-]{0,40}(\.[0-9A-Za-z]{1,8})?", re.ASCII)
 _PREFIX_BYTES = 37  # "<uuid>_"
 MAX_STORED_BYTES = 255  # of a name, on most file systems
 _MAX_SUFFIX_BYTES = 32
@@ -716,6 +718,8 @@ def safe_name(name: str, limit: int = MAX_STORED_BYTES) -> str:
 
     Of so many bytes of UTF-8 that `<uuid>_<name>` has no more than limit.
     """
+    if _PLAIN_NAME.fullmatch(name) and not _RESERVED.match(name):  # most are, and then there is nothing to do
+        return name
     safe = _FORBIDDEN.sub("_", last_component(clean_name(name))).rstrip(". ").lstrip(" ")
     if safe.startswith("."):
         safe = "_" + safe
@@ -847,7 +851,7 @@ def guesser_of(address: str) -> str:
     A /64 is the least that a customer is given (RFC 6177), so whoever has one address of it has all of them.
     """
     parsed = ipaddress.ip_address(plain_address(address))
-    return str(parsed) if parsed.version == 4 else parsed.packed[:8].hex(":", 2)
+    return str(parsed) if parsed.version == 4 else parsed.packed[:8].hex()
 
 
 def client_of(peer: str, forwarded: str, proxies: Container[str]) -> str:
@@ -2243,14 +2247,16 @@ class Store:
             self._remove_data(uuid, chunk_count)
 
     def _remove_data(self, uuid: str, chunk_count: int) -> None:
+        if chunk_count == 1:
+            self._unlink(self._hidden(uuid))
+            return
         with (
             contextlib.suppress(FileNotFoundError, NotADirectoryError),
             self._data(uuid, chunk_count) as (path, folder),
         ):
             self._unlink(path, folder)
-        if chunk_count > 1:
-            with contextlib.suppress(OSError):  # not empty: somebody put something there, and it stays
-                os.rmdir(os.path.join(self._chunks, uuid))
+        with contextlib.suppress(OSError):  # not empty: somebody put something there, and it stays
+            os.rmdir(os.path.join(self._chunks, uuid))
 
     def clear(self) -> None:
         """Makes removals final: once the disk has lost an upload's names, no power cut brings them back."""
@@ -5142,7 +5148,6 @@ class LogWriter(logging.Handler):
         assert self._path is not None
         if self._fd >= 0:
             os.close(self._fd)
-            self._fd = -1
             names = [str(self._path), *(f"{self._path}.{number}" for number in range(1, LOG_GENERATIONS + 1))]
             for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
                 with contextlib.suppress(OSError):  # not there yet, or on Windows open elsewhere

@@ -310,6 +310,18 @@ def test_start_says_what_the_page_lacks(
     ]
 
 
+def test_a_signal_that_is_ignored_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`nohup` lets a server outlive its terminal: SIGHUP stays ignored then. The others end the server all the same."""
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+    for ignored in (False, True):
+        handled = {}
+        monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN if ignored else signal.SIG_DFL)  # noqa: B023
+        monkeypatch.setattr(signal, "signal", handled.__setitem__)
+        pyfiledrop._handle_signals("handler")
+        expected = [name for name in names if not (ignored and name == "SIGHUP")]
+        assert handled == {getattr(signal, name): "handler" for name in expected}
+
+
 @pytest.mark.skipif(WINDOWS, reason="Windows has no signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_it(server: Server, number: signal.Signals) -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import build
 import pyfiledrop
-from pyfiledrop import BadRange, BadRequest, DropError, Settings, Span, TooLarge
+from pyfiledrop import BadRange, BadRequest, Chunk, DropError, Settings, Span, TooLarge
 
 UUID = "0b5e55ed-0000-4000-8000-0123456789ab"
 GIB = 1 << 30
@@ -140,6 +140,7 @@ def test_parse_chunk_needs_every_field(name: str) -> None:
     "changes",
     [
         {"dzchunkindex": "3", "dzchunkbyteoffset": "12"},  # beyond the last
+        {"dzchunkindex": "4", "dzchunkbyteoffset": "16"},
         {"dztotalchunkcount": "2"},
         {"dztotalchunkcount": "4"},
         {"dztotalchunkcount": "0"},
@@ -798,6 +799,17 @@ def test_parse_head_refuses(status: int, data: bytes) -> None:
     assert caught.value.status == status
 
 
+def test_parse_head_counts_headers_without_the_request_line() -> None:
+    """A long address takes nothing away from what the headers may have; a byte more than that is too much."""
+    line = b"GET /" + b"x" * 8000 + b" HTTP/1.1"
+    head = line + b"\r\nHost: a\r\nX: "
+    most = head + b"y" * (len(line) + pyfiledrop.MAX_HEADERS_BYTES - len(head))
+    assert pyfiledrop.parse_head(most).target.startswith("/xxx")
+    with pytest.raises(DropError) as caught:
+        pyfiledrop.parse_head(most + b"y")
+    assert caught.value.status == 431
+
+
 @given(st.binary(max_size=60))
 def test_parse_head_fails_in_one_way(data: bytes) -> None:
     """Whatever bytes come, they are a head or a DropError."""
@@ -964,6 +976,37 @@ def test_settings_are_a_value() -> None:
     with pytest.raises(AttributeError):
         settings.port = 1  # type: ignore[misc]
     assert replace(settings, port=1) != settings == Settings.parse([])
+
+
+@pytest.mark.parametrize("value", [Span(0, 5), Chunk("a", 0, 1, 4, 4)])
+def test_decisions_are_values(value: Any) -> None:
+    """Nor what was read out of a request, which is compared and kept: equal ones are one."""
+    with pytest.raises(AttributeError):
+        value.count = 2
+    assert len({value, replace(value)}) == 1
+
+
+# Forms
+
+
+@pytest.mark.parametrize(
+    ("names", "fits"),
+    [
+        (["a", "b"], True),
+        (["a" * length for length in range(1, pyfiledrop.MAX_FIELDS + 1)], True),
+        (["a" * length for length in range(1, pyfiledrop.MAX_FIELDS + 2)], False),
+        (["a", "b", "a"], False),
+    ],
+)
+def test_read_plain_form(names: list[str], fits: bool) -> None:
+    """The short way is for forms with few fields, each there once; the parser judges the others."""
+    part = '--b\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n'
+    fields = "".join(part.format(name, "") + f"{name}!\r\n" for name in names)
+    file = part.format("file", '; filename="x.bin"\r\nContent-Type: text/plain')
+    data = (fields + file).encode()
+    expected = ({name: f"{name}!" for name in names}, "x.bin", len(data)) if fits else None
+    assert pyfiledrop.read_plain_form(data + b"content", b"--b") == expected
+    assert pyfiledrop.read_plain_form(data + b"content", b"--c") is None
 
 
 # Other systems

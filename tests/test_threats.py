@@ -35,6 +35,7 @@ import uuid as uuids
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
@@ -1134,6 +1135,34 @@ def test_row_27_patience_ends(error: type[Exception]) -> None:
     with pytest.raises(pyfiledrop.TooSlow):
         pyfiledrop.patiently(ask, "read", seconds=0)
     assert asked == ["read"]
+
+
+@pytest.mark.parametrize(
+    ("piece", "most"),
+    [
+        (1, pyfiledrop.LINGER_SECONDS),
+        (pyfiledrop.BLOCK_BYTES, pyfiledrop.LINGER_BYTES // pyfiledrop.BLOCK_BYTES),
+        (0, 1),
+    ],
+    ids=["slowly", "fast", "no more"],
+)
+def test_row_28_who_goes_on_talking(monkeypatch: pytest.MonkeyPatch, piece: int, most: int) -> None:
+    """After an early answer a client is heard for so long, for so many bytes, or to its end: whatever comes first."""
+    clock, heard = 1000.0, 0
+
+    class Talker:
+        def shutdown(self, how: int) -> None: ...
+
+        def recv(self, count: int) -> bytes:
+            nonlocal clock, heard
+            clock += 1 if piece == 1 else 0
+            heard += 1
+            assert heard <= most
+            return bytes(piece)
+
+    monkeypatch.setattr(pyfiledrop.time, "monotonic", lambda: clock)
+    pyfiledrop.Handler._linger(SimpleNamespace(connection=Talker()))  # type: ignore[arg-type]
+    assert heard == most
 
 
 LARGE = 24 << 20
