@@ -1454,8 +1454,8 @@ class Store:
     """Everything on disk: files in `storage`, unfinished ones in `chunks`, and the record of both.
 
     Safe to use from many threads. One lock an upload orders what happens to it, from the first chunk to publishing;
-    the database is one connection behind one lock, held for microseconds. Order of locks: upload, then syncing, then
-    database.
+    the database is one connection behind one lock, held for microseconds. Order of locks: an upload's, its syncing, a
+    shared sync's, the database's; the guard of the list of uploads is held for a moment only, and never waited under.
 
     What a power cut leaves is what was synced, in whatever order the disk liked. So nobody is told of anything before
     it is on the disk, and in this order: an upload's record comes before its folder; a chunk counts as synced after its
