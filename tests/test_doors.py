@@ -1257,6 +1257,17 @@ def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     pyfiledrop.log.setLevel(level)
 
 
+def wait_for_line(file: Path, text: str) -> None:
+    """While a log file turns over, there is none of its name for a moment."""
+
+    def is_there() -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return text in file.read_text()
+        return False
+
+    wait_until(is_there)
+
+
 def test_log_file_turns_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None) -> None:
     """A full log file makes room: four generations, none over its size, every line whole, the newest kept."""
     monkeypatch.setattr(pyfiledrop, "MAX_LOG_BYTES", 2000)
@@ -1265,7 +1276,7 @@ def test_log_file_turns_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lo
     for number in range(1000):
         pyfiledrop.log.info("line %d", number)
         if number % 10 == 9:  # lines that wait are written together, and all of these fit into a file
-            wait_until(lambda: f"line {number}\n" in file.read_text())  # noqa: B023 - called before the next round
+            wait_for_line(file, f"line {number}\n")
     names = ["log.txt.3", "log.txt.2", "log.txt.1", "log.txt"]  # from the oldest to the newest
     assert sorted(os.listdir(tmp_path)) == sorted(names)
     assert all((tmp_path / name).stat().st_size <= 2000 for name in names)
@@ -1310,7 +1321,7 @@ def test_row_50_log_file_is_for_its_user(
         pyfiledrop.set_up_log(pyfiledrop.Settings.parse(["--log-file", str(theirs)]))
         for number in range(1, 4):
             pyfiledrop.log.info("line %d %s", number, "x" * 60)
-            wait_until(lambda: f"line {number} " in theirs.read_text())  # noqa: B023 - called before the next round
+            wait_for_line(theirs, f"line {number} ")
         assert [mode(tmp_path / name) for name in ("log.txt", "log.txt.1", "log.txt.2")] == [0o600, 0o600, 0o640]
     finally:
         os.umask(umask)
