@@ -2652,7 +2652,7 @@ class Store:
                 self._place(upload, target, status)
             except NotImplementedError:
                 self._move(upload, target, status)
-            self._sync_folder(self._storage)
+            self._sync_names()
             return True
         return False
 
