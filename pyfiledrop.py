@@ -42,6 +42,7 @@ import base64
 import contextlib
 import dataclasses
 import email.utils
+import enum
 import errno
 import functools
 import hashlib
@@ -74,7 +75,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Iterator,
 from http import HTTPStatus
 from pathlib import Path
 from socketserver import TCPServer
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import bottle
@@ -134,6 +135,7 @@ SPARE_WORKERS = 8
 MAX_UPLOADS = 1_000_000  # on record: then its file has about 500 MB
 MAX_REMOVED = 10_000_000  # UUIDs that are remembered as used up: some 100 bytes each
 ENTRY_BYTES = 1 * KIB  # what an upload costs beside its bytes, in the record and in its folder
+MAX_ANNOUNCED = 4096  # uploads that were begun and of which nothing is in: some 1 KB each
 MAX_OPEN_UPLOADS = 1536  # each holds a descriptor, also those of the latest second that wait for their sync
 DESCRIPTORS_A_CONNECTION = 4  # a socket, a pipe's two ends, a file
 OTHER_DESCRIPTORS = 64
@@ -524,6 +526,37 @@ class StartError(Exception):
     """Why the server cannot start: one sentence for stderr."""
 
 
+_NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+class disk_errors:
+    """A context in which what the disk or the record reports becomes the error a client gets.
+
+    The log says which upload it was about, if there is one. A class, because each request enters it several times, and
+    one made by contextlib takes three times as long.
+    """
+
+    def __init__(self, uuid: str = "") -> None:
+        self._about = f"upload {uuid}: " if uuid else ""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            if error.errno in _NO_SPACE:
+                raise NoSpace from error
+            if error.errno in _NO_DESCRIPTORS:
+                raise Unavailable from error
+            log.error("disk: %s%s", self._about, error)
+            raise DiskFault from error
+        if isinstance(error, sqlite3.Error):
+            if "full" in str(error):
+                raise NoSpace from error
+            log.error("record: %s%s", self._about, error)
+            raise DiskFault from error
+
+
 # ======================================================================================================================
 # Decisions: pure functions; no disk, no clock, no Bottle
 # ======================================================================================================================
@@ -780,6 +813,19 @@ def chunk_ranges(indexes: Iterable[int]) -> list[list[int]]:
     return ranges
 
 
+def run_of_chunks(first: int, length: int, size: int, chunk_size: int) -> range:
+    """The numbers of the chunks that length bytes from chunk `first` on are, of a file of size bytes.
+
+    Raises BadRequest unless they begin in the file, and end where a chunk ends.
+    """
+    end = first * chunk_size + length
+    if first >= max(1, -(-size // chunk_size)) or end > size:
+        raise BadRequest("The upload has no such chunks.")
+    if end < size and (length % chunk_size or not length):
+        raise BadRequest("The body must end where a chunk ends.")
+    return range(first, max(first + 1, -(-end // chunk_size)))
+
+
 def is_same_site(headers: Mapping[str, str]) -> bool:
     """Whether a request that changes something comes from our own page, or from no page at all (curl).
 
@@ -976,67 +1022,43 @@ def parse_head(data: bytes) -> Head:
 
 
 # ======================================================================================================================
-# Store: all disk and database access, all locks
+# System: calls that differ between operating systems
 # ======================================================================================================================
 
 
-class Upload(NamedTuple):
-    """One upload as it is recorded, finished or not."""
-
-    id: int
-    uuid: str
-    name: str  # as it is shown
-    size: int  # bytes
-    chunk_size: int  # bytes
-    chunk_count: int
-    modified: int | None  # ms since 1970, the file's own time in the browser
-    owner: str | None  # the drop; None: whoever knows the UUID
-    created: float  # s since 1970
-    merged: int  # chunks that are in
-    received: int  # bytes that are in
-    stored: str | None  # the file's name in storage, once it is whole
+def _pwrite_by_seek(fd: int, data: bytes | memoryview, offset: int) -> int:
+    # No two writers use a descriptor at the same time, so its position is nobody else's.
+    os.lseek(fd, offset, os.SEEK_SET)
+    return os.write(fd, data)
 
 
-RECORD_NAME = ".pyfiledrop.sqlite3"
-_COLUMNS = ", ".join(Upload._fields)
-_FIND = f"SELECT {_COLUMNS} FROM uploads WHERE uuid = ?"
-_INSERT = f"INSERT INTO uploads ({_COLUMNS}) VALUES (NULL{', ?' * _COLUMNS.count(',')})"
-_FIND_REMOVED = "SELECT for_ever FROM removed WHERE uuid = ?"
-_SCHEMA_VERSION = 2
-_SCHEMA = """
-    CREATE TABLE uploads (
-        id INTEGER PRIMARY KEY,
-        uuid TEXT NOT NULL UNIQUE,
-        name TEXT NOT NULL,
-        size INTEGER NOT NULL,
-        chunk_size INTEGER NOT NULL,
-        chunk_count INTEGER NOT NULL,
-        modified INTEGER,
-        owner TEXT,
-        created REAL NOT NULL,
-        merged INTEGER NOT NULL DEFAULT 0,
-        received INTEGER NOT NULL DEFAULT 0,
-        stored TEXT,
-        idle REAL NOT NULL DEFAULT 0      -- s of this program's running time in which nothing came
-    );
-    CREATE INDEX uploads_of_a_drop ON uploads (owner, id) WHERE owner IS NOT NULL;
-    CREATE INDEX unfinished ON uploads (id) WHERE stored IS NULL;
-    CREATE TABLE chunks (
-        upload INTEGER NOT NULL,
-        number INTEGER NOT NULL,
-        synced INTEGER NOT NULL,          -- 1: known to be on the disk, a power cut cannot take it
-        PRIMARY KEY (upload, number)
-    ) WITHOUT ROWID;
-    CREATE TABLE removed (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        uuid TEXT NOT NULL UNIQUE,
-        stored TEXT,                      -- the name that the file had in storage
-        for_ever INTEGER NOT NULL,        -- 0: nothing of it was ever in, so it may begin again
-        cleared INTEGER NOT NULL          -- 1: the disk has lost its names, too: no power cut brings them back
-    );
-    CREATE INDEX uncleared ON removed (id) WHERE NOT cleared;
-    CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
+pwrite: Callable[[int, bytes | memoryview, int], int] = getattr(os, "pwrite", _pwrite_by_seek)
+_BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
+#: Others may have rights to the folders. What they put in a file's place is not followed elsewhere, nor waited for.
+WARY = _BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+_HAS_FDATASYNC = hasattr(os, "fdatasync")
+
+
+def force_to_disk(fd: int, is_folder: bool = False) -> None:
+    """Brings a file's bytes, or a folder's names, to the disk: on macOS, where fsync stops at its cache, past that."""
+    if _FULLFSYNC is not None:
+        with contextlib.suppress(OSError):  # some network file systems know only the other
+            fcntl.fcntl(fd, _FULLFSYNC)
+            return
+    # For a file's bytes Linux need not write down when they changed, which costs as much again. A folder's names are
+    # no bytes to it: of them fdatasync brings nothing.
+    if is_folder or not _HAS_FDATASYNC:
+        os.fsync(fd)
+    else:
+        os.fdatasync(fd)
+
+
+def long_path(path: str, system: str = os.name) -> str:
+    """An absolute path as it must be given for names beyond it that make it longer than 260 characters on Windows."""
+    if system != "nt" or path.startswith("\\\\?\\"):
+        return path
+    return "\\\\?\\UNC" + path[1:] if path.startswith("\\\\") else "\\\\?\\" + path
 
 
 def boot_mark() -> str:
@@ -1057,7 +1079,7 @@ def mount_mark(folder: str) -> str:
         return ""
     device = os.stat(folder).st_dev
     with contextlib.suppress(OSError):  # ext4, xfs and others stand in /sys, under a new inode each time
-        name = os.path.basename(os.path.realpath(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}", strict=True))
+        name = os.path.basename(os.path.realpath(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"))
         for kind in os.listdir("/sys/fs"):
             with contextlib.suppress(OSError):
                 return f"{kind} {os.stat(f'/sys/fs/{kind}/{name}').st_ino}"
@@ -1071,101 +1093,39 @@ def mount_mark(folder: str) -> str:
     return f"mount {number}" if mask & unique else ""
 
 
-def _pwrite_by_seek(fd: int, data: bytes | memoryview, offset: int) -> int:
-    # No two writers use a descriptor at the same time, so its position is nobody else's.
-    os.lseek(fd, offset, os.SEEK_SET)
-    return os.write(fd, data)
+# ======================================================================================================================
+# Turn: threads that work one after the other
+# ======================================================================================================================
 
-
-pwrite: Callable[[int, bytes | memoryview, int], int] = getattr(os, "pwrite", _pwrite_by_seek)
-_BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
-#: Others may have rights to the folders. What they put in a file's place is not followed elsewhere, nor waited for.
-_WARY = _BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_CAN_LINK_LINKS = getattr(os, "link", None) in os.supports_follow_symlinks
-_NOT_FOLLOWING: dict[str, Any] = {"follow_symlinks": False} if _CAN_LINK_LINKS else {}
-_NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-_NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP}
-_NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EMLINK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTSUP}
-_NOT_A_FILE = {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EMLINK}
-
-
-def _open_warily(path: str, flags: int, folder: int | None = None) -> int:
-    return os.open(path, flags | _WARY, dir_fd=folder)
-
-
-def long_path(path: str, system: str = os.name) -> str:
-    """An absolute path as it must be given for names beyond it that make it longer than 260 characters on Windows."""
-    if system != "nt" or path.startswith("\\\\?\\"):
-        return path
-    return "\\\\?\\UNC" + path[1:] if path.startswith("\\\\") else "\\\\?\\" + path
-
-
-_FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
-_HAS_FDATASYNC = hasattr(os, "fdatasync")
-
-
-def force_to_disk(fd: int, is_folder: bool = False) -> None:
-    """Brings a file's bytes, or a folder's names, to the disk: on macOS, where fsync stops at its cache, past that."""
-    if _FULLFSYNC is not None:
-        with contextlib.suppress(OSError):  # some network file systems know only the other
-            fcntl.fcntl(fd, _FULLFSYNC)
-            return
-    # For a file's bytes Linux need not write down when they changed, which costs as much again. A folder's names are
-    # no bytes to it: of them fdatasync brings nothing.
-    if is_folder or not _HAS_FDATASYNC:
-        os.fsync(fd)
-    else:
-        os.fdatasync(fd)
-
-
-class disk_errors:
-    """A context in which what the disk or the database reports becomes the error a client gets.
-
-    A class, because each request enters it several times, and one made by contextlib takes three times as long.
-    """
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, OSError):
-            if error.errno in _NO_SPACE:
-                raise NoSpace from error
-            if error.errno in _NO_DESCRIPTORS:
-                raise Unavailable from error
-            log.error("disk: %s", error)
-            raise DiskFault from error
-        if isinstance(error, sqlite3.Error):
-            if "full" in str(error):
-                raise NoSpace from error
-            log.error("record: %s", error)
-            raise DiskFault from error
+# Each connection has a thread, but Python runs only one thread at a time. When threads hand the processor to each other
+# at every call into the system, a small request spends more on the handing over than on its work. So whoever works
+# takes the turn first, and pauses it while it waits for a client or for the disk. The turn is a courtesy and guards
+# nothing: every lock that is needed is taken besides, and whoever has waited TURN_SECONDS works without the turn, so a
+# slow holder stops nobody.
+#
+# The disk is shared in a similar way. One sync serves all who asked for it before it began, so a hundred files that are
+# finished at the same moment wait for one sync instead of a hundred.
 
 
 class Turn:
-    """Lets threads work one after the other, as long as each is done in a moment; first come, first served.
-
-    Python runs one thread at a time. Threads that pass it to each other at every call into the system spend more on
-    that than on a small request, so whoever works takes the turn, and pauses it while waiting for a client or the disk.
-    It is a courtesy, not a lock: who has waited TURN_SECONDS works without it, so a slow holder stops nobody.
-    """
+    """Lets threads work one after the other, as long as each is done in a moment; first come, first served."""
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()  # held for a moment only, by whoever changes what follows
+        self._lock = threading.Lock()  # held for a moment only, by whoever changes what follows
         self._holder = 0  # the thread that has it; 0: none, and then nobody waits
         self._waiting: dict[int, threading.Lock] = {}  # thread -> what it waits for, in the order they came
 
     def take(self) -> None:
         """Waits for the turn, if this thread does not have it, but not for long."""
         thread = threading.get_ident()
-        with self._guard:
+        with self._lock:
             if self._holder in (0, thread):
                 self._holder = thread
                 return
             gate = self._waiting[thread] = threading.Lock()
             gate.acquire()
         if not gate.acquire(timeout=TURN_SECONDS):
-            with self._guard:
+            with self._lock:
                 self._waiting.pop(thread, None)  # gone already if the turn came just now
 
     def is_mine(self) -> bool:
@@ -1176,7 +1136,7 @@ class Turn:
         """Hands the turn to the one who has waited longest. Returns whether this thread had it."""
         if not self.is_mine():
             return False
-        with self._guard:
+        with self._lock:
             self._holder = next(iter(self._waiting), 0)
             if self._holder:
                 self._waiting.pop(self._holder).release()
@@ -1242,6 +1202,1217 @@ class SharedSync:
             raise mine.error
 
 
+# ======================================================================================================================
+# Record: what is known of uploads; all SQL
+# ======================================================================================================================
+
+# SQLite keeps the record, and nothing else that matters is kept anywhere: whoever kills the server and starts it again
+# finds every upload where it was. A transaction survives the end of the program from its COMMIT on, because SQLite has
+# then written it to its log (the WAL). It survives a power cut only after that log was synced. SQLite would sync it
+# within each COMMIT, while it holds the lock that everybody needs; so it is told not to, and make_durable() does it
+# afterwards, once for all who ask at the same moment.
+#
+# What the server decides by at every request, the number of uploads and the sum of their bytes, is kept as running sums
+# beside the connection: counting them each time would make the thousandth upload slower than the first.
+
+
+class Upload(NamedTuple):
+    """One upload as it is recorded, finished or not."""
+
+    id: int  # 0: not on record
+    uuid: str
+    name: str  # as it is shown
+    size: int  # bytes
+    chunk_size: int  # bytes
+    chunk_count: int
+    modified: int | None  # ms since 1970, the file's own time in the browser
+    owner: str | None  # None: whoever knows the UUID
+    created: float  # s since 1970
+    merged: int  # chunks that are in
+    received: int  # bytes that are in
+    stored: str | None  # the file's key in the engine, its name in storage, once it is whole
+
+    @classmethod
+    def begun(cls, owner: str | None, uuid: str, name: str, size: int, chunk_size: int, modified: int | None) -> Upload:
+        """An upload that begins now, of which nothing is in yet."""
+        count = max(1, -(-size // chunk_size))
+        return cls(0, uuid, name, size, chunk_size, count, modified, owner, time.time(), 0, 0, None)
+
+
+class Removed(NamedTuple):
+    """An upload that was removed, and whose names the disk may still have, or get back through a power cut."""
+
+    id: int
+    uuid: str
+    stored: str | None
+
+
+RECORD_NAME = ".pyfiledrop.sqlite3"
+_COLUMNS = ", ".join(Upload._fields)
+_FIND = f"SELECT {_COLUMNS} FROM uploads WHERE uuid = ?"
+_INSERT = f"INSERT INTO uploads ({_COLUMNS}) VALUES (NULL{', ?' * _COLUMNS.count(',')})"
+_SCHEMA_VERSION = 3
+_SCHEMA = """
+    CREATE TABLE uploads (
+        id INTEGER PRIMARY KEY,
+        uuid TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        chunk_size INTEGER NOT NULL,
+        chunk_count INTEGER NOT NULL,
+        modified INTEGER,
+        owner TEXT,
+        created REAL NOT NULL,
+        merged INTEGER NOT NULL DEFAULT 0,
+        received INTEGER NOT NULL DEFAULT 0,
+        stored TEXT,
+        idle REAL NOT NULL DEFAULT 0      -- s of this program's running time in which nothing came
+    );
+    CREATE INDEX uploads_of_a_drop ON uploads (owner, id) WHERE owner IS NOT NULL;
+    CREATE INDEX unfinished ON uploads (owner, size) WHERE stored IS NULL;
+    CREATE TABLE chunks (
+        upload INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        synced INTEGER NOT NULL,          -- 1: known to be on the disk, a power cut cannot take it
+        PRIMARY KEY (upload, number)
+    ) WITHOUT ROWID;
+    CREATE TABLE removed (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        uuid TEXT NOT NULL UNIQUE,
+        stored TEXT,                      -- the name that the file had in storage
+        for_ever INTEGER NOT NULL,        -- 0: nothing of it was ever in, so it may begin again
+        cleared INTEGER NOT NULL          -- 1: the disk has lost its names, too: no power cut brings them back
+    );
+    CREATE INDEX uncleared ON removed (id) WHERE NOT cleared;
+    CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+#: What takes a record of an older version along: version -> statements that make it the next one.
+_UPGRADES = {2: "DROP INDEX unfinished; CREATE INDEX unfinished ON uploads (owner, size) WHERE stored IS NULL"}
+
+
+class Record:
+    """What is known of uploads, and of UUIDs that are used up: one SQLite database that one server has for itself.
+
+    Safe for threads: one connection behind one lock, which is held for microseconds. Whoever decides by `count` and
+    `held` and then changes them holds the lock over both. Raises sqlite3.Error, and OSError from make_durable.
+    """
+
+    def __init__(self, path: str, *, fsync: bool = True) -> None:
+        """Opens or makes the record. Raises StartError when it cannot be used, or another server has it."""
+        self.lock = threading.RLock()
+        self._path, self._fsync = path, fsync
+        self._db = self._open()
+        self.is_new: bool = self._prepare()
+        self.count, self.held = 0, 0  # uploads on record, and the sum of their bytes that are in
+        #: A sync of the log failed, of this run or perhaps of the last one: it may not be on the disk.
+        self._doubted = True
+        self._sync = SharedSync(self._bring_to_disk)
+        try:
+            with self.transaction() as db:
+                self._revoked = self._read_revoked(db)
+            self._log = os.open(f"{path}-wal", os.O_RDWR | WARY)
+        except (OSError, sqlite3.Error) as error:
+            self._db.close()
+            raise StartError(f"The record {path} cannot be opened: {error}.") from error
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self._make_private(self._path)
+            return sqlite3.connect(self._path, timeout=0.5, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            raise StartError(f"The record {self._path} cannot be opened: {error}.") from error
+
+    @staticmethod
+    def _make_private(path: str) -> None:
+        """Makes the record's file, for this user only; SQLite gives its other files the same rights.
+
+        Raises OSError when there is something else in the place of one of them, where SQLite would follow it.
+        """
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | WARY, 0o600)
+        try:
+            if hasattr(os, "fchmod"):
+                os.fchmod(fd, 0o600)
+        finally:
+            os.close(fd)
+        for name in (path, *(f"{path}-{kind}" for kind in ("wal", "shm", "journal"))):
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(name)
+                if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                    raise OSError(errno.EPERM, "It is a link, or no file", name)
+
+    def _prepare(self) -> bool:
+        """Locks the database and brings its schema to this version. Returns whether the record is new."""
+        try:
+            # Exclusive: the lock that keeps a second server out, released by the system however this one ends. It
+            # also spares the shared memory that a second reader would need.
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA fullfsync = ON")  # for macOS, as in force_to_disk
+            self._db.execute("PRAGMA synchronous = NORMAL")  # make_durable does the rest
+            self._db.execute("BEGIN EXCLUSIVE")
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            is_new: bool = version == 0
+            script = _SCHEMA if is_new else _UPGRADES.get(version, "")
+            if not script and version != _SCHEMA_VERSION:
+                raise StartError(f"The record {self._path} was written by another version of pyfiledrop.")
+            for statement in script.split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            self._db.execute("COMMIT")
+            return is_new
+        except sqlite3.OperationalError as error:
+            self._db.close()
+            if "locked" in str(error):
+                folder = os.path.dirname(self._path)
+                raise StartError(f"Another pyfiledrop is running on the folder {folder}.") from error
+            raise StartError(f"The record {self._path} cannot be opened: {error}.") from error
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise StartError(
+                f"The record {self._path} is damaged: {error}. Move it away to start with a new one."
+            ) from error
+        except StartError:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Lets go of the record."""
+        with self.lock:
+            os.close(self._log)  # before SQLite removes it
+            self._db.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; one within another is a part of it. A power cut takes it until make_durable has returned."""
+        with self.lock:
+            if self._db.in_transaction:
+                yield self._db
+                return
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def make_durable(self) -> None:
+        """Brings what was recorded until now to the disk. Others go on with the record meanwhile."""
+        if self._fsync:
+            self._sync()
+
+    def _bring_to_disk(self) -> None:
+        # When this fails nobody knows what of the log is on the disk; so all of it is written again, into the record.
+        if self._doubted:
+            with self.lock:
+                (busy, _, _) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise sqlite3.OperationalError("its log could not be written back")
+        self._doubted = True  # until it has come through
+        force_to_disk(self._log)
+        self._doubted = False
+
+    def recount(self) -> None:
+        """Takes the running sums from the record itself."""
+        with self.lock:
+            query = "SELECT count(*), coalesce(sum(received), 0) FROM uploads"
+            self.count, self.held = self._db.execute(query).fetchone()
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def _rows(self, query: str, *values: Any) -> list[Any]:
+        with self.lock:
+            return self._db.execute(query, values).fetchall()
+
+    def _uploads(self, where: str, *values: Any) -> list[Upload]:
+        return list(map(Upload._make, self._rows(f"SELECT {_COLUMNS} FROM uploads WHERE {where}", *values)))
+
+    def find(self, uuid: str) -> Upload | None:
+        """The upload with this UUID."""
+        with self.lock:
+            row = self._db.execute(_FIND, (uuid,)).fetchone()
+        return Upload._make(row) if row else None
+
+    def find_unfinished(self, owner: str, name: str, size: int, modified: int | None) -> Upload | None:
+        """The owner's latest unfinished upload of a file that looks like this."""
+        where = "owner = ? AND size = ? AND name = ? AND modified IS ? AND stored IS NULL ORDER BY id DESC LIMIT 1"
+        return next(iter(self._uploads(where, owner, size, name, modified)), None)
+
+    def of_owner(self, owner: str, before: int, limit: int) -> list[Upload]:
+        """An owner's uploads, newest first: at most limit of those with an id below before."""
+        return self._uploads("owner = ? AND id < ? ORDER BY id DESC LIMIT ?", owner, before, limit)
+
+    def unfinished(self) -> list[Upload]:
+        """All uploads that are not whole yet."""
+        return self._uploads("stored IS NULL")
+
+    def stale(self, seconds: float) -> list[Upload]:
+        """Unfinished uploads of which nothing has come for so many seconds of running time."""
+        return self._uploads("stored IS NULL AND idle > ?", seconds)
+
+    def is_stale(self, uuid: str, seconds: float) -> bool:
+        """Whether this upload is one of those."""
+        return bool(self._uploads("uuid = ? AND stored IS NULL AND idle > ?", uuid, seconds))
+
+    def chunks_in(self, upload: Upload, first: int = 0, count: int = MAX_CHUNKS) -> list[int]:
+        """Which of an unfinished upload's chunks are in, of so many from the first on; in order."""
+        query = "SELECT number FROM chunks WHERE upload = ? AND number >= ? AND number < ? ORDER BY number"
+        return [number for (number,) in self._rows(query, upload.id, first, first + count)]
+
+    def unsynced_chunks(self, upload: Upload) -> list[int]:
+        """Which of its chunks are not known to be on the disk."""
+        query = "SELECT number FROM chunks WHERE upload = ? AND NOT synced"
+        return [number for (number,) in self._rows(query, upload.id)]
+
+    def with_unsynced_chunks(self) -> list[str]:
+        """UUIDs of all uploads that have such chunks."""
+        query = "SELECT DISTINCT uuid FROM uploads JOIN chunks ON chunks.upload = uploads.id WHERE NOT synced"
+        return [uuid for (uuid,) in self._rows(query)]
+
+    def removal(self, uuid: str) -> bool | None:
+        """None: no upload of this UUID was removed. True: it is used up for ever. False: it may begin again."""
+        rows = self._rows("SELECT for_ever FROM removed WHERE uuid = ?", uuid)
+        return bool(rows[0][0]) if rows else None
+
+    def uncleared(self) -> list[Removed]:
+        """What was removed, while a power cut may still bring its names back."""
+        return list(map(Removed._make, self._rows("SELECT id, uuid, stored FROM removed WHERE NOT cleared")))
+
+    def is_uncleared(self, removed: Removed) -> bool:
+        """Whether this is still so: the upload may have begun again, or been put back by hand."""
+        return bool(self._rows("SELECT 1 FROM removed WHERE id = ? AND NOT cleared", removed.id))
+
+    # -- an upload's life ----------------------------------------------------------------------------------------------
+
+    def add(self, upload: Upload) -> Upload:
+        """Puts an upload on record that is not there yet."""
+        with self.lock:
+            with self.transaction() as db:
+                db.execute("DELETE FROM removed WHERE uuid = ?", (upload.uuid,))
+                number = db.execute(_INSERT, upload[1:]).lastrowid
+            self.count += 1
+        assert number is not None
+        return upload._replace(id=number)
+
+    def add_chunks(self, upload: Upload, numbers: Collection[int]) -> Upload:
+        """Says that these chunks are in, too, though perhaps not on the disk."""
+        more = upload._replace(
+            merged=upload.merged + len(numbers), received=upload.received + chunk_bytes(upload, numbers)
+        )
+        with self.lock:
+            with self.transaction() as db:
+                db.executemany("INSERT INTO chunks VALUES (?, ?, 0)", [(upload.id, number) for number in numbers])
+                query = "UPDATE uploads SET merged = ?, received = ?, idle = 0 WHERE id = ?"
+                db.execute(query, (more.merged, more.received, upload.id))
+            self.held += more.received - upload.received
+        return more
+
+    def mark_synced(self, upload: Upload, numbers: Iterable[int]) -> None:
+        """Says that these chunks are on the disk. It counts after a power cut once it is durable itself."""
+        if self._fsync:  # else nobody knows
+            with self.transaction() as db:
+                query = "UPDATE chunks SET synced = 1 WHERE upload = ? AND number = ?"
+                db.executemany(query, [(upload.id, number) for number in numbers])
+
+    def forget_chunks(self, upload: Upload, only_unsynced: bool = False) -> int:
+        """Counts chunks as never received: all, or those that are not known to be on the disk. Returns how many."""
+        with self.lock:
+            before = self.find(upload.uuid)
+            with self.transaction() as db:
+                which = "AND NOT synced" if only_unsynced else ""
+                gone = db.execute(f"DELETE FROM chunks WHERE upload = ? {which}", (upload.id,)).rowcount
+                (left, received) = db.execute(
+                    "SELECT count(*), coalesce(sum(min(?, ? - number * ?)), 0) FROM chunks WHERE upload = ?",
+                    (upload.chunk_size, upload.size, upload.chunk_size, upload.id),
+                ).fetchone()
+                db.execute("UPDATE uploads SET merged = ?, received = ? WHERE id = ?", (left, received, upload.id))
+            if before is not None:
+                self.held += received - before.received
+        return gone
+
+    def finish(self, done: Upload) -> None:
+        """Says that a file is whole and has its name. Nobody may be told before that is durable."""
+        with self.lock:
+            if not done.id:  # one statement is a transaction by itself
+                self._db.execute(_INSERT, done[1:])
+                self.count += 1
+                self.held += done.size
+                return
+            before = self._uploads("id = ?", done.id)[0].received
+            with self.transaction() as db:
+                db.execute("DELETE FROM chunks WHERE upload = ?", (done.id,))
+                db.execute(
+                    "UPDATE uploads SET stored = ?, merged = ?, received = ?, size = ?, chunk_size = ? WHERE id = ?",
+                    (done.stored, done.merged, done.received, done.size, done.chunk_size, done.id),
+                )
+            self.held += done.size - before
+
+    def remove(self, upload: Upload, for_ever: bool) -> None:
+        """Takes an upload off the record, and remembers it as removed until its names are cleared, or for ever."""
+        if not (upload.id or for_ever):
+            return
+        with self.lock:
+            with self.transaction() as db:
+                db.execute("DELETE FROM chunks WHERE upload = ?", (upload.id,))
+                db.execute("DELETE FROM uploads WHERE id = ?", (upload.id,))
+                query = "INSERT OR REPLACE INTO removed VALUES (NULL, ?, ?, ?, 0)"
+                db.execute(query, (upload.uuid, upload.stored, for_ever))
+            if upload.id:
+                self.count -= 1
+                self.held -= upload.received
+
+    def mark_cleared(self, cleared: Collection[Removed]) -> None:
+        """Says that the disk has lost the names of what was removed. Of all UUIDs used up, the oldest are forgotten."""
+        numbers = [(removed.id,) for removed in cleared]
+        oldest = max(removed.id for removed in cleared) - MAX_REMOVED
+        with self.transaction() as db:
+            db.executemany("DELETE FROM removed WHERE id = ? AND NOT for_ever", numbers)
+            db.executemany("UPDATE removed SET cleared = 1 WHERE id = ?", numbers)
+            db.execute("DELETE FROM removed WHERE id <= ?", (oldest,))
+
+    def disown(self, owner: str) -> int:
+        """Takes an owner's finished files off the list. Returns how many."""
+        with self.transaction() as db:
+            query = "UPDATE uploads SET owner = NULL WHERE owner = ? AND stored IS NOT NULL"
+            return db.execute(query, (owner,)).rowcount
+
+    def age(self, seconds: float) -> None:
+        """Says that so much running time has passed."""
+        with self.transaction() as db:
+            db.execute("UPDATE uploads SET idle = idle + ? WHERE stored IS NULL", (seconds,))
+
+    # -- against what is stored ----------------------------------------------------------------------------------------
+
+    def lists_just(self, keys: Iterable[str]) -> bool:
+        """Whether the finished files on record are just these. Sums of hashes that nobody can foresee say so without
+        holding all the names."""
+        with self.lock:
+            recorded = self._db.execute("SELECT stored FROM uploads WHERE stored IS NOT NULL")
+            return sum(hash(key) for (key,) in recorded) == sum(map(hash, keys))
+
+    @contextlib.contextmanager
+    def compared_with(self, keys: Iterable[str]) -> Iterator[tuple[list[Upload], Iterator[tuple[str, str]]]]:
+        """In a transaction: the finished uploads whose keys are not among these, and then key and UUID of new ones.
+
+        Keys begin with the UUID. Of several for one UUID only one counts, and none for one that is being removed. Which
+        are new is found out when the first is asked for, so an upload that was lost may be new under another key.
+        """
+        with self.transaction() as db:
+            db.execute("CREATE TEMP TABLE seen (stored TEXT)")  # a transaction that fails takes it away again
+            db.executemany("INSERT INTO seen VALUES (?)", zip(keys))
+            db.execute("CREATE INDEX temp.seen_names ON seen (stored)")  # sorted once: faster than one by one
+
+            def new() -> Iterator[tuple[str, str]]:
+                db.execute(
+                    "CREATE TEMP TABLE new AS SELECT stored, lower(substr(stored, 1, 36)) AS uuid FROM seen"
+                    " WHERE uuid NOT IN (SELECT uuid FROM uploads)"
+                    " AND uuid NOT IN (SELECT uuid FROM removed WHERE NOT cleared) GROUP BY uuid"
+                )
+                yield from db.execute("SELECT stored, uuid FROM new")
+                db.execute("DROP TABLE new")
+
+            yield self._uploads("stored IS NOT NULL AND stored NOT IN (SELECT stored FROM seen)"), new()
+            db.execute("DROP TABLE seen")
+
+    def lose(self, upload: Upload) -> None:
+        """Says that a finished file was taken away by hand. Its UUID is used up."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM uploads WHERE id = ?", (upload.id,))
+            db.execute("INSERT OR REPLACE INTO removed VALUES (NULL, ?, NULL, 1, 1)", (upload.uuid,))
+
+    def take_up(self, uuid: str, key: str, size: int, created: float) -> None:
+        """Puts a finished file on record that was put into storage by hand, perhaps after it was removed."""
+        name = clean_name(key.partition("_")[2])
+        with self.transaction() as db:
+            db.execute("DELETE FROM removed WHERE uuid = ?", (uuid,))
+            upload = Upload(0, uuid, name, size, max(1, size), 1, None, None, created, 1, size, key)
+            db.execute(_INSERT, upload[1:])
+
+    # -- facts ---------------------------------------------------------------------------------------------------------
+
+    def fact(self, name: str) -> str | None:
+        """What was last said of this."""
+        rows = self._rows("SELECT value FROM facts WHERE name = ?", name)
+        return rows[0][0] if rows else None
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Says something in place of what was said before."""
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    def secret(self) -> bytes:
+        """A random key that stays the same as long as the record does."""
+        with disk_errors(), self.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO facts VALUES ('secret', ?)", (secrets.token_hex(32),))
+            return bytes.fromhex(self.fact("secret") or "")
+
+    def revoke(self, session: str, end: int) -> None:
+        """Remembers that a session was ended, until it would have ended by itself (s since 1970)."""
+        with disk_errors():
+            with self.transaction() as db:
+                self.set_fact(f"revoked {session}", str(end))
+                self._revoked = self._read_revoked(db)
+            self.make_durable()
+
+    def is_revoked(self, session: str) -> bool:
+        """Whether a session was ended. It is asked at every request, so the answer comes from memory."""
+        return session in self._revoked
+
+    @staticmethod
+    def _read_revoked(db: sqlite3.Connection) -> frozenset[str]:
+        db.execute("DELETE FROM facts WHERE name GLOB 'revoked *' AND CAST(value AS INTEGER) <= ?", (time.time(),))
+        rows = db.execute("SELECT name FROM facts WHERE name GLOB 'revoked *'")
+        return frozenset(name.removeprefix("revoked ") for (name,) in rows)
+
+
+def chunk_bytes(upload: Upload, numbers: Collection[int]) -> int:
+    """Bytes that these chunks of an upload have together; only the file's last one may be shorter than the others."""
+    total = len(numbers) * upload.chunk_size
+    return total - (upload.chunk_count * upload.chunk_size - upload.size) * ((upload.chunk_count - 1) in numbers)
+
+
+# ======================================================================================================================
+# Engine: where bytes lie
+# ======================================================================================================================
+
+# The store above decides what happens to an upload, and when; an engine does it to the bytes. What it must keep so that
+# the store can keep its promises:
+#
+# - Bytes are written once, at their place, by as many parts at a time as there are requests. Once a part's close() has
+#   returned, none of its bytes can land any more.
+# - Publishing gives a whole file its key at one moment, and never in place of another file. Whoever repeats it after a
+#   fault, or after the program was killed in it, finds that it was done, or does it.
+# - Whatever removes can be repeated, too. Only after settle() is it certain that what was removed stays away.
+# - A sync that failed is never repeated in the hope that it works now: the system tells of lost bytes only once. The
+#   data counts as failed, and the store asks for all of its chunks that were not known to be synced.
+#
+# An engine knows nothing of owners, nor of the record, and raises OSError where no other error is named. Nothing above
+# it knows a path, or where a descriptor comes from.
+
+
+class Content(NamedTuple):
+    """A finished file, opened to be given back."""
+
+    file: BinaryIO  # with a descriptor: the server lets the system send it
+    size: int  # bytes
+    modified: float  # s since 1970
+    tag: str  # changes with the content
+
+
+class Part(Protocol):
+    """The way for one writer's bytes into an upload."""
+
+    def write(self, data: bytes | memoryview, offset: int) -> None:
+        """Puts all of data at this offset of the file."""
+
+    def splice(self, pipe: int, count: int, offset: int) -> int:
+        """Moves at most count bytes out of a pipe to this offset, as os.splice does. Returns how many."""
+
+    def read(self, size: int) -> Iterator[bytes]:
+        """What the file has so far, in blocks of at most size bytes."""
+
+    def close(self) -> None:
+        """Ends it. From the return on, and also when it raises, none of its bytes can land."""
+
+
+class Data(Protocol):
+    """The bytes of an upload that is not finished."""
+
+    failed: bool  # a sync failed: what was not known to be on the disk may be gone
+
+    def part(self) -> Part:
+        """A way for one more writer."""
+
+    def sync(self) -> None:
+        """Returns when all its bytes are on the disk."""
+
+    def sync_later(self) -> Callable[[], None]:
+        """A function that syncs bytes and names, to be called once. Data may be closed before it was called."""
+
+    def publish(self, upload: Upload) -> str:
+        """Makes a file of it when it is whole and synced, and lets go of it. Returns the file's key, which begins with
+        the UUID. Raises DataLost when these are not the bytes that were written, and Conflict when another file has
+        that key."""
+
+    def close(self) -> None:
+        """Lets go of it."""
+
+
+class Engine(Protocol):
+    """Keeps the bytes of uploads. Each method can be called from any thread, those for one upload one at a time."""
+
+    #: Publishing moves the only name that the bytes have, so the record must know of the upload before.
+    moves: bool
+
+    def check(self, upload: Upload | None = None) -> None:
+        """Raises Unavailable when a place where bytes lie, or this upload's will, is not what it was at start."""
+
+    def is_free(self, upload: Upload) -> bool:
+        """Whether nothing is in the place where a new upload's bytes are to lie."""
+
+    def create(self, upload: Upload) -> Data:
+        """Room for the bytes of a new upload."""
+
+    def reopen(self, upload: Upload) -> Data:
+        """The bytes of one that create() was called for, perhaps before a restart. Raises DataLost."""
+
+    def has_data(self, upload: Upload) -> bool:
+        """Whether reopen would find them."""
+
+    def is_published(self, upload: Upload) -> bool:
+        """Whether publishing has come so far that the file has its key."""
+
+    def retract(self, upload: Upload, key: str) -> None:
+        """Undoes publishing."""
+
+    def republish(self, upload: Upload) -> bool:
+        """Gives a file back the key that retract took although it counts as finished. Returns whether it has it."""
+
+    def discard(self, uuid: str, chunk_count: int | None = None) -> None:
+        """Removes unfinished data, if there is any; quicker if one knows of how many chunks."""
+
+    def remove(self, key: str) -> None:
+        """Removes a finished file, if it is there."""
+
+    def settle(self) -> None:
+        """Returns when all names that were given or removed until now are so on the disk."""
+
+    def open(self, key: str) -> Content:
+        """A finished file. Raises NotFound."""
+
+    def has(self, key: str) -> bool:
+        """Whether something is there under this key."""
+
+    def look(self, key: str) -> tuple[int, float] | None:
+        """Size and time (s since 1970) of the finished file with this key."""
+
+    def keys(self) -> Iterator[str]:
+        """The keys of all finished files, and of what the machine's owner put beside them under such a name."""
+
+    def generation(self) -> int:
+        """A number that changes when keys come or go."""
+
+    def key_of(self, upload: Upload) -> str:
+        """The key that the file has or gets."""
+
+    def free(self) -> int:
+        """Bytes that there is room for."""
+
+    def free_to_publish(self) -> int | None:
+        """The same where published files go, if publishing needs room of its own."""
+
+    def mark(self) -> str:
+        """A text that stays the same as long as nothing can have cost bytes that were not synced."""
+
+    def tidy_storage(self, find: Callable[[str], Upload | None], record_is_new: bool) -> list[str]:
+        """At start, before anything else: removes what the last run was receiving in one piece, as nobody was told
+        that it is in. Returns sentences about what it found."""
+
+    def tidy_chunks(self, find: Callable[[str], Upload | None]) -> list[str]:
+        """At start: removes unfinished data that no unfinished upload has. Returns sentences about what it found."""
+
+    def close(self) -> None:
+        """Lets go of it."""
+
+
+class DataLost(DiskFault):
+    """An upload's unfinished bytes were removed or replaced by somebody else."""
+
+    sentence = "The upload's data was changed on the server's disk. Send it again."
+
+
+_CAN_LINK_LINKS = getattr(os, "link", None) in os.supports_follow_symlinks
+_NOT_FOLLOWING: dict[str, Any] = {"follow_symlinks": False} if _CAN_LINK_LINKS else {}
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP}
+_NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EMLINK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTSUP}
+_NOT_A_FILE = {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EMLINK}
+_PROBE = ".pyfiledrop.probe"
+
+
+def _open_warily(path: str, flags: int, folder: int | None = None) -> int:
+    return os.open(path, flags | WARY, dir_fd=folder)
+
+
+def _create_file(path: str, folder: int | None = None) -> int:
+    """A new file under a name of ours. What is left there by an attempt that failed is removed, never opened."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | WARY
+    try:
+        return os.open(path, flags, 0o666, dir_fd=folder)
+    except FileExistsError:
+        os.unlink(path, dir_fd=folder)
+        return os.open(path, flags, 0o666, dir_fd=folder)
+
+
+def _unlink(path: str, folder: int | None = None) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path, dir_fd=folder)
+
+
+class _Place:
+    """A context with the way to an upload's bytes: a path, and the descriptor of the folder that it starts from.
+
+    The folder is opened first, so that nobody who puts a link in its place leads us elsewhere.
+    """
+
+    def __init__(self, path: str, folder: str | None = None) -> None:
+        self._path, self._folder = path, folder
+
+    def __enter__(self) -> tuple[str, int | None]:
+        self._fd = None if self._folder is None else os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | WARY)
+        return self._path, self._fd
+
+    def __exit__(self, *exc: object) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+
+
+class DiskPart:
+    """A descriptor for one writer."""
+
+    def __init__(self, fd: int, is_own: bool) -> None:
+        self._fd, self._is_own = fd, is_own
+
+    def write(self, data: bytes | memoryview, offset: int) -> None:
+        count = pwrite(self._fd, data, offset)
+        while count < len(data):
+            count += pwrite(self._fd, memoryview(data)[count:], offset + count)
+
+    def splice(self, pipe: int, count: int, offset: int) -> int:
+        try:
+            return os.splice(pipe, self._fd, count, offset_dst=offset)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # This file system cannot: by hand then.
+            self.write(data := os.read(pipe, count), offset)
+            return len(data)
+
+    def read(self, size: int) -> Iterator[bytes]:
+        with open(os.dup(self._fd), "rb") as file:
+            file.seek(0)
+            while data := file.read(size):
+                yield data
+
+    def close(self) -> None:
+        if self._is_own:
+            os.close(self._fd)  # closed even if it reports an error
+
+
+class DiskData:
+    """A file that stays open as long as bytes may be unsynced: a failed write-back is told to descriptors that were
+    open then."""
+
+    def __init__(self, disk: Disk, upload: Upload, fd: int, folder_number: int) -> None:
+        self.failed = False
+        self._disk, self._upload, self._fd = disk, upload, fd
+        self._folder_number = folder_number  # 0: it needs no folder; -1: the disk has its folder's name already
+        #: Held while it is synced: the system tells of a failure only once, so nobody may sync beside another.
+        self._syncing = threading.Lock()
+
+    def part(self) -> DiskPart:
+        if not self._folder_number:  # the only writer needs no descriptor of its own
+            return DiskPart(self._fd, is_own=False)
+        if pwrite is not _pwrite_by_seek:
+            return DiskPart(os.dup(self._fd), is_own=True)
+        # Parallel writers that have to move a file's position need one each.
+        with self._disk.place(self._upload) as (path, folder):
+            return DiskPart(os.open(path, os.O_WRONLY | WARY, dir_fd=folder), is_own=True)
+
+    def publish(self, upload: Upload) -> str:
+        try:
+            status = os.fstat(self._fd)
+        finally:
+            self.close()  # an open file cannot be renamed everywhere
+        if status.st_size != upload.size:
+            raise DataLost
+        return self._disk.publish(upload, status)
+
+    def sync(self) -> None:
+        self._sync(self._fd)
+
+    def _sync(self, fd: int) -> None:
+        TURN.wait_for(self._syncing)
+        try:
+            if self.failed:
+                raise OSError(errno.EIO, "An earlier sync failed")
+            try:
+                self._disk.sync_file(fd)
+            except OSError:
+                self.failed = True
+                raise
+        finally:
+            self._syncing.release()
+
+    def sync_later(self) -> Callable[[], None]:
+        fd = os.dup(self._fd)
+
+        def sync() -> None:
+            try:
+                self._sync(fd)
+            finally:
+                os.close(fd)
+            if self._folder_number > 0:
+                self._disk.sync_chunk_folder(self._upload, self._folder_number)
+                self._folder_number = -1
+
+        return sync
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Disk:
+    """The folders `storage` and `chunks`: names, links, syncing, free space.
+
+    An upload of several chunks lies in `chunks/<uuid>/data`. One that comes in one piece lies in
+    `storage/.<uuid>.part`, which needs no folder, and no copy when the two folders are on different disks.
+
+    A finished file gets its name by a hard link, because that never replaces another file, and until the record says
+    that the file is finished it has its old name, too. Where there are no hard links it is renamed; from another disk
+    it is copied to a hidden name first. Which of these it is, is tried at start.
+    """
+
+    def __init__(self, storage: Path, chunks: Path, *, fsync: bool = True) -> None:
+        """Opens, or makes, both folders. Raises StartError when one cannot be used or another server owns it."""
+        self._storage, self._chunks, self._fsync = str(storage), str(chunks), fsync
+        self._prefix = long_path(self._storage) + os.sep
+        for folder in (storage, chunks):
+            self._check_folder(folder)
+        if os.path.samefile(storage, chunks):
+            raise StartError(f"{storage} cannot be both storage and chunks. Choose two folders with -s and -c.")
+        self._places = [(p, (status := os.stat(p)).st_dev, status.st_ino) for p in (self._storage, self._chunks)]
+        self._name_bytes = self._ask_name_limit()
+        self._folders_made = 0  # in chunks, by this run
+        self._folders_named = 0  # so many of them have their names on the disk
+        self._making = threading.Lock()  # held by whoever changes these two
+        self._descriptors: list[int] = []  # to be closed at the end
+        try:
+            self.moves, self._is_one_disk = self._probe()
+            self._lock_chunks()
+            if os.name == "nt":  # where a folder cannot be opened
+                self._sync_storage = SharedSync(lambda: None)
+            else:
+                fd = os.open(self._storage, os.O_RDONLY | _BINARY)
+                self._descriptors.append(fd)
+                self._sync_storage = SharedSync(lambda: self._bring_names_to_disk(fd))
+        except OSError as error:
+            self.close()
+            raise StartError(f"The folders could not be read: {error}") from error
+        except StartError:
+            self.close()
+            raise
+
+    @property
+    def record_path(self) -> str:
+        """Where the record of this storage lies."""
+        return self._in_storage(RECORD_NAME)
+
+    def close(self) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def _check_folder(self, folder: Path) -> None:
+        try:
+            if not folder.exists():
+                folder.mkdir(parents=True)
+                self._sync_folder(str(folder.parent))
+            probe = folder / _PROBE
+            probe.unlink(missing_ok=True)
+            probe.touch(exist_ok=False)
+            probe.unlink()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StartError(f"The folder {folder} cannot be used: {reason}. Choose others with -s and -c.") from error
+
+    def _ask_name_limit(self) -> int:
+        """The most bytes that a name in storage may have."""
+        try:
+            return min(MAX_STORED_BYTES, os.pathconf(self._storage, "PC_NAME_MAX"))
+        except (AttributeError, OSError, ValueError):
+            return MAX_STORED_BYTES
+
+    def _probe(self) -> tuple[bool, bool]:
+        """Whether a file can have no second name here, and whether chunks and storage are on one disk."""
+        chunk, file, link = os.path.join(self._chunks, _PROBE), self._in_storage(_PROBE), self._in_storage(_PROBE + "2")
+        try:
+            _unlink(link)  # of a start that was killed here
+            for name in (chunk, file):
+                os.close(_create_file(name))
+            is_one_disk = self._can(os.replace, chunk, file, {errno.EXDEV})
+            return not self._can(getattr(os, "link", None), file, link, _NO_LINKS), is_one_disk
+        finally:
+            for name in (chunk, file, link):
+                _unlink(name)
+
+    @staticmethod
+    def _can(call: Callable[[str, str], None] | None, source: str, target: str, refusals: set[int]) -> bool:
+        """Whether call(source, target) works here. Raises OSError when that failed for a reason of another kind."""
+        if call is None:
+            return False
+        try:
+            call(source, target)
+        except OSError as error:
+            if error.errno not in refusals:
+                raise
+            return False
+        return True
+
+    def _lock_chunks(self) -> None:
+        """Keeps a second server out of `chunks`, also one with another `storage`. The record's lock does the rest."""
+        if fcntl is None:
+            return
+        fd = os.open(self._chunks, os.O_RDONLY | _BINARY)
+        self._descriptors.append(fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StartError(f"Another pyfiledrop is running on the folder {self._chunks}.") from error
+        except OSError:  # a file system without such locks
+            pass
+
+    def check(self, upload: Upload | None = None) -> None:
+        self._check_places(self._places[: 1 if upload and upload.chunk_count == 1 else 2])
+
+    def _check_places(self, places: list[tuple[str, int, int]]) -> None:
+        for path, device, inode in places:
+            with contextlib.suppress(OSError):
+                status = os.stat(path)
+                if status.st_ino == inode and status.st_dev == device:
+                    continue
+            raise Unavailable("A folder of the server was moved or replaced. Its owner must start the server again.")
+
+    # -- unfinished uploads --------------------------------------------------------------------------------------------
+
+    def place(self, upload: Upload) -> _Place:
+        """The way to an unfinished upload's bytes."""
+        return self._piece(upload.uuid) if upload.chunk_count == 1 else self._chunk_file(upload.uuid)
+
+    def _piece(self, uuid: str) -> _Place:
+        return _Place(self._hidden(uuid))
+
+    def _chunk_file(self, uuid: str) -> _Place:
+        folder = self._folder(uuid)
+        return _Place(os.path.join(folder, "data")) if os.open not in os.supports_dir_fd else _Place("data", folder)
+
+    def _folder(self, uuid: str) -> str:
+        return os.path.join(self._chunks, uuid)
+
+    def is_free(self, upload: Upload) -> bool:
+        try:  # an upload that was removed may have left an empty folder
+            folder = self._folder(upload.uuid)
+            return upload.chunk_count == 1 or (stat.S_ISDIR(os.lstat(folder).st_mode) and not os.listdir(folder))
+        except FileNotFoundError:
+            return True
+
+    def create(self, upload: Upload) -> DiskData:
+        number = 0
+        if upload.chunk_count > 1:
+            os.makedirs(self._folder(upload.uuid), exist_ok=True)
+            number = self._next_folder_number()
+        with self.place(upload) as (path, folder):
+            return DiskData(self, upload, _create_file(path, folder), number)
+
+    def _next_folder_number(self) -> int:
+        with self._making:
+            self._folders_made += 1
+            return self._folders_made
+
+    def reopen(self, upload: Upload) -> DiskData:
+        try:
+            with self.place(upload) as (path, folder):
+                fd = os.open(path, os.O_RDWR | WARY, dir_fd=folder)
+            try:
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                    raise OSError(errno.ELOOP, "It was replaced")
+            except OSError:
+                os.close(fd)
+                raise
+        except OSError as error:
+            if error.errno in _NOT_A_FILE:
+                raise DataLost from error
+            raise
+        return DiskData(self, upload, fd, self._next_folder_number() if upload.chunk_count > 1 else 0)
+
+    def has_data(self, upload: Upload) -> bool:
+        try:
+            with self.place(upload) as (path, folder):
+                return stat.S_ISREG(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode)
+        except OSError:
+            return False
+
+    def discard(self, uuid: str, chunk_count: int | None = None) -> None:
+        if chunk_count in (1, None):
+            _unlink(self._hidden(uuid))
+        if chunk_count == 1:
+            return
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), self._chunk_file(uuid) as (path, folder):
+            _unlink(path, folder)
+        with contextlib.suppress(OSError):  # not empty: somebody put something there, and it stays
+            os.rmdir(self._folder(uuid))
+
+    # -- publishing ----------------------------------------------------------------------------------------------------
+
+    def publish(self, upload: Upload, status: os.stat_result) -> str:
+        """Gives the file with this status, the upload's, its name in storage. Raises DataLost and Conflict."""
+        key = self.key_of(upload)
+        try:
+            self._give_name(upload, self._in_storage(key), status)
+        except FileNotFoundError as error:
+            if self.has_data(upload):
+                raise
+            raise DataLost from error
+        except FileExistsError:  # perhaps from an attempt that failed half-way
+            if not self.is_published(upload):
+                raise Conflict("A file of this name and UUID is there already. Start the upload anew.") from None
+        try:
+            self._sync_storage()
+        except BaseException:
+            self.retract(upload, key)
+            raise
+        return key
+
+    def _give_name(self, upload: Upload, target: str, status: os.stat_result) -> None:
+        """Lets target name the upload's file, which has this status. Raises FileExistsError, and DataLost."""
+        if self._is_one_disk or upload.chunk_count == 1:
+            with self.place(upload) as (path, folder):
+                self._link_or_rename(path, target, status, folder)
+            return
+        hidden = self._hidden(upload.uuid)
+        create = lambda path, flags: _create_file(path)  # noqa: E731
+        try:
+            with TURN.paused(), self.place(upload) as (path, folder):
+                opener = functools.partial(_open_warily, folder=folder)
+                with open(path, "rb", opener=opener) as data, open(hidden, "wb", opener=create) as copy:
+                    self._check_same(os.fstat(data.fileno()), status)
+                    shutil.copyfileobj(data, copy, MIB)
+                    copy.flush()
+                    self.sync_file(copy.fileno())
+                    copied = os.fstat(copy.fileno())
+            self._link_or_rename(hidden, target, copied)
+        finally:
+            with contextlib.suppress(OSError):  # what cannot be removed now goes at the next start
+                _unlink(hidden)
+
+    def _link_or_rename(self, path: str, target: str, status: os.stat_result, folder: int | None = None) -> None:
+        if self.moves:
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+            self._check_same(os.stat(path, dir_fd=folder, follow_symlinks=False), status)
+            os.rename(path, target, src_dir_fd=folder)
+            return
+        os.link(path, target, src_dir_fd=folder, **_NOT_FOLLOWING)
+        try:
+            self._check_same(os.lstat(target), status)
+        except BaseException:
+            _unlink(target)
+            raise
+
+    @staticmethod
+    def _check_same(found: os.stat_result, status: os.stat_result) -> None:
+        """Raises DataLost when somebody put another file in the place of one that we had open."""
+        if not os.path.samestat(found, status):
+            raise DataLost
+
+    def is_published(self, upload: Upload) -> bool:
+        target = self._in_storage(self.key_of(upload))
+        if not self._is_whole(target, upload.size):
+            return False
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), contextlib.ExitStack() as stack:
+            path, folder = stack.enter_context(self.place(upload))
+            opener = functools.partial(_open_warily, folder=folder)
+            ours = stack.enter_context(open(path, "rb", opener=opener))
+            named = stack.enter_context(open(target, "rb", opener=_open_warily))
+            if os.path.samestat(os.fstat(ours.fileno()), os.fstat(named.fileno())):
+                return True
+            while data := ours.read(MIB):
+                if data != named.read(MIB):
+                    return False
+        return True  # the same bytes, or the file had its name before its other one was taken away
+
+    @staticmethod
+    def _is_whole(path: str, size: int) -> bool:
+        """Whether an ordinary file of that many bytes is there."""
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == size
+
+    def retract(self, upload: Upload, key: str) -> None:
+        if self.has_data(upload):
+            _unlink(self._in_storage(key))
+        else:
+            with self.place(upload) as (path, folder):
+                os.rename(self._in_storage(key), path, dst_dir_fd=folder)
+
+    def republish(self, upload: Upload) -> bool:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with self.place(upload) as (path, folder):
+                status = os.stat(path, dir_fd=folder, follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != upload.size:
+                return False
+            self._give_name(upload, self._in_storage(self.key_of(upload)), status)
+            self._sync_storage()
+            return True
+        return False
+
+    # -- finished files ------------------------------------------------------------------------------------------------
+
+    def _in_storage(self, name: str) -> str:
+        return self._prefix + name
+
+    def _hidden(self, uuid: str) -> str:
+        return self._in_storage(f".{uuid}.part")
+
+    def key_of(self, upload: Upload) -> str:
+        return upload.stored or f"{upload.uuid}_{safe_name(upload.name, self._name_bytes)}"
+
+    def open(self, key: str) -> Content:
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context(open(self._in_storage(key), "rb", buffering=0, opener=_open_warily))
+            except OSError as error:
+                if error.errno not in _NOT_A_FILE:
+                    raise
+                raise NotFound from None
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise NotFound
+            stack.pop_all()
+            return Content(file, status.st_size, status.st_mtime, f"{status.st_size:x}-{status.st_mtime_ns:x}")
+
+    def has(self, key: str) -> bool:
+        return os.path.exists(self._in_storage(key))
+
+    def look(self, key: str) -> tuple[int, float] | None:
+        with contextlib.suppress(FileNotFoundError):
+            status = os.lstat(self._in_storage(key))
+            if stat.S_ISREG(status.st_mode):
+                return status.st_size, status.st_mtime
+        return None
+
+    def keys(self) -> Iterator[str]:
+        with os.scandir(self._storage) as entries:
+            yield from filter(_STORED_NAME.fullmatch, (entry.name for entry in entries))
+
+    def generation(self) -> int:
+        self._check_places(self._places[:1])
+        return os.stat(self._storage).st_mtime_ns
+
+    def remove(self, key: str) -> None:
+        _unlink(self._in_storage(key))
+
+    # -- the disk itself -----------------------------------------------------------------------------------------------
+
+    def free(self) -> int:
+        return shutil.disk_usage(self._chunks).free
+
+    def free_to_publish(self) -> int | None:
+        return None if self._is_one_disk else shutil.disk_usage(self._storage).free
+
+    def mark(self) -> str:
+        return " ".join([boot_mark(), mount_mark(self._storage), mount_mark(self._chunks)])
+
+    def settle(self) -> None:
+        self._check_places(self._places)
+        self._sync_storage()
+        self._sync_folder(self._chunks)
+
+    def sync_file(self, fd: int) -> None:
+        """Brings a file's bytes to the disk, unless nobody wants to wait for it."""
+        if self._fsync:
+            force_to_disk(fd)
+
+    def sync_chunk_folder(self, upload: Upload, number: int) -> None:
+        """Brings the names in and of an upload's folder to the disk. One sync serves all folders made before it."""
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            self._sync_folder(self._folder(upload.uuid))
+        with self._making:
+            made, is_named = self._folders_made, number <= self._folders_named
+        if not is_named:
+            self._sync_folder(self._chunks)
+            with self._making:
+                self._folders_named = max(self._folders_named, made)
+
+    def _sync_folder(self, folder: str) -> None:
+        """Brings the folder's entries to the disk, where the system lets one; the others do it by themselves."""
+        if self._fsync and os.name != "nt":
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | WARY)
+            try:
+                self._bring_names_to_disk(fd)
+            finally:
+                os.close(fd)
+
+    def _bring_names_to_disk(self, folder: int) -> None:
+        if self._fsync:
+            try:
+                force_to_disk(folder, is_folder=True)
+            except OSError as error:
+                if error.errno not in _NO_FOLDER_SYNC:
+                    raise
+
+    # -- at start ------------------------------------------------------------------------------------------------------
+
+    def tidy_storage(self, find: Callable[[str], Upload | None], record_is_new: bool) -> list[str]:
+        with os.scandir(self._storage) as entries:
+            parts = [entry.name for entry in entries if entry.name[0] == "." and _PART_NAME.fullmatch(entry.name)]
+        names = os.listdir(self._storage) if parts and not record_is_new else []
+        findings = []
+        for part in parts:
+            path, known = self._in_storage(part), find(part[1:37].lower())
+            # It may have its last name already, but not its record. A record that is new cannot say so: after a power
+            # cut, a file that was reported done can still have both names.
+            if known is None or known.stored is None:
+                for name in names:
+                    named = self._in_storage(name)
+                    if name.startswith(f"{part[1:37]}_") and os.path.samestat(os.lstat(named), os.lstat(path)):
+                        os.unlink(named)
+            try:
+                os.unlink(path)
+            except OSError:  # a folder, which is none of ours
+                findings.append(f"Left alone in storage, of unknown origin: {ascii(part)}.")
+        return findings
+
+    def tidy_chunks(self, find: Callable[[str], Upload | None]) -> list[str]:
+        findings = []
+        for name in os.listdir(self._chunks):
+            known = find(name) if _UUID.fullmatch(name) else None
+            if known is None and _UUID.fullmatch(name):
+                with contextlib.suppress(OSError):  # only an empty one goes
+                    os.rmdir(os.path.join(self._chunks, name))
+                    continue
+            if known is None:
+                findings.append(f"Left alone in chunks, of unknown origin: {ascii(name)}.")
+            elif known.stored is not None:  # published, and then cut off; or a power cut brought it back
+                self.discard(known.uuid, chunk_count=2)
+        return findings
+
+
+# ======================================================================================================================
+# Store: what happens to uploads, and in which order
+# ======================================================================================================================
+
+# The life of an upload. Each step is taken under the upload's lock, and nobody is told of it before it is on the disk.
+#
+#   state       where it is known           from there on
+#   announced   in memory (Announcements)   POST /uploads began it, and nothing of it is in: a restart forgets it
+#   in one      in memory (_Live)           its only chunk is on its way: there is nothing of it that could go on
+#   piece
+#   unfinished  on record, data in engine   its first chunk is on its way or in; what is in survives a kill
+#   finished    on record, key in engine    it has its key, and never another content
+#   removed     on record as removed        its UUID is used up; the engine's names go, again after each power cut
+#
+# What a power cut leaves is what was synced, in whatever order the disk liked. So the order is: an upload's record
+# comes before its folder; a chunk counts as synced after its bytes are; a file's bytes and its name in storage come
+# before the record that says so; a removal's record comes before its names go, and is kept until the disk has lost
+# them, so that a name which a power cut brings back goes again.
+#
+# Chunks are synced in the background all the time while an upload runs, without the lock that merging needs, so that
+# publishing finds little left to wait for.
+
+
 class Promises:
     """Space that uploads on their way still need, so that those that were let in do not run out of it together.
 
@@ -1285,72 +2456,172 @@ class Promises:
             self.end(uuid)
 
 
-class Writer:
-    """The right to write one chunk at its place, from Store.begin until merged, abandoned or taken over.
+class Space:
+    """Whether an upload fits: into what the disk has free, and into what all files together may take.
 
-    A writer that lost its right, or never had it because the chunk was in already, takes bytes and lets them fall:
-    the client may finish what it is saying, and is then told what became of the chunk.
+    What is decided here and what changes it happen under the record's lock.
     """
+
+    def __init__(self, record: Record, engine: Engine, max_total_bytes: int | None) -> None:
+        self.promises = Promises()
+        self._record, self._engine, self._max_total_bytes = record, engine, max_total_bytes
+
+    def check_new(self, size: int) -> None:
+        """Raises NoSpace unless size bytes fit beside all that uploads on their way have been promised, and TooLarge
+        when they could never fit."""
+        if self._max_total_bytes is not None and size > self._max_total_bytes - ENTRY_BYTES:
+            raise TooLarge(
+                f"This file is larger than the {human_size(self._max_total_bytes)} that all files may take here."
+            )
+        with self._record.lock:
+            self.promises.end_old()
+            free = self._engine.free() - self.promises.missing
+            if (free_to_publish := self._engine.free_to_publish()) is not None:
+                free = min(free, free_to_publish - self.promises.whole)
+            if self._max_total_bytes is not None:
+                free = min(free, self._room(1) - self.promises.unheld)
+            # Strangers read this, too: how much is free is not their business.
+            if size > free:
+                raise NoSpace(f"This file needs {human_size(size)}, and the server has less space than that.")
+            if self._record.count >= MAX_UPLOADS:
+                raise NoSpace("The server holds as many files as it can list. Its owner must remove some.")
+
+    def check(self, upload: Upload, length: int) -> None:
+        """Raises NoSpace when length more bytes of an upload would be more than all files may take."""
+        if self._max_total_bytes is not None:
+            with self._record.lock:
+                if length > self._room(0 if upload.id else 1):
+                    raise NoSpace("The server holds as much as it may. The upload goes on once there is space.")
+
+    def _room(self, more: int) -> int:
+        """Bytes left for so many more uploads; each also counts for what it takes in the record."""
+        assert self._max_total_bytes is not None
+        return self._max_total_bytes - self._record.held - ENTRY_BYTES * (self._record.count + more)
+
+    def promise(self, upload: Upload, received: int) -> None:
+        """Keeps space free for the rest of an upload of which so many bytes have come."""
+        with self._record.lock:
+            self.promises.make(upload.uuid, received, upload.size, upload.received)
+
+    def release(self, upload: Upload) -> None:
+        """The upload needs no more."""
+        with self._record.lock:
+            self.promises.end(upload.uuid)
+
+
+class Announcements:
+    """Uploads that POST /uploads began, until their first chunk is in. They cost a client nothing, so they are kept in
+    memory only, and when there are too many the oldest is forgotten: its client finds that out, and begins it again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._uploads: dict[str, Upload] = {}  # by UUID, the latest last
+
+    def add(self, upload: Upload) -> None:
+        with self._lock:
+            self._uploads[upload.uuid] = upload
+            if len(self._uploads) > MAX_ANNOUNCED:
+                del self._uploads[next(iter(self._uploads))]
+
+    def find(self, uuid: str) -> Upload | None:
+        return self._uploads.get(uuid)
+
+    def find_like(self, owner: str, name: str, size: int, modified: int | None) -> Upload | None:
+        """The owner's announced upload of a file that looks like this."""
+        wanted = owner, name, size, modified
+        with self._lock:
+            return next((u for u in self._uploads.values() if (u.owner, u.name, u.size, u.modified) == wanted), None)
+
+    def drop(self, uuid: str) -> None:
+        if uuid in self._uploads:
+            with self._lock:
+                self._uploads.pop(uuid, None)
+
+
+# The life of a writer. Whoever changes its state holds the upload's lock.
+#
+#   from      to        by                    when
+#   -         WRITING   Store, at its begin   at least one of its chunks is not in yet
+#   -         IGNORED   Store, at its begin   all of them are in: it takes bytes, and they go nowhere
+#   WRITING   IGNORED   begin of another      a later request brings one of its chunks; what it brought whole is kept
+#   WRITING   IGNORED   Store                 its upload was removed, is whole without it, or its disk failed
+#   WRITING   MERGED    Store.merge           all of its chunks are in
+#   any       ENDED     Store.abandon         its request is over, and it was not merged
+#
+# The earlier of two requests for a chunk usually comes over a connection that is dead. If it is alive, its client may
+# finish what it is saying, waits for the later one, its heir, and is then told what became of the chunk.
+
+
+class WriterState(enum.Enum):
+    """Whether a writer's bytes go to their place, and how it ended."""
+
+    WRITING = enum.auto()
+    IGNORED = enum.auto()
+    MERGED = enum.auto()
+    ENDED = enum.auto()
+
+
+class Writer:
+    """The right to write a run of chunks at their places: one chunk of a form, or as many as a request carries."""
 
     def __init__(
         self,
         store: Store,
         upload: Upload,
-        index: int,
-        fd: int | None,
+        numbers: range,
         length: int,
-        splicing: threading.Lock,
-        owns_fd: bool = True,
+        part: Part | None,
+        present: Container[int] = (),
+        keeps: bool = False,
+        splicing: threading.Lock | None = None,
     ) -> None:
         self.upload = upload
-        self.index = index
+        self.numbers = numbers  # of its chunks
         self.length = length  # bytes expected; of a file of unknown length, the most that can come
         self.written = 0
-        self.heir: Writer | None = None  # the later request for the same chunk
-        self.settled = False
-        self.merged = False
-        self.told: threading.Event | None = None  # of an heir: that it is settled, for those before it
+        self.merged = 0  # chunks of its run, from the first on, that need no more merging
+        self.keeps = keeps  # whole chunks count also when the rest does not come
+        self.state = WriterState.IGNORED if part is None else WriterState.WRITING
+        self.heir: Writer | None = None  # the later request for one of its chunks
+        self.ended: threading.Event | None = None  # of an heir: that it is merged or ended, for those before it
         self._store = store
-        self._fd, self._owns_fd = fd, owns_fd
-        self._offset = index * upload.chunk_size
+        self._part = part
+        self._present = present  # chunks of its run that were in already: their bytes go nowhere
+        self._offset = numbers.start * upload.chunk_size
         self._lock = threading.Lock()  # held while bytes go to the disk, so that none go after the right is gone
-        self._splicing = splicing
+        #: The system lets only one at a time write to a file. Those who wait for that in the system do it in a loop:
+        #: with four of them that was a third of all the work. So they wait here.
+        self._splicing = splicing or threading.Lock()
         self._promised_at = PROMISE_STEP_BYTES if upload.chunk_count == 1 else sys.maxsize  # written, for the next one
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if not self.settled:
+        if self.state not in (WriterState.MERGED, WriterState.ENDED):
             self._store.abandon(self)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Puts data behind what was written so far. Raises BadRequest when it is more than the chunk has."""
-        if self.written + len(data) > self.length:
-            raise BadRequest("The chunk is longer than it must be.")
-        with self._lock, disk_errors():
-            self._put(data)
+        """Puts data behind what was written so far. Raises BadRequest when it is more than was announced."""
+        self._check_length(len(data))
+        with self._lock, disk_errors(self.upload.uuid):
+            rest = memoryview(data)
+            while rest:
+                goes_in, count = self._ahead(len(rest))
+                if goes_in:
+                    self._part.write(rest[:count], self._offset + self.written)  # type: ignore[union-attr]
+                self.written += count
+                rest = rest[count:]
         self._promise()
 
-    def _promise(self) -> None:
-        if self.written >= self._promised_at and self._fd is not None:
-            self._promised_at = self.written + PROMISE_STEP_BYTES
-            self._store.promise(self)
-
-    def _put(self, data: bytes | memoryview) -> None:
-        rest = memoryview(data)
-        while rest:
-            count = len(rest) if self._fd is None else pwrite(self._fd, rest, self._offset + self.written)
-            self.written += count
-            rest = rest[count:]
-
     def splice(self, pipe: int, count: int, refill: Callable[[], int]) -> None:
-        """Puts count bytes that wait in a pipe behind what was written so far. The caller has checked the length.
+        """Puts count bytes that wait in a pipe behind what was written so far. Raises BadRequest as write does.
 
         Goes on with as many bytes as refill() says it has put into the pipe, a few times or until it says 0: it must
         not wait, because nobody else can write to the file meanwhile, and who waits for it is slow to wake up.
         """
-        with self._splicing, self._lock, disk_errors():
+        with self._splicing, self._lock, disk_errors(self.upload.uuid):
             for _ in range(PIPES_AT_A_TIME - 1):
                 self._empty(pipe, count)
                 if not (count := refill()):
@@ -1360,45 +2631,66 @@ class Writer:
         self._promise()
 
     def _empty(self, pipe: int, count: int) -> None:
+        self._check_length(count)
         while count:
-            if self._fd is None:
-                moved = len(os.read(pipe, count))
+            goes_in, most = self._ahead(count)
+            if goes_in:
+                moved = self._part.splice(pipe, most, self._offset + self.written)  # type: ignore[union-attr]
             else:
-                try:
-                    moved = os.splice(pipe, self._fd, count, offset_dst=self._offset + self.written)
-                except OSError as error:
-                    if error.errno != errno.EINVAL:
-                        raise
-                    # This file system cannot: by hand then.
-                    self._put(data := os.read(pipe, count))
-                    count -= len(data)
-                    continue
+                moved = len(os.read(pipe, most))
             self.written += moved
             count -= moved
 
+    def _check_length(self, count: int) -> None:
+        if self.written + count > self.length:
+            raise BadRequest("The chunk is longer than it must be.")
+
+    def _ahead(self, count: int) -> tuple[bool, int]:
+        """Whether the next bytes go into the file, and for how many of the next count bytes that stays the same."""
+        if self._part is None:
+            return False, count
+        if not self._present:
+            return True, count
+        size = self.upload.chunk_size
+        number = self.numbers.start + self.written // size
+        return number not in self._present, min(count, size - self.written % size)
+
+    def _promise(self) -> None:
+        if self.written >= self._promised_at and self._part is not None:
+            self._promised_at = self.written + PROMISE_STEP_BYTES
+            self._store.promise(self)
+
     def read_back(self, size: int) -> Iterator[bytes]:
         """What was written, in blocks of at most size bytes. Only for a writer from begin_whole, whose file it is."""
-        assert self._fd is not None
-        with disk_errors(), open(os.dup(self._fd), "rb") as file:
-            file.seek(0)
-            while data := file.read(size):
-                yield data
+        assert self._part is not None
+        with disk_errors(self.upload.uuid):
+            yield from self._part.read(size)
 
-    def release(self, heir: Writer | None = None) -> None:
+    def whole_chunks(self) -> int:
+        """How many of its chunks it has brought whole, from the first on."""
+        return len(self.numbers) if self.written == self.length else self.written // self.upload.chunk_size
+
+    def unmerged(self, whole: int) -> list[int]:
+        """The numbers of those, of so many that are whole, that are not in yet."""
+        return [number for number in self.numbers[self.merged : whole] if number not in self._present]
+
+    def stop(self) -> None:
         """Takes the right away, for good; from the return on, no byte of this writer reaches the disk."""
         with self._lock:
-            self.heir = heir
-            fd, self._fd = self._fd, None
-            if fd is not None and self._owns_fd:
-                os.close(fd)  # closed even if it reports an error
+            part, self._part = self._part, None
+            if self.state is WriterState.WRITING:
+                self.state = WriterState.IGNORED
+            if part is not None:
+                part.close()
 
-    def settle(self, merged: bool) -> None:
+    def end(self, state: WriterState) -> None:
         """Tells those who wait for this writer how it ended."""
-        self.merged = merged
-        self.release(self.heir)
-        self.settled = True
-        if self.told:
-            self.told.set()
+        try:
+            self.stop()
+        finally:
+            self.state = state
+            if self.ended:
+                self.ended.set()
 
 
 @dataclasses.dataclass
@@ -1407,663 +2699,453 @@ class _Live:
 
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     users: int = 0
-    #: Held by the writer that splices. The system lets only one at a time write to a file, too, but there the others
-    #: wait in a loop: with four of them that was a third of all the work.
+    in_one_piece: Upload | None = None  # an upload of one chunk, which is not on record before it is whole
+    writers: list[Writer] = dataclasses.field(default_factory=list)
     splicing: threading.Lock = dataclasses.field(default_factory=threading.Lock)
-    #: An upload of one chunk, which is not on record before it is whole: there is nothing of it that could go on.
-    pending: Upload | None = None
-    writers: dict[int, Writer] = dataclasses.field(default_factory=dict)
-    #: Held open as long as bytes may be unsynced: a failed write-back is told to descriptors that were open then.
-    fd: int | None = None
-    unsynced: list[int] = dataclasses.field(default_factory=list)
-    #: Held while its data is synced: the system tells of a failure only once, so nobody may sync beside another.
-    syncing: threading.Lock = dataclasses.field(default_factory=threading.Lock)
-    #: A sync failed, and that is not on record yet: nothing of the upload that is not known to be synced counts.
-    failed: bool = False
-    #: Its folder was made just now, and may not be on the disk.
-    fresh: bool = False
-    closings: int = 0  # tells a flush whether what it synced is still what counts
+    data: Data | None = None  # from its first chunk on, and as long as there are unsynced ones
+    unsynced: list[int] = dataclasses.field(default_factory=list)  # numbers of chunks
+
+    @property
+    def failed(self) -> bool:
+        """Whether a sync failed, and the record does not know it yet."""
+        return self.data is not None and self.data.failed
 
     def close(self) -> None:
-        self.closings += 1
         self.unsynced = []
-        fd, self.fd = self.fd, None
-        if fd is not None:
-            os.close(fd)
-
-
-class _Data:
-    """A context with the way to an upload's bytes: a path, and the descriptor of the folder that it starts from.
-
-    The folder is opened first, so that nobody who puts a link in its place leads us elsewhere.
-    """
-
-    def __init__(self, path: str, folder: str | None = None) -> None:
-        self._path, self._folder = path, folder
-
-    def __enter__(self) -> tuple[str, int | None]:
-        self._fd = None if self._folder is None else os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | _WARY)
-        return self._path, self._fd
-
-    def __exit__(self, *exc: object) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
+        data, self.data = self.data, None
+        if data is not None:
+            data.close()
 
 
 class Store:
-    """Everything on disk: files in `storage`, unfinished ones in `chunks`, and the record of both.
+    """Orders what happens to each upload, over one record and one engine. Safe to use from many threads.
 
-    Safe to use from many threads. One lock an upload orders what happens to it, from the first chunk to publishing;
-    the database is one connection behind one lock, held for microseconds. Order of locks: an upload's, its syncing, a
-    shared sync's, the database's; the guard of the list of uploads is held for a moment only, and never waited under.
-
-    What a power cut leaves is what was synced, in whatever order the disk liked. So nobody is told of anything before
-    it is on the disk, and in this order: an upload's record comes before its folder; a chunk counts as synced after its
-    bytes are; a file's bytes and its name in storage come before the record that says so; a removal's record comes
-    before its names go, and is kept until the disk has lost them, so that a name which a power cut brings back goes
-    again.
+    One lock an upload orders what happens to it, from the first chunk to publishing. Order of locks: an upload's, its
+    syncing, a shared sync's, the record's; the lock of the list of uploads is held for a moment only, and never waited
+    under.
     """
 
     def __init__(
         self,
-        storage: Path,
-        chunks: Path,
+        record: Record,
+        engine: Engine,
         *,
-        fsync: bool = True,
         max_total_bytes: int | None = None,
         stale_seconds: float = 24 * 3600,
     ) -> None:
-        """Opens, or makes, both folders and reconciles the record with what is there.
-
-        Raises StartError when a folder cannot be used or another server owns it.
-        """
-        self._storage, self._chunks = str(storage), str(chunks)
-        self._prefix = long_path(self._storage) + os.sep
-        self._fsync = fsync
-        self._max_total_bytes = max_total_bytes
-        self._stale_seconds = stale_seconds
-        self._live: dict[str, _Live] = {}
-        self._guard = threading.Lock()
-        self._db_lock = threading.RLock()
+        """Reconciles the record with what the engine has, and begins to keep house. Raises StartError."""
+        self.record = record
         self.max_open_uploads = MAX_OPEN_UPLOADS
+        self._engine = engine
+        self._stale_seconds = stale_seconds
+        self._space = Space(record, engine, max_total_bytes)
+        self._announced = Announcements()
+        self._lives: dict[str, _Live] = {}
+        self._lives_lock = threading.Lock()
         self._stop = threading.Event()
         self._work = threading.Event()  # wakes the housekeeper before its time
-        # Guarded by the database's lock:
-        self._promises = Promises()
-        self._count, self._held = 0, 0  # uploads on record, and the sum of their weights
-        #: A sync of the record failed, of this run or perhaps of the last one: its log may not be on the disk.
-        self._doubted = True
-        self._unsettled: set[str] = set()  # finished on record, but perhaps not on the disk yet
+        self._unconfirmed: set[str] = set()  # finished on record, but perhaps not on the disk yet
         self._slow_syncs, self._slow_until = 0, 0.0
-        self._scanned = (0, 0.0)
-        for folder in (storage, chunks):
-            self._check_folder(folder)
-        if os.path.samefile(storage, chunks):
-            raise StartError(f"{storage} cannot be both storage and chunks. Choose two folders with -s and -c.")
-        self._places = [(p, (status := os.stat(p)).st_dev, status.st_ino) for p in (self._storage, self._chunks)]
-        self._one_disk = self._places[0][1] == self._places[1][1]
-        self._name_bytes = self._ask_name_limit()
-        self._descriptors: list[int] = []  # to be closed at the end
-        self._lock_chunks()
-        try:
-            self._db = self._open_record()
-        except StartError:
-            self._close_descriptors()
-            raise
-        self._sync_record = SharedSync(self._bring_record_to_disk)
-        self._sync_names = SharedSync(lambda: self._bring_names_to_disk(self._storage_fd))
+        self._scanned = (0, 0.0)  # the engine's generation when keys and record were compared last, and when that was
         #: What start-up found and did, one sentence each.
         self.findings: list[str] = []
         try:
-            self._wal = os.open(self._in_storage(f"{RECORD_NAME}-wal"), os.O_RDWR | _WARY)
-            self._descriptors.append(self._wal)
-            if os.name == "nt":  # where a folder cannot be opened
-                self._sync_names = SharedSync(lambda: None)
-            else:
-                self._storage_fd = os.open(self._storage, os.O_RDONLY | _BINARY)
-                self._descriptors.append(self._storage_fd)
-            self._sync_names()  # the record's own name
-            self._reconcile()
-            with self._transaction() as db:
-                self._revoked = self._read_revoked(db)
+            self._begin()
         except (OSError, sqlite3.Error, DropError) as error:
-            self._let_go()
             raise StartError(f"The folders could not be read: {error}") from error
         self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeper", daemon=True)
         self._housekeeper.start()
 
+    def _begin(self) -> None:
+        """Makes record and engine agree after whatever ended the last run. Nothing acknowledged is given up."""
+        self._engine.settle()  # the record's own name
+        self.findings += self._engine.tidy_storage(self.record.find, self.record.is_new)
+        self.clear()  # what a power cut brought back
+        found, lost = self._adopt()
+        self.findings += reconcile(self.record, self._engine, self._space, found, lost)
+        self.clear()
+        self.record.recount()
+        self.record.make_durable()
+
     def close(self) -> None:
-        """Brings what was merged to the disk and lets go of the folders."""
+        """Brings what was merged to the disk and lets go of record and engine."""
         self._stop.set()
         self._work.set()
         self._housekeeper.join()
         self.flush()
         with contextlib.suppress(DropError):
             self.clear()
-        with self._guard:
-            for live in self._live.values():
-                for writer in list(live.writers.values()):  # of requests that did not end in time
+        with self._lives_lock:
+            for live in self._lives.values():
+                for writer in live.writers:  # of requests that did not end in time
                     with contextlib.suppress(OSError):
-                        writer.release()
+                        writer.stop()
                 with contextlib.suppress(OSError):
                     live.close()
-        with self._db_lock:
-            self._let_go()
+        self.record.close()
+        self._engine.close()
 
-    def _let_go(self) -> None:
-        self._close_descriptors()  # the log's before SQLite removes it
-        self._db.close()
+    # -- beginning -----------------------------------------------------------------------------------------------------
 
-    def _close_descriptors(self) -> None:
-        while self._descriptors:
-            os.close(self._descriptors.pop())
-
-    # -- taking files in -----------------------------------------------------------------------------------------------
+    def announce(
+        self, owner: str | None, name: str, size: int, modified: int | None, chunk_size: int
+    ) -> tuple[Upload, bool]:
+        """Begins an upload, or finds the owner's unfinished one of a file that looks like this. Returns it, and whether
+        it is new. Raises NoSpace, and TooLarge for a file that could never fit.
+        """
+        with disk_errors():
+            found = None
+            if owner is not None:
+                found = self.record.find_unfinished(owner, name, size, modified)
+                found = found or self._announced.find_like(owner, name, size, modified)
+            if found is not None:
+                return self.keep_progress(found.uuid) or found, False
+            upload = Upload.begun(owner, str(uuidlib.uuid4()), name, size, chunk_size, modified)
+            self._engine.check(upload)
+            self._space.check_new(size)
+            self._announced.add(upload)
+            return upload, True
 
     def begin(self, owner: str | None, chunk: Chunk, name: str) -> Writer:
         """The writer for one chunk. The first one of an upload makes its record; later ones must agree with it.
 
-        Raises NotFound for another drop's upload, Gone for one that was removed, Conflict for one that differs, NoSpace
-        for one that cannot fit, Unavailable when there are too many at a time.
+        Raises NotFound for another owner's upload, Gone for one that was removed, Conflict for one that differs,
+        NoSpace for one that cannot fit, Unavailable when there are too many at a time.
         """
-        with disk_errors(), self._locked(chunk.uuid) as live:
-            self._check_places(chunk.count)
+        with disk_errors(chunk.uuid), self._locked(chunk.uuid) as live:
             upload = self._current(live, chunk.uuid)
             if upload is None:
                 self._check_removed(chunk.uuid)
-                upload = self._create(live, owner, chunk, name)
-            elif upload.owner not in (None, owner):
+                upload = Upload.begun(owner, chunk.uuid, name, chunk.file_size, chunk.chunk_size, chunk.modified)
+            else:
+                self._check_owner(upload, owner)
+                if (upload.name, upload.size, upload.chunk_size) != (name, chunk.file_size, chunk.chunk_size):
+                    raise Conflict
+            return self._begin_writer(live, upload, range(chunk.index, chunk.index + 1), chunk.length, False)
+
+    def begin_run(self, owner: str | None, uuid: str, first: int, length: int) -> Writer:
+        """The writer for a run: length bytes that are whole chunks, from this one on, of an upload that was begun.
+
+        Raises NotFound, BadRequest when the chunks do not end where the bytes do, and what begin raises.
+        """
+        with disk_errors(uuid), self._locked(uuid) as live:
+            upload = self._current(live, uuid)
+            if upload is None:
+                self._check_removed(uuid)
                 raise NotFound
-            elif upload.stored is not None and not (self._is_there(upload.stored) or self._place_again(upload)):
-                raise Gone("This file was removed from the server. Start the upload anew.")
-            elif (upload.name, upload.size, upload.chunk_size, upload.chunk_count) != (
-                name, chunk.file_size, chunk.chunk_size, chunk.count,
-            ):  # fmt: skip
-                raise Conflict
-            if live.failed:
-                self._distrust(live, upload)
-            if upload.stored is not None or (upload.merged and self._is_in(upload, chunk.index)):
-                return Writer(self, upload, chunk.index, None, chunk.length, live.splicing)
-            try:
-                if live.fd is None:
-                    self._check_open()
-                    self._open_data(live, upload)
-                writer = self._make_writer(live, upload, chunk.index, chunk.length)
-            except OSError:
-                if not (upload.merged or live.writers):  # nothing of it is here: it would only keep its space
-                    self._discard(live, upload)
-                raise
-            return writer
+            self._check_owner(upload, owner)
+            numbers = run_of_chunks(first, length, upload.size, upload.chunk_size)
+            return self._begin_writer(live, upload, numbers, length, True)
 
     def begin_whole(self, owner: str | None, name: str, max_length: int) -> Writer:
         """The writer for a whole file of at most max_length bytes, under a UUID of its own.
 
         Raises NoSpace, and Unavailable when there are too many at a time.
         """
-        chunk = Chunk(str(uuidlib.uuid4()), 0, 1, max(1, max_length), max_length)
-        with disk_errors(), self._locked(chunk.uuid) as live:
-            self._check_places(1)
-            return self._make_writer(live, self._create(live, owner, chunk, name), 0, max_length)
+        upload = Upload.begun(owner, str(uuidlib.uuid4()), name, max_length, max(1, max_length), None)
+        with disk_errors(upload.uuid), self._locked(upload.uuid) as live:
+            return self._add_writer(live, self._create(live, upload), range(1), max_length)
 
-    def seal(self, writer: Writer) -> None:
-        """Says of a writer from begin_whole that what was written is all of the file."""
+    def end_file(self, writer: Writer) -> None:
+        """Says of a writer from begin_whole that the file ends with what was written."""
         with self._locked(writer.upload.uuid) as live:
             writer.length = writer.written
-            if live.pending is not None:
-                live.pending = live.pending._replace(size=writer.length, chunk_size=max(1, writer.length))
-                self.promise(writer)
+            if live.in_one_piece is not None:
+                live.in_one_piece = live.in_one_piece._replace(size=writer.length, chunk_size=max(1, writer.length))
+                self._space.promise(live.in_one_piece, writer.written)
 
     def promise(self, writer: Writer) -> None:
         """Keeps space free for the rest of a file that comes in one piece."""
-        with self._db_lock:
-            self._promises.make(writer.upload.uuid, writer.written, writer.length, 0)
+        self._space.promise(writer.upload, writer.written)
+
+    @staticmethod
+    def _check_owner(upload: Upload, owner: str | None) -> None:
+        if upload.owner not in (None, owner):
+            raise NotFound
+
+    def _check_removed(self, uuid: str) -> None:
+        """Raises Gone for a UUID that is used up. What is left of one of which nothing was in is removed."""
+        removal = self.record.removal(uuid)
+        if removal:
+            raise Gone
+        if removal is not None:
+            self._engine.discard(uuid)
+
+    def _begin_writer(self, live: _Live, upload: Upload, numbers: range, length: int, keeps: bool) -> Writer:
+        if upload.stored is not None:
+            if not (self._engine.has(upload.stored) or self._engine.republish(upload)):
+                raise Gone("This file was removed from the server. Start the upload anew.")
+            return Writer(self, upload, numbers, length, None)
+        if live.failed:
+            self._distrust(live, upload)
+            upload = self._current(live, upload.uuid) or upload
+        if not upload.id and live.data is None:
+            return self._add_writer(live, self._create(live, upload), numbers, length, keeps=keeps)
+        self._engine.check(upload)
+        earlier = [writer for writer in live.writers if overlap(writer.numbers, numbers)]
+        for writer in earlier:
+            upload = self._stop_early(live, upload, writer)
+        heir = self._writer_for_missing(live, upload, numbers, length, keeps)
+        if earlier:
+            heir.ended = threading.Event()
+            for writer in earlier:
+                writer.heir = heir
+        return heir
+
+    def _stop_early(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
+        """Takes a writer's right for a later one, and keeps what it has brought whole, if that counts."""
+        live.writers.remove(writer)
+        try:
+            writer.stop()
+        except OSError:  # then nobody knows what of its bytes are in the file
+            return upload
+        return self._take_from(live, upload, writer) if writer.keeps else upload
+
+    def _writer_for_missing(self, live: _Live, upload: Upload, numbers: range, length: int, keeps: bool) -> Writer:
+        present = frozenset(self.record.chunks_in(upload, numbers.start, len(numbers)) if upload.merged else ())
+        if upload.stored is not None or len(present) == len(numbers):
+            return Writer(self, upload, numbers, length, None)
+        if live.data is None:
+            self._check_open()
+            if not self._reopen(live, upload):
+                present = frozenset()
+        return self._add_writer(live, upload, numbers, length, present, keeps)
+
+    def _add_writer(
+        self,
+        live: _Live,
+        upload: Upload,
+        numbers: range,
+        length: int,
+        present: Container[int] = (),
+        keeps: bool = False,
+    ) -> Writer:
+        assert live.data is not None
+        try:
+            part = live.data.part()
+        except OSError:
+            if not (upload.merged or live.writers):  # nothing of it is here: it would only keep its space
+                self._discard(live, upload)
+            raise
+        writer = Writer(self, upload, numbers, length, part, present, keeps, live.splicing)
+        live.writers.append(writer)
+        return writer
+
+    def _create(self, live: _Live, upload: Upload) -> Upload:
+        self._engine.check(upload)
+        if not self._engine.is_free(upload):  # before it is on record, or what is there would be taken for ours
+            raise Conflict("A folder of this upload's name is there already. Start the upload anew.")
+        self._check_open()
+        self._space.check_new(upload.size)
+        if upload.chunk_count == 1:
+            live.in_one_piece = upload
+        else:
+            upload = self.record.add(upload)
+            with self._out_of_turn():
+                self.record.make_durable()  # data without a record is not ours
+        try:
+            live.data = self._engine.create(upload)
+        except OSError:
+            self._discard(live, upload)
+            raise
+        return upload
+
+    def _reopen(self, live: _Live, upload: Upload) -> bool:
+        """Opens the data of an upload that went on before. Returns whether it is still there."""
+        try:
+            live.data = self._engine.reopen(upload)
+            is_there = True
+        except DataLost:
+            # Somebody tidied up by hand, or put something else in its place: what was in is gone.
+            log.warning("the data of unfinished upload %s is gone; it begins anew", upload.uuid)
+            self.record.forget_chunks(upload)
+            self._engine.discard(upload.uuid)
+            live.data = self._engine.create(upload)
+            is_there = False
+        live.unsynced = self.record.unsynced_chunks(upload)  # what the last run, or an attempt to publish, left
+        return is_there
+
+    def _check_open(self) -> None:
+        """Raises Unavailable when so many uploads hold a descriptor that others might find none."""
+        if len(self._lives) > self.max_open_uploads:
+            self._work.set()
+            raise Unavailable
+
+    # -- merging -------------------------------------------------------------------------------------------------------
 
     def merge(self, writer: Writer) -> Upload:
-        """Makes the chunk a part of its file; when that makes the file whole, publishes it. Only then is it safe.
+        """Makes the writer's chunks a part of their file; when that makes the file whole, publishes it. Only then are
+        they safe.
 
         Raises BadRequest when bytes are missing, Gone when the upload was removed meanwhile, NoSpace or DiskFault
-        when the disk fails; then the chunk is not in.
+        when the disk fails; then they are not in.
         """
         if writer.written != writer.length:
             raise BadRequest("The chunk is shorter than it must be.")
-        with self._out_of_turn(), disk_errors(), self._locked(writer.upload.uuid) as live:
-            if live.writers.get(writer.index) is writer:
-                upload = self._current(live, writer.upload.uuid)
+        uuid = writer.upload.uuid
+        with self._out_of_turn(), disk_errors(uuid), self._locked(uuid) as live:
+            if writer in live.writers:
+                upload = self._current(live, uuid)
                 if upload is None:
                     raise NotFound
-                if upload.merged + 1 == upload.chunk_count:
-                    upload = self._publish(live, upload)
-                else:
-                    upload = self._record(live, upload, writer)
-                del live.writers[writer.index]
-                writer.settle(merged=True)
+                writer.stop()  # a file system may report an error only when a descriptor is closed
+                upload = self._take_from(live, upload, writer)
+                self._end_writer(live, writer, WriterState.MERGED)
                 return upload
         return self._wait_for_heir(writer)
 
     def _wait_for_heir(self, writer: Writer) -> Upload:
         heir, deadline = writer.heir, time.monotonic() + TAKEOVER_SECONDS
         with TURN.paused():
-            while heir and heir.told and heir.told.wait(max(0, deadline - time.monotonic())) and not heir.merged:
-                heir = heir.heir
-        with disk_errors():
-            with self._db_lock:  # both looks at one moment: publishing moves what they look for
-                upload = self._find(writer.upload.uuid)
-                if upload is None and self._is_removed(writer.upload.uuid):
+            while heir and heir.ended and heir.ended.wait(max(0, deadline - time.monotonic())):
+                heir = None if heir.state is WriterState.MERGED else heir.heir
+        uuid, numbers = writer.upload.uuid, writer.numbers
+        with disk_errors(uuid):
+            with self.record.lock:  # both looks at one moment: publishing moves what they look for
+                upload = self.record.find(uuid)
+                if upload is None and self.record.removal(uuid):
                     raise Gone
-                if upload is None or (upload.stored is None and not self._is_in(upload, writer.index)):
+                if upload is None or (
+                    upload.stored is None
+                    and len(self.record.chunks_in(upload, numbers.start, len(numbers))) < len(numbers)
+                ):
                     raise Unavailable("The chunk was sent twice, or its disk failed. Send it again.")
-            return self._settled(upload)
+            return self._confirmed(upload)
 
     def abandon(self, writer: Writer) -> None:
-        """Ends a writer without a trace: the chunk is not in, and an upload of which nothing is in is forgotten."""
-        with disk_errors(), self._locked(writer.upload.uuid) as live:
-            if live.writers.get(writer.index) is writer:
-                del live.writers[writer.index]
-            writer.settle(merged=False)
-            if not live.writers:
-                upload = self._current(live, writer.upload.uuid)
-                if upload is not None and upload.merged == 0:
-                    self._discard(live, upload)
+        """Ends a writer that was not merged: only the whole chunks of a run are in, and an upload of which nothing is
+        in leaves no trace."""
+        uuid = writer.upload.uuid
+        with disk_errors(uuid), self._locked(uuid) as live:
+            upload = self._current(live, uuid)
+            try:
+                if upload is not None and writer.keeps and writer.state is WriterState.WRITING:
+                    writer.stop()
+                    upload = self._take_from(live, upload, writer)
+            finally:
+                self._end_writer(live, writer, WriterState.ENDED)
+            if upload is not None and upload.merged == 0 and not live.writers:
+                self._discard(live, upload)
 
-    def _create(self, live: _Live, owner: str | None, chunk: Chunk, name: str) -> Upload:
-        upload = Upload(
-            id=0,
-            uuid=chunk.uuid,
-            name=name,
-            size=chunk.file_size,
-            chunk_size=chunk.chunk_size,
-            chunk_count=chunk.count,
-            modified=chunk.modified,
-            owner=owner,
-            created=time.time(),
-            merged=0,
-            received=0,
-            stored=None,
-        )
-        folder = os.path.join(self._chunks, upload.uuid)
-        if chunk.count > 1 and not self._is_free(folder):  # before it is on record, or it would be taken for ours
-            raise Conflict("A folder of this upload's name is there already. Start the upload anew.")
-        with self._db_lock:
-            self._reserve(upload.size)
-        if chunk.count == 1:
-            live.pending = upload
+    @staticmethod
+    def _end_writer(live: _Live, writer: Writer, state: WriterState) -> None:
+        if writer in live.writers:  # else another request, or publishing, has stopped it
+            live.writers.remove(writer)
+        writer.end(state)
+
+    def keep_progress(self, uuid: str) -> Upload | None:
+        """Merges what runs on their way have brought whole, so that it counts whatever becomes of them. Returns the
+        upload, if there is one."""
+        with disk_errors(uuid), self._locked(uuid) as live:
+            upload = self._current(live, uuid)
+            for writer in [writer for writer in live.writers if writer.keeps]:
+                if upload is not None:
+                    upload = self._take_from(live, upload, writer, may_publish=False)
+            return upload
+
+    def _take_from(self, live: _Live, upload: Upload, writer: Writer, may_publish: bool = True) -> Upload:
+        """Merges the chunks that a writer has brought whole."""
+        whole = writer.whole_chunks()
+        numbers = writer.unmerged(whole)
+        is_last = upload.merged + len(numbers) == upload.chunk_count
+        if not numbers or upload.stored is not None or (is_last and not may_publish):
+            return upload
+        if not is_last:
+            upload = self._add_chunks(live, upload, numbers)
         else:
-            upload = self._put_on_record(upload)
-            with self._out_of_turn():
-                self._make_durable()  # a folder without a record is not ours
-        try:
-            if chunk.count > 1:
-                os.makedirs(folder, exist_ok=True)
-                live.fresh = True
-            self._create_data(live, upload)
-        except OSError:
-            self._discard(live, upload)
-            raise
+            if len(numbers) > 1:  # so that not all of them are lost should publishing fail
+                upload = self._add_chunks(live, upload, numbers[:-1])
+            upload = self._publish(live, upload)
+        writer.merged = whole
+        self._announced.drop(upload.uuid)
         return upload
 
-    def _put_on_record(self, upload: Upload) -> Upload:
-        with self._db_lock:
-            with self._transaction() as db:
-                db.execute("DELETE FROM removed WHERE uuid = ?", (upload.uuid,))
-                number = db.execute(_INSERT, upload[1:]).lastrowid
-            self._count += 1
-        assert number is not None
-        return upload._replace(id=number)
-
-    def _check_removed(self, uuid: str) -> None:
-        """Raises Gone for a UUID that is used up. What is left of one of which nothing was in is removed."""
-        with self._db_lock:
-            row = self._db.execute(_FIND_REMOVED, (uuid,)).fetchone()
-        if row is not None:
-            if row[0]:
-                raise Gone
-            self._remove_names(uuid, None)
-
-    def _create_data(self, live: _Live, upload: Upload) -> None:
-        with self._data(upload.uuid, upload.chunk_count) as (path, folder):
-            live.fd = self._create_file(path, folder)
-
-    @staticmethod
-    def _create_file(path: str, folder: int | None = None) -> int:
-        """A new file under a name of ours. What is left there by an attempt that failed is removed, never opened."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _WARY
-        try:
-            return os.open(path, flags, 0o666, dir_fd=folder)
-        except FileExistsError:
-            os.unlink(path, dir_fd=folder)
-            return os.open(path, flags, 0o666, dir_fd=folder)
-
-    @staticmethod
-    def _is_free(folder: str) -> bool:
-        """Whether nothing is there, or an empty folder, as one that was removed may leave."""
-        try:
-            return stat.S_ISDIR(os.lstat(folder).st_mode) and not os.listdir(folder)
-        except FileNotFoundError:
-            return True
-
-    def _reserve(self, size: int) -> None:
-        """Raises NoSpace unless size bytes fit beside everything that uploads on their way have been promised."""
-        if self._max_total_bytes is not None and size > self._max_total_bytes - ENTRY_BYTES:
-            raise TooLarge(
-                f"This file is larger than the {human_size(self._max_total_bytes)} that all files may take here."
-            )
-        self._promises.end_old()
-        free = shutil.disk_usage(self._chunks).free - self._promises.missing
-        if not self._one_disk:  # publishing copies
-            free = min(free, shutil.disk_usage(self._storage).free - self._promises.whole)
-        if self._max_total_bytes is not None:
-            free = min(free, self._room() - self._promises.unheld)
-        # Strangers read this, too: how much is free is not their business.
-        if size > free:
-            raise NoSpace(f"This file needs {human_size(size)}, and the server has less space than that.")
-        if self._count >= MAX_UPLOADS:
-            raise NoSpace("The server holds as many files as it can list. Its owner must remove some.")
-        self._check_open()
-
-    def _check_open(self) -> None:
-        """Raises Unavailable when so many uploads hold a descriptor that others might find none."""
-        if len(self._live) > self.max_open_uploads:
-            self._work.set()
-            raise Unavailable
-
-    def _room(self) -> int:
-        """What max_total leaves for one more upload; each also counts for what it takes in the record."""
-        assert self._max_total_bytes is not None
-        return self._max_total_bytes - self._held - ENTRY_BYTES * (self._count + 1)
-
-    def _check_room(self, upload: Upload, length: int) -> None:
-        """Raises NoSpace when length more bytes of an upload would be over max_total. Under the database's lock."""
-        if self._max_total_bytes is not None and length > self._room() + (ENTRY_BYTES if upload.id else 0):
-            raise NoSpace("The server holds as much as it may. The upload goes on once there is space.")
-
-    def _open_data(self, live: _Live, upload: Upload) -> None:
-        try:
-            with self._data(upload.uuid, upload.chunk_count) as (path, folder):
-                live.fd = os.open(path, os.O_RDWR | _WARY, dir_fd=folder)
-            status = os.fstat(live.fd)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-                live.close()
-                raise OSError(errno.ELOOP, "It was replaced")
-        except OSError as error:
-            if error.errno not in _NOT_A_FILE:
-                raise
-            # Somebody tidied up by hand, or put something else in its place: what was in is gone.
-            log.warning("the data of unfinished upload %s is gone; it begins anew", upload.uuid)
-            self._forget_chunks(upload)
-            self._remove_data(upload.uuid, upload.chunk_count)
-            os.makedirs(os.path.join(self._chunks, upload.uuid), exist_ok=True)
-            self._create_data(live, upload)
-        with self._db_lock:  # what the last run, or an attempt to publish, did not come to
-            rows = self._db.execute("SELECT number FROM chunks WHERE upload = ? AND NOT synced", (upload.id,))
-            live.unsynced = [number for (number,) in rows]
-        live.fresh = True
-
-    def _make_writer(self, live: _Live, upload: Upload, index: int, length: int) -> Writer:
-        assert live.fd is not None
-        fd, owns_fd = live.fd, not live.pending
-        if owns_fd:  # parallel writers of a file may have to move its position; the only one needs none of its own
-            if pwrite is not _pwrite_by_seek:
-                fd = os.dup(fd)
-            else:
-                with self._data(upload.uuid, upload.chunk_count) as (path, folder):
-                    fd = os.open(path, os.O_WRONLY | _WARY, dir_fd=folder)
-        writer = Writer(self, upload, index, fd, length, live.splicing, owns_fd)
-        if index in live.writers:
-            writer.told = threading.Event()
-            with contextlib.suppress(OSError):  # of bytes that fall anyway
-                live.writers[index].release(heir=writer)
-        live.writers[index] = writer
-        return writer
-
-    def _record(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
-        writer.release()  # a file system may report an error only when a descriptor is closed
-        more = upload._replace(merged=upload.merged + 1, received=upload.received + writer.length)
-        with self._db_lock:
-            self._check_room(upload, writer.length)
-            with self._transaction() as db:
-                db.execute("INSERT INTO chunks VALUES (?, ?, 0)", (upload.id, writer.index))
-                db.execute(
-                    "UPDATE uploads SET merged = ?, received = ?, idle = 0 WHERE id = ?",
-                    (more.merged, more.received, upload.id),
-                )
-            self._held += writer.length
-            self._promises.make(upload.uuid, more.received, upload.size, more.received)
-        live.unsynced.append(writer.index)
-        return more
+    def _add_chunks(self, live: _Live, upload: Upload, numbers: list[int]) -> Upload:
+        with self.record.lock:
+            self._space.check(upload, chunk_bytes(upload, numbers))
+            upload = self.record.add_chunks(upload, numbers)
+            self._space.promise(upload, upload.received)
+        live.unsynced += numbers
+        return upload
 
     # -- publishing ----------------------------------------------------------------------------------------------------
 
     def _publish(self, live: _Live, upload: Upload) -> Upload:
-        """Gives a whole file its name in storage. Nothing is acknowledged before it is on the disk under that name."""
-        for writer in live.writers.values():  # only the one that made it whole is left
-            writer.release(writer.heir)
-        assert live.fd is not None
+        """Makes a whole upload a finished file. Nothing is acknowledged before it is on the disk under its name."""
+        for writer in live.writers:  # so that none holds a way to write into the finished file
+            writer.stop()
         if upload.chunk_count > 1:  # else it began a moment ago
-            self._check_places(2)
-        status = os.fstat(live.fd)
-        if status.st_size != upload.size:
-            self._forget_chunks(upload)
-            live.close()
-            raise DiskFault("The upload's data was changed on the server's disk. Send it again.")
-        if self._max_total_bytes is not None:
-            with self._db_lock:
-                self._check_room(upload, upload.size - upload.received)
+            self._engine.check(upload)
+        self._space.check(upload, upload.size - upload.received)
         self._sync_data(live, upload)
-        live.close()  # an open file cannot be renamed everywhere
-        name = self._final_name(upload)
-        target = self._in_storage(name)
+        if self._engine.moves and not upload.id:  # so that nobody loses the file, the record comes first
+            upload = live.in_one_piece = self.record.add(upload)
+            self.record.make_durable()
+        assert live.data is not None
+        data, live.data, live.unsynced = live.data, None, []
         try:
-            try:
-                self._place(upload, target, status)
-            except NotImplementedError:  # the name can only be moved; so that nobody loses it, the record comes first
-                if not upload.id:
-                    upload = live.pending = self._put_on_record(upload)
-                    self._make_durable()
-                self._move(upload, target, status)
-        except FileNotFoundError:
-            if not self._has_data(upload):
-                self._forget_chunks(upload)
+            key = data.publish(upload)
+        except DataLost:
+            self.record.forget_chunks(upload)
             raise
-        except DiskFault:
-            self._forget_chunks(upload)
-            raise
-        except FileExistsError:  # perhaps from an attempt that failed half-way
-            if not self._is_copy(upload, target):
-                raise Conflict("A file of this name and UUID is there already. Start the upload anew.") from None
-        done = upload._replace(stored=name, merged=upload.chunk_count, received=upload.size)
+        done = upload._replace(stored=key, merged=upload.chunk_count, received=upload.size)
         try:
-            self._sync_names()
-            self._finish(done)
+            self._unconfirmed.add(done.uuid)
+            self.record.finish(done)
         except BaseException:
-            self._unplace(upload, target)
+            self._engine.retract(upload, key)
             raise
-        live.pending = None
-        self._settled(done)
+        self._space.release(done)
+        live.in_one_piece = None
+        self._confirmed(done)
         try:
-            self._remove_data(done.uuid, done.chunk_count)
+            self._engine.discard(done.uuid, done.chunk_count)
         except OSError as error:  # it is in, and the next start removes what is left
             log.warning("the data of finished upload %s could not be removed: %s", upload.uuid, error)
         return done
 
-    def _finish(self, done: Upload) -> None:
-        """Says on record that a file is whole and has its name. Durable only once it is settled."""
-        with self._db_lock:
-            self._unsettled.add(done.uuid)
-            if not done.id:  # one statement is a transaction by itself
-                self._db.execute(_INSERT, done[1:])
-                self._count += 1
-                self._held += done.size
-            else:
-                before = self._select("id = ?", done.id)[0].received
-                with self._transaction() as db:
-                    db.execute("DELETE FROM chunks WHERE upload = ?", (done.id,))
-                    db.execute(
-                        "UPDATE uploads SET stored = ?, merged = ?, received = ?, size = ?, chunk_size = ?"
-                        " WHERE id = ?",
-                        (done.stored, done.merged, done.received, done.size, done.chunk_size, done.id),
-                    )
-                self._held += done.size - before
-            self._promises.end(done.uuid)
-
-    def _settled(self, upload: Upload) -> Upload:
+    def _confirmed(self, upload: Upload) -> Upload:
         """The upload, once its record is on the disk: nobody is told that a file is done before that."""
-        if upload.stored is not None and upload.uuid in self._unsettled:
-            self._make_durable()
-            self._unsettled.discard(upload.uuid)
+        if upload.stored is not None and upload.uuid in self._unconfirmed:
+            self.record.make_durable()
+            self._unconfirmed.discard(upload.uuid)
         return upload
-
-    def _place(self, upload: Upload, target: str, status: os.stat_result) -> None:
-        """Lets target name the upload's file, never in place of another one. It may keep its name as a second one.
-
-        Raises FileExistsError, DiskFault when the file is not the one with this status, and NotImplementedError where
-        a file cannot have two names.
-        """
-        try:
-            with self._data(upload.uuid, upload.chunk_count) as (path, folder):
-                self._link(path, target, status, folder)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            hidden = self._hidden(upload.uuid)
-            try:
-                with TURN.paused(), self._data(upload.uuid, upload.chunk_count) as (path, folder):
-                    opener = functools.partial(_open_warily, folder=folder)
-                    create = lambda path, flags: self._create_file(path)  # noqa: E731
-                    with open(path, "rb", opener=opener) as data, open(hidden, "wb", opener=create) as copy:
-                        self._check_same(os.fstat(data.fileno()), status)
-                        shutil.copyfileobj(data, copy, MIB)
-                        copy.flush()
-                        self._sync(copy.fileno())
-                        copied = os.fstat(copy.fileno())
-                try:
-                    self._link(hidden, target, copied)
-                except NotImplementedError:
-                    self._rename(hidden, target, copied)
-            finally:
-                with contextlib.suppress(OSError):  # what cannot be removed now goes at the next start
-                    self._unlink(hidden)
-
-    @staticmethod
-    def _check_same(found: os.stat_result, status: os.stat_result) -> None:
-        """Raises DiskFault when somebody put another file in the place of one that we had open."""
-        if not os.path.samestat(found, status):
-            raise DiskFault("The upload's data was changed on the server's disk. Send it again.")
-
-    def _link(self, path: str, target: str, status: os.stat_result, folder: int | None = None) -> None:
-        try:
-            os.link(path, target, src_dir_fd=folder, **_NOT_FOLLOWING)
-        except AttributeError:
-            raise NotImplementedError from None
-        except OSError as error:
-            if error.errno in _NO_LINKS:
-                raise NotImplementedError from None
-            raise
-        try:
-            self._check_same(os.lstat(target), status)
-        except BaseException:
-            self._unlink(target)
-            raise
-
-    def _move(self, upload: Upload, target: str, status: os.stat_result) -> None:
-        with self._data(upload.uuid, upload.chunk_count) as (path, folder):
-            self._rename(path, target, status, folder)
-
-    def _rename(self, path: str, target: str, status: os.stat_result, folder: int | None = None) -> None:
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
-        self._check_same(os.stat(path, dir_fd=folder, follow_symlinks=False), status)
-        os.rename(path, target, src_dir_fd=folder)
-
-    def _unplace(self, upload: Upload, target: str) -> None:
-        if self._has_data(upload):
-            self._unlink(target)
-        else:
-            with self._data(upload.uuid, upload.chunk_count) as (path, folder):
-                os.rename(target, path, dst_dir_fd=folder)
-
-    @staticmethod
-    def _unlink(path: str, folder: int | None = None) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path, dir_fd=folder)
-
-    # -- the disk ------------------------------------------------------------------------------------------------------
-
-    def _data(self, uuid: str, chunk_count: int) -> _Data:
-        """Where an unfinished upload's bytes are."""
-        if chunk_count == 1:
-            return _Data(self._hidden(uuid))
-        folder = os.path.join(self._chunks, uuid)
-        return _Data(os.path.join(folder, "data")) if os.open not in os.supports_dir_fd else _Data("data", folder)
-
-    def _has_data(self, upload: Upload) -> bool:
-        """Whether an ordinary file is where the upload's bytes should be."""
-        try:
-            with self._data(upload.uuid, upload.chunk_count) as (path, folder):
-                return stat.S_ISREG(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode)
-        except OSError:
-            return False
-
-    def _sync(self, fd: int) -> None:
-        if self._fsync:
-            force_to_disk(fd)
-
-    def _out_of_turn(self) -> contextlib.AbstractContextManager[None]:
-        """For what ends on the disk: if that has lately taken a while each time, others work meanwhile."""
-        return TURN.paused() if time.monotonic() < self._slow_until else contextlib.nullcontext()
 
     def _sync_data(self, live: _Live, upload: Upload) -> None:
         """Brings all bytes of an upload to the disk. When a sync failed, what is not known to be there is forgotten."""
+        assert live.data is not None
         began = time.monotonic()
-        TURN.wait_for(live.syncing)
         try:
-            if not live.failed:
-                assert live.fd is not None
-                self._sync(live.fd)
+            live.data.sync()
         except OSError:
-            live.failed = True
+            self._distrust(live, upload)
             raise
-        finally:
-            live.syncing.release()
-            if live.failed:
-                self._distrust(live, upload)
-        if live.fd is None:
-            raise DiskFault
         if TURN.is_mine():  # else this was also the time that others worked in, and who went slowly would stay slow
             ended = time.monotonic()
             self._slow_syncs = self._slow_syncs + 1 if ended - began > SLOW_SYNC_SECONDS else 0
             if self._slow_syncs == SLOW_SYNCS:
                 self._slow_syncs, self._slow_until = 0, ended + OUT_OF_TURN_SECONDS
 
-    def _sync_folder(self, folder: str) -> None:
-        """Brings the folder's entries to the disk, where the system lets one; the others do it by themselves."""
-        if self._fsync and os.name != "nt":
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _WARY)
-            try:
-                self._bring_names_to_disk(fd)
-            finally:
-                os.close(fd)
+    def _out_of_turn(self) -> contextlib.AbstractContextManager[None]:
+        """For what ends on the disk: if that has lately taken a while each time, others work meanwhile."""
+        return TURN.paused() if time.monotonic() < self._slow_until else contextlib.nullcontext()
 
-    def _bring_names_to_disk(self, folder: int) -> None:
-        if self._fsync:
-            try:
-                force_to_disk(folder, is_folder=True)
-            except OSError as error:
-                if error.errno not in _NO_FOLDER_SYNC:
-                    raise
-
-    def _check_places(self, chunk_count: int) -> None:
-        """Raises Unavailable when a folder that an upload of so many chunks needs is not the one it was at start."""
-        for path, device, inode in self._places[: 1 if chunk_count == 1 else 2]:
-            with contextlib.suppress(OSError):
-                status = os.stat(path)
-                if status.st_ino == inode and status.st_dev == device:
-                    continue
-            raise Unavailable("A folder of the server was moved or replaced. Its owner must start the server again.")
+    def _distrust(self, live: _Live, upload: Upload) -> None:
+        """After a failed sync: what is not known to be on the disk may be gone, and is asked for anew."""
+        if live.in_one_piece:  # none of it is known to be there
+            self._discard(live, upload)
+            return
+        for writer in live.writers:
+            writer.stop()
+        live.writers.clear()
+        gone = self.record.forget_chunks(upload, only_unsynced=True)
+        live.close()  # only now: until then the data itself says that it failed
+        log.error("upload %s: the disk failed; %d chunks must be sent again", upload.uuid, gone)
 
     # -- looking, giving back, removing --------------------------------------------------------------------------------
 
     def uploads(self, owner: str, before: int | None = None, limit: int = UPLOADS_A_PAGE) -> list[Upload]:
-        """What a drop holds, newest first, without finished files that are gone from the disk.
+        """What an owner holds, newest first, without finished files that are gone from the disk.
 
         At most limit of them, and only those that are older than the one whose id is before.
         """
@@ -2072,143 +3154,71 @@ class Store:
         more = True
         with disk_errors():
             while more and len(found) < limit:  # again when some of them are gone
-                rows = self._select("owner = ? AND id < ? ORDER BY id DESC LIMIT ?", owner, last, limit)
-                found += [self._settled(row) for row in rows if row.stored is None or self._is_there(row.stored)]
+                rows = self.record.of_owner(owner, last, limit)
+                found += [self._confirmed(row) for row in rows if row.stored is None or self._engine.has(row.stored)]
                 more = len(rows) == limit
                 last = rows[-1].id if rows else 0
         return found[:limit]
 
     def upload(self, owner: str | None, uuid: str) -> Upload:
-        """One upload of a drop, or one that belongs to whoever knows its UUID. Raises NotFound."""
-        with disk_errors():
-            upload = self._find(uuid)
-            if upload is None or upload.owner not in (None, owner):
+        """One upload of an owner, or one that belongs to whoever knows its UUID. Raises NotFound."""
+        with disk_errors(uuid):
+            upload = self.record.find(uuid) or self._announced.find(uuid)
+            if upload is None:
                 raise NotFound
-            return self._settled(upload)
+            self._check_owner(upload, owner)
+            if upload.stored is None:
+                upload = self.keep_progress(uuid) or upload
+            return self._confirmed(upload)
 
     def chunks_in(self, upload: Upload) -> list[list[int]]:
         """The numbers of the chunks that are in, as inclusive ranges."""
         if upload.stored is not None:
             return [[0, upload.chunk_count - 1]]
-        with self._db_lock, disk_errors():
-            rows = self._db.execute("SELECT number FROM chunks WHERE upload = ? ORDER BY number", (upload.id,))
-            return chunk_ranges(number for (number,) in rows)
+        with disk_errors(upload.uuid):
+            return chunk_ranges(self.record.chunks_in(upload))
 
-    def open(self, uuid: str) -> tuple[Upload, BinaryIO]:
+    def open(self, uuid: str) -> tuple[Upload, Content]:
         """A finished file and its record, which is made now if somebody put the file there by hand.
 
         Raises NotFound, and Gone for what was removed.
         """
-        with disk_errors():
-            upload = self._find(uuid)
+        with disk_errors(uuid):
+            upload = self.record.find(uuid)
             if upload is None and self._rescan():
-                upload = self._find(uuid)
+                upload = self.record.find(uuid)
             if upload is None or upload.stored is None:
-                raise Gone("This file was removed.") if upload is None and self._is_removed(uuid) else NotFound
-            with contextlib.ExitStack() as stack:
-                try:
-                    file = stack.enter_context(
-                        open(self._in_storage(upload.stored), "rb", buffering=0, opener=_open_warily)
-                    )
-                except OSError as error:
-                    if error.errno not in _NOT_A_FILE:
-                        raise
-                    raise NotFound from None
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise NotFound
-                stack.pop_all()
-            return upload, file
+                raise Gone("This file was removed.") if upload is None and self.record.removal(uuid) else NotFound
+            return upload, self._engine.open(upload.stored)
 
     def remove(self, owner: str | None, uuid: str) -> None:
-        """Removes a drop's own file or unfinished upload. Raises NotFound.
+        """Removes an owner's own file or unfinished upload. Raises NotFound.
 
         What belongs to whoever knows the UUID can be removed only while unfinished: later the UUID is a link to read.
         """
-        with disk_errors(), self._locked(uuid) as live:
+        with disk_errors(uuid), self._locked(uuid) as live:
             upload = self._current(live, uuid)
-            if upload is None or upload.owner not in (None, owner) or (upload.stored and upload.owner is None):
+            if upload is None or (upload.stored and upload.owner is None):
                 raise NotFound
-            self._check_places(2)
-            self._discard(live, upload, for_ever=True)
+            self._check_owner(upload, owner)
+            self._engine.check()
+            self._announced.drop(uuid)
+            if upload.id or live.data is not None:  # else nothing of it has come yet
+                self._discard(live, upload, for_ever=True)
 
     def forget(self, owner: str) -> int:
-        """Takes a drop's finished files off its list; they stay in storage. Returns how many."""
+        """Takes an owner's finished files off the list; they stay in storage. Returns how many."""
         with disk_errors():
-            with self._transaction() as db:
-                query = "UPDATE uploads SET owner = NULL WHERE owner = ? AND stored IS NOT NULL"
-                count = db.execute(query, (owner,)).rowcount
-            self._make_durable()
+            count = self.record.disown(owner)
+            self.record.make_durable()
             return count
 
-    def secret(self) -> bytes:
-        """A random key that stays the same as long as the record does."""
-        with disk_errors(), self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO facts VALUES ('secret', ?)", (secrets.token_hex(32),))
-            (text,) = db.execute("SELECT value FROM facts WHERE name = 'secret'").fetchone()
-            return bytes.fromhex(text)
-
-    def revoke(self, session: str, end: int) -> None:
-        """Remembers that a session was ended, until it would have ended by itself (s since 1970)."""
-        with disk_errors():
-            with self._transaction() as db:
-                db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (f"revoked {session}", str(end)))
-                self._revoked = self._read_revoked(db)
-            self._make_durable()
-
-    def is_revoked(self, session: str) -> bool:
-        """Whether a session was ended. It is asked at every request, so the answer comes from memory."""
-        return session in self._revoked
-
-    @staticmethod
-    def _read_revoked(db: sqlite3.Connection) -> frozenset[str]:
-        db.execute("DELETE FROM facts WHERE name GLOB 'revoked *' AND CAST(value AS INTEGER) <= ?", (time.time(),))
-        rows = db.execute("SELECT name FROM facts WHERE name GLOB 'revoked *'")
-        return frozenset(name.removeprefix("revoked ") for (name,) in rows)
-
     def free(self) -> int:
-        """Bytes free on the disk of the unfinished uploads."""
-        return shutil.disk_usage(self._chunks).free
-
-    def _in_storage(self, name: str) -> str:
-        return self._prefix + name
-
-    def _hidden(self, uuid: str) -> str:
-        return self._in_storage(f".{uuid}.part")
-
-    def _final_name(self, upload: Upload) -> str:
-        """The name that the file gets, or has, in storage."""
-        return upload.stored or f"{upload.uuid}_{safe_name(upload.name, self._name_bytes)}"
-
-    def _is_there(self, name: str) -> bool:
-        return os.path.exists(self._in_storage(name))
-
-    @staticmethod
-    def _is_whole(path: str, size: int) -> bool:
-        """Whether an ordinary file of that many bytes is there."""
-        try:
-            status = os.lstat(path)
-        except OSError:
-            return False
-        return stat.S_ISREG(status.st_mode) and status.st_size == size
-
-    def _is_copy(self, upload: Upload, target: str) -> bool:
-        """Whether a whole upload's file has this name already, or did before its other name was taken away."""
-        if not self._is_whole(target, upload.size):
-            return False
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), contextlib.ExitStack() as stack:
-            path, folder = stack.enter_context(self._data(upload.uuid, upload.chunk_count))
-            opener = functools.partial(_open_warily, folder=folder)
-            ours = stack.enter_context(open(path, "rb", opener=opener))
-            named = stack.enter_context(open(target, "rb", opener=_open_warily))
-            if os.path.samestat(os.fstat(ours.fileno()), os.fstat(named.fileno())):
-                return True
-            while data := ours.read(MIB):
-                if data != named.read(MIB):
-                    return False
-        return True
+        """Bytes that there is room for."""
+        return self._engine.free()
 
     def _current(self, live: _Live, uuid: str) -> Upload | None:
-        return live.pending or self._find(uuid)
+        return live.in_one_piece or self.record.find(uuid) or self._announced.find(uuid)
 
     def _discard(self, live: _Live, upload: Upload, for_ever: bool = False) -> None:
         """Removes an upload. For ever, if somebody or its age wanted that; else nothing of it was in, and it may begin
@@ -2216,27 +3226,15 @@ class Store:
 
         Its record comes first and stays until the disk has lost its names (clear), whatever ends the server meanwhile.
         """
-        for writer in live.writers.values():
-            writer.release()
+        for writer in live.writers:
+            writer.stop()
         live.writers.clear()
         live.close()
-        live.failed = False
-        live.pending = None
-        with self._db_lock:
-            self._promises.end(upload.uuid)
-            if upload.id or for_ever:
-                with self._transaction() as db:
-                    db.execute("DELETE FROM chunks WHERE upload = ?", (upload.id,))
-                    db.execute("DELETE FROM uploads WHERE id = ?", (upload.id,))
-                    db.execute(
-                        "INSERT OR REPLACE INTO removed VALUES (NULL, ?, ?, ?, 0)",
-                        (upload.uuid, upload.stored, for_ever),
-                    )
-            if upload.id:
-                self._count -= 1
-                self._held -= upload.received
+        live.in_one_piece = None
+        self._space.release(upload)
+        self.record.remove(upload, for_ever)
         if for_ever:
-            self._make_durable()
+            self.record.make_durable()
         try:
             self._remove_names(upload.uuid, upload.stored)
         except OSError as error:  # the housekeeper tries again
@@ -2245,174 +3243,16 @@ class Store:
     def _remove_names(self, uuid: str, stored: str | None) -> None:
         """Removes all that may be on the disk of an upload. To be repeated as often as one likes."""
         if stored is not None:
-            self._unlink(self._in_storage(stored))
-        for chunk_count in (1, 2):
-            self._remove_data(uuid, chunk_count)
-
-    def _remove_data(self, uuid: str, chunk_count: int) -> None:
-        if chunk_count == 1:
-            self._unlink(self._hidden(uuid))
-            return
-        with (
-            contextlib.suppress(FileNotFoundError, NotADirectoryError),
-            self._data(uuid, chunk_count) as (path, folder),
-        ):
-            self._unlink(path, folder)
-        with contextlib.suppress(OSError):  # not empty: somebody put something there, and it stays
-            os.rmdir(os.path.join(self._chunks, uuid))
-
-    def clear(self) -> None:
-        """Makes removals final: once the disk has lost an upload's names, no power cut brings them back."""
-        with disk_errors():
-            with self._db_lock:
-                rows = self._db.execute("SELECT id, uuid, stored FROM removed WHERE NOT cleared").fetchall()
-            gone = []
-            for number, uuid, stored in rows:
-                self._check_places(2)
-                with contextlib.suppress(OSError), self._locked(uuid) as live:
-                    if live.pending is None and self._is_uncleared(number):  # else it has begun again
-                        self._remove_names(uuid, stored)
-                        gone.append((number,))
-            if gone:
-                self._check_places(2)
-                self._sync_names()
-                self._sync_folder(self._chunks)
-                with self._transaction() as db:
-                    db.executemany("DELETE FROM removed WHERE id = ? AND NOT for_ever", gone)
-                    db.executemany("UPDATE removed SET cleared = 1 WHERE id = ?", gone)
-                    db.execute("DELETE FROM removed WHERE id <= ?", (gone[-1][0] - MAX_REMOVED,))
-
-    # -- the record ----------------------------------------------------------------------------------------------------
-
-    def _check_folder(self, folder: Path) -> None:
-        try:
-            if not folder.exists():
-                folder.mkdir(parents=True)
-                self._sync_folder(str(folder.parent))
-            probe = folder / ".pyfiledrop.probe"
-            probe.unlink(missing_ok=True)
-            probe.touch(exist_ok=False)
-            probe.unlink()
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise StartError(f"The folder {folder} cannot be used: {reason}. Choose others with -s and -c.") from error
-
-    def _ask_name_limit(self) -> int:
-        """The most bytes that a name in storage may have."""
-        try:
-            return min(MAX_STORED_BYTES, os.pathconf(self._storage, "PC_NAME_MAX"))
-        except (AttributeError, OSError, ValueError):
-            return MAX_STORED_BYTES
-
-    def _lock_chunks(self) -> None:
-        """Keeps a second server out of `chunks`, also one with another `storage`. The record's lock does the rest."""
-        if fcntl is None:
-            return
-        try:
-            fd = os.open(self._chunks, os.O_RDONLY | _BINARY)
-        except OSError as error:
-            raise StartError(f"The folder {self._chunks} cannot be read: {error.strerror}.") from error
-        self._descriptors.append(fd)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._close_descriptors()
-            raise StartError(f"Another pyfiledrop is running on the folder {self._chunks}.") from error
-        except OSError:  # a file system without such locks
-            pass
-
-    def _open_record(self) -> sqlite3.Connection:
-        path = self._in_storage(RECORD_NAME)
-        try:
-            self._make_private(path)
-            db = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.Error) as error:
-            raise StartError(f"The record {path} cannot be opened: {error}.") from error
-        try:
-            # Exclusive: the lock that keeps a second server out, released by the system however this one ends. It
-            # also spares the shared memory that a second reader would need.
-            db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA fullfsync = ON")  # for macOS, as in force_to_disk
-            db.execute("PRAGMA synchronous = NORMAL")  # what must be durable at once, _make_durable brings to the disk
-            db.execute("BEGIN EXCLUSIVE")
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            self._is_new = version == 0
-            if self._is_new:
-                for statement in _SCHEMA.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-            elif version != _SCHEMA_VERSION:
-                raise StartError(f"The record {path} was written by another version of pyfiledrop.")
-            db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            db.close()
-            if "locked" in str(error):
-                raise StartError(f"Another pyfiledrop is running on the folder {self._storage}.") from error
-            raise StartError(f"The record {path} cannot be opened: {error}.") from error
-        except sqlite3.DatabaseError as error:
-            db.close()
-            raise StartError(f"The record {path} is damaged: {error}. Move it away to start with a new one.") from error
-        except StartError:
-            db.close()
-            raise
-        return db
-
-    @staticmethod
-    def _make_private(path: str) -> None:
-        """Makes the record's file, for this user only; SQLite gives its other files the same rights.
-
-        Raises OSError when there is something else in the place of one of them, where SQLite would follow it.
-        """
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | _WARY, 0o600)
-        try:
-            if hasattr(os, "fchmod"):
-                os.fchmod(fd, 0o600)
-        finally:
-            os.close(fd)
-        for name in (path, *(f"{path}-{kind}" for kind in ("wal", "shm", "journal"))):
-            with contextlib.suppress(FileNotFoundError):
-                status = os.lstat(name)
-                if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-                    raise OSError(errno.EPERM, "It is a link, or no file", name)
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing. It survives a crash; a power cut only once _make_durable has returned."""
-        with self._db_lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-    def _make_durable(self) -> None:
-        """Brings what was recorded until now to the disk. Others go on with the record meanwhile."""
-        if self._fsync:
-            self._sync_record()
-
-    def _bring_record_to_disk(self) -> None:
-        # SQLite's own durable commit is this very call, but holds the database's lock, and for each transaction anew.
-        # When it fails nobody knows what of the log is on the disk; so all of it is written again, into the record.
-        if self._doubted:
-            with self._db_lock:
-                (busy, _, _) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            if busy:
-                raise sqlite3.OperationalError("its log could not be written back")
-        self._doubted = True  # until it has come through
-        force_to_disk(self._wal)
-        self._doubted = False
+            self._engine.remove(stored)
+        self._engine.discard(uuid)
 
     @contextlib.contextmanager
     def _locked(self, uuid: str) -> Iterator[_Live]:
         """The upload's lock, and what is going on with it."""
-        with self._guard:
-            live = self._live.get(uuid)
+        with self._lives_lock:
+            live = self._lives.get(uuid)
             if live is None:
-                live = self._live[uuid] = _Live()
+                live = self._lives[uuid] = _Live()
             live.users += 1
         try:
             TURN.wait_for(live.lock)
@@ -2421,249 +3261,13 @@ class Store:
             finally:
                 live.lock.release()
         finally:
-            with self._guard:
+            with self._lives_lock:
                 live.users -= 1
                 if not (live.users or live.writers or live.unsynced or live.failed):
-                    del self._live[uuid]
+                    del self._lives[uuid]
                     live.close()
 
-    def _select(self, where: str, *values: Any) -> list[Upload]:
-        with self._db_lock:
-            return list(map(Upload._make, self._db.execute(f"SELECT {_COLUMNS} FROM uploads WHERE {where}", values)))
-
-    def _find(self, uuid: str) -> Upload | None:
-        with self._db_lock:
-            row = self._db.execute(_FIND, (uuid,)).fetchone()
-        return Upload._make(row) if row else None
-
-    def _is_in(self, upload: Upload, index: int) -> bool:
-        with self._db_lock:
-            query = "SELECT 1 FROM chunks WHERE upload = ? AND number = ?"
-            return self._db.execute(query, (upload.id, index)).fetchone() is not None
-
-    def _is_removed(self, uuid: str) -> bool:
-        """Whether the UUID is used up."""
-        with self._db_lock:
-            row = self._db.execute(_FIND_REMOVED, (uuid,)).fetchone()
-        return row is not None and bool(row[0])
-
-    def _is_uncleared(self, number: int) -> bool:
-        with self._db_lock:
-            query = "SELECT 1 FROM removed WHERE id = ? AND NOT cleared"
-            return self._db.execute(query, (number,)).fetchone() is not None
-
-    def _forget_chunks(self, upload: Upload, only_unsynced: bool = False) -> int:
-        """Counts chunks as never received: all, or those that are not known to be on the disk. Returns how many."""
-        with self._db_lock:
-            before = self._find(upload.uuid)
-            with self._transaction() as db:
-                which = "AND NOT synced" if only_unsynced else ""
-                gone = db.execute(f"DELETE FROM chunks WHERE upload = ? {which}", (upload.id,)).rowcount
-                (left, received) = db.execute(
-                    "SELECT count(*), coalesce(sum(min(?, ? - number * ?)), 0) FROM chunks WHERE upload = ?",
-                    (upload.chunk_size, upload.size, upload.chunk_size, upload.id),
-                ).fetchone()
-                db.execute("UPDATE uploads SET merged = ?, received = ? WHERE id = ?", (left, received, upload.id))
-            if before is not None:
-                self._held += received - before.received
-        return gone
-
-    def _distrust(self, live: _Live, upload: Upload) -> None:
-        """After a failed sync: any byte that was not on the disk yet may be gone, and the system says so only once.
-
-        So nothing is synced again in the hope that it works now; what is not known to be on the disk is asked for anew.
-        """
-        if live.pending:  # none of it is known to be there
-            self._discard(live, upload)
-            return
-        live.failed = True
-        for writer in live.writers.values():
-            writer.release()
-        live.writers.clear()
-        live.close()
-        gone = self._forget_chunks(upload, only_unsynced=True)
-        live.failed = False
-        log.error("upload %s: the disk failed; %d chunks must be sent again", upload.uuid, gone)
-
-    # -- start and housekeeping ----------------------------------------------------------------------------------------
-
-    def _reconcile(self) -> None:
-        """Makes record and disk agree after whatever ended the last run. Nothing acknowledged is given up."""
-        self._remove_parts()
-        self.clear()  # what a power cut brought back
-        found, lost = self._adopt()
-        if lost:
-            self._note(lost, "finished file is", "finished files are", "gone from storage and no longer listed.")
-        if found:
-            self._note(found, "file in storage was", "files in storage were", "not on record and can now be fetched.")
-        self._forget_unsynced()
-        resumable = removed = finished = 0
-        for upload in self._select("stored IS NULL"):
-            name = self._final_name(upload)
-            if self._is_copy(upload, self._in_storage(name)):
-                # Publishing was cut off after the file got its name: it was whole and synced then.
-                self._finish(upload._replace(stored=name, merged=upload.chunk_count, received=upload.size))
-                self._remove_data(upload.uuid, upload.chunk_count)
-                finished += 1
-            elif upload.merged == 0 or not self._has_data(upload):
-                self._discard(_Live(), upload)
-                removed += 1
-            else:
-                self._promises.make(upload.uuid, upload.received, upload.size, upload.received)
-                resumable += 1
-        if finished:
-            self._note(finished, "upload was", "uploads were", "finished that the last run could not report.")
-        if removed:
-            self._note(
-                removed, "unfinished upload was", "unfinished uploads were", "removed, as nothing of it is here."
-            )
-        if resumable:
-            self._note(resumable, "unfinished upload", "unfinished uploads", "can go on.")
-        query = "SELECT DISTINCT uuid FROM uploads JOIN chunks ON chunks.upload = uploads.id WHERE NOT synced"
-        for (uuid,) in self._db.execute(query).fetchall():  # what the last run did not come to
-            with self._locked(uuid) as live:
-                if (unsynced := self._find(uuid)) is not None:
-                    self._open_data(live, unsynced)
-            self._flush(uuid)
-        for name in os.listdir(self._chunks):
-            known = self._find(name) if _UUID.fullmatch(name) else None
-            if known is None and _UUID.fullmatch(name):
-                with contextlib.suppress(OSError):  # only an empty one goes
-                    os.rmdir(os.path.join(self._chunks, name))
-                    continue
-            if known is None:
-                self.findings.append(f"Left alone in chunks, of unknown origin: {ascii(name)}.")
-            elif known.stored is not None:  # published, and then cut off; or a power cut brought it back
-                self._remove_data(known.uuid, 2)
-        self.clear()
-        self._count_all()
-        self._make_durable()
-        self._unsettled.clear()
-
-    def _count_all(self) -> None:
-        with self._db_lock:
-            self._count, self._held = self._db.execute(
-                "SELECT count(*), coalesce(sum(received), 0) FROM uploads"
-            ).fetchone()
-
-    def _remove_parts(self) -> None:
-        """Removes what the last run was receiving in one piece when it ended. Nobody was told that it is in."""
-        with os.scandir(self._storage) as entries:
-            parts = [entry.name for entry in entries if entry.name[0] == "." and _PART_NAME.fullmatch(entry.name)]
-        names = os.listdir(self._storage) if parts and not self._is_new else []
-        for part in parts:
-            path, known = self._in_storage(part), self._find(part[1:37].lower())
-            # It may have its last name already, but not its record. A record that is new cannot say so: after a power
-            # cut, a file that was reported done can still have both names.
-            if known is None or known.stored is None:
-                for name in names:
-                    named = self._in_storage(name)
-                    if name.startswith(f"{part[1:37]}_") and os.path.samestat(os.lstat(named), os.lstat(path)):
-                        os.unlink(named)
-            try:
-                os.unlink(path)
-            except OSError:  # a folder, which is none of ours
-                self.findings.append(f"Left alone in storage, of unknown origin: {ascii(part)}.")
-
-    def _note(self, count: int, one: str, many: str, rest: str) -> None:
-        self.findings.append(f"{count} {one if count == 1 else many} {rest}")
-
-    def _forget_unsynced(self) -> None:
-        """A chunk counts only if its bytes are known to be on the disk, or if nothing can have cost them.
-
-        After a power cut of the machine, or of the disk alone, only the first says something.
-        """
-        mark = " ".join([boot_mark(), mount_mark(self._storage), mount_mark(self._chunks)])
-        row = self._db.execute("SELECT value FROM facts WHERE name = 'boot'").fetchone()
-        if row is not None and row[0] != mark:
-            gone = sum(self._forget_chunks(upload, only_unsynced=True) for upload in self._select("stored IS NULL"))
-            if gone:
-                self._note(gone, "chunk", "chunks", "may not have reached the disk and will be asked for again.")
-        with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO facts VALUES ('boot', ?)", (mark,))
-        self._make_durable()  # before anything comes in that only this mount has
-
-    def _adopt(self) -> tuple[int, int]:
-        """Records files in storage that have no record, drops records whose file is gone. Returns how many of each."""
-        with self._transaction() as db:
-            mtime = os.stat(self._storage).st_mtime_ns
-            recorded = db.execute("SELECT stored FROM uploads WHERE stored IS NOT NULL")
-            # Nearly always they agree. Sums of hashes that nobody can foresee say so without holding all the names.
-            agree = sum(hash(name) for (name,) in recorded) == sum(map(hash, self._stored_names()))
-            counts = (0, 0) if agree else self._take_up(db)
-        if counts != (0, 0):
-            self._count_all()
-        self._scanned = (mtime, time.monotonic())
-        return counts
-
-    def _stored_names(self) -> Iterator[str]:
-        with os.scandir(self._storage) as entries:
-            yield from filter(_STORED_NAME.fullmatch, (entry.name for entry in entries))
-
-    def _take_up(self, db: sqlite3.Connection) -> tuple[int, int]:
-        db.execute("CREATE TEMP TABLE seen (stored TEXT)")  # a transaction that fails takes it away again
-        db.executemany("INSERT INTO seen VALUES (?)", zip(self._stored_names()))
-        db.execute("CREATE INDEX temp.seen_names ON seen (stored)")  # sorted once: faster than one by one
-        found = lost = 0
-        for upload in self._select("stored IS NOT NULL AND stored NOT IN (SELECT stored FROM seen)"):
-            if self._is_there(self._final_name(upload)):  # some file systems list a name otherwise than it was given
-                continue
-            if self._place_again(upload):
-                continue
-            lost += 1
-            db.execute("DELETE FROM uploads WHERE id = ?", (upload.id,))
-            db.execute("INSERT OR REPLACE INTO removed VALUES (NULL, ?, NULL, 1, 1)", (upload.uuid,))
-        db.execute(
-            "CREATE TEMP TABLE new AS SELECT stored, lower(substr(stored, 1, 36)) AS uuid FROM seen"
-            " WHERE uuid NOT IN (SELECT uuid FROM uploads)"
-            " AND uuid NOT IN (SELECT uuid FROM removed WHERE NOT cleared) GROUP BY uuid"
-        )
-        with self._guard:  # those have their name, and will be on record in a moment
-            finishing = {uuid for uuid, live in self._live.items() if live.pending}
-        for name, uuid in db.execute("SELECT stored, uuid FROM new"):
-            if uuid in finishing:
-                continue
-            try:
-                status = os.lstat(self._in_storage(name))
-            except FileNotFoundError:  # taken away again meanwhile
-                continue
-            if stat.S_ISREG(status.st_mode):
-                found += 1
-                db.execute("DELETE FROM removed WHERE uuid = ?", (uuid,))  # the machine's owner put it back
-                db.execute(
-                    "INSERT INTO uploads (uuid, name, size, chunk_size, chunk_count, created, merged, received, stored)"
-                    " VALUES (?, ?, ?, ?, 1, ?, 1, ?, ?)",
-                    (uuid, clean_name(name[37:]), size := status.st_size, max(1, size), status.st_mtime, size, name),
-                )
-        db.execute("DROP TABLE seen")
-        db.execute("DROP TABLE new")
-        return found, lost
-
-    def _place_again(self, upload: Upload) -> bool:
-        """Whether a file that is recorded as finished has its name now. The record's disk had reported an error then,
-        although the record was made, and so the name was undone."""
-        target = self._in_storage(self._final_name(upload))
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            with self._data(upload.uuid, upload.chunk_count) as (path, folder):
-                status = os.stat(path, dir_fd=folder, follow_symlinks=False)
-                if not stat.S_ISREG(status.st_mode) or status.st_size != upload.size:
-                    return False
-            try:
-                self._place(upload, target, status)
-            except NotImplementedError:
-                self._move(upload, target, status)
-            self._sync_names()
-            return True
-        return False
-
-    def _rescan(self) -> bool:
-        """Looks for files that were put into storage by hand, if there may be any and the last look is a while ago."""
-        with self._db_lock:
-            self._check_places(1)
-            mtime, when = self._scanned
-            if time.monotonic() - when < RESCAN_SECONDS or os.stat(self._storage).st_mtime_ns == mtime:
-                return False
-            return self._adopt()[0] > 0
+    # -- housekeeping --------------------------------------------------------------------------------------------------
 
     def _keep_house(self) -> None:
         aged = time.monotonic()
@@ -2681,76 +3285,65 @@ class Store:
                 log.warning("housekeeping: %s", error)
 
     def flush(self) -> None:
-        """Brings merged chunks of unfinished uploads to the disk and records that they are there.
+        """Brings what has come of unfinished uploads to the disk, and records that it is there.
 
-        Goes on all the time while an upload runs, so that publishing finds little left to wait for. What fails is
-        logged, and its chunks are asked for again. While the disk works, chunks go on arriving.
+        What fails is logged, and its chunks are asked for again. While the disk works, chunks go on arriving.
         """
-        with self._guard:
-            waiting = {uuid: live.fresh for uuid, live in self._live.items() if live.unsynced or live.failed}
-        if any(waiting.values()):
-            with contextlib.suppress(DropError), disk_errors():
-                self._sync_folder(self._chunks)  # once for all that are new
-        done = [uuid for uuid, fresh in waiting.items() if self._flush(uuid, fresh)]
+        with self._lives_lock:
+            lives = list(self._lives.items())
+        for uuid, live in lives:
+            if any(writer.keeps for writer in list(live.writers)):
+                with contextlib.suppress(DropError):
+                    self.keep_progress(uuid)
+        done = [uuid for uuid, live in lives if (live.unsynced or live.failed) and self._flush(uuid)]
         if done:
             with contextlib.suppress(DropError), disk_errors():  # logged; the next round tries again
-                self._make_durable()
+                self.record.make_durable()
 
-    def _flush(self, uuid: str, is_named: bool = False) -> bool:
-        """Flushes one upload; is_named says that its folder's name is on the disk. Returns whether that went well."""
-        with contextlib.suppress(DropError), disk_errors():
+    def _flush(self, uuid: str) -> bool:
+        """Flushes one upload. Returns whether that went well."""
+        with contextlib.suppress(DropError), disk_errors(uuid):
             with self._locked(uuid) as live:
-                upload = self._find(uuid)
+                upload = self.record.find(uuid)
                 if upload is None:
-                    live.failed = False
+                    live.close()  # what failed of it is nobody's any more
                 elif live.failed:
                     self._distrust(live, upload)
-                if live.fd is None or upload is None:
+                if live.data is None or upload is None:
                     return False
-                fd, closings, numbers, fresh = os.dup(live.fd), live.closings, list(live.unsynced), live.fresh
-                with self._guard:
+                data, numbers, sync = live.data, list(live.unsynced), live.data.sync_later()
+                with self._lives_lock:
                     live.users += 1  # so that it is still the same when its lock is taken again
-            new_folders = [os.path.join(self._chunks, uuid), *([] if is_named else [self._chunks])] if fresh else []
-            synced = self._sync_beside(live, fd, closings, new_folders)
+            try:
+                sync()
+                is_synced = True
+            except OSError as error:
+                log.error("disk: upload %s: %s", uuid, error)
+                is_synced = False
             with self._locked(uuid) as live:
-                with self._guard:
+                with self._lives_lock:
                     live.users -= 1
                 if live.failed:
                     self._distrust(live, upload)
-                elif synced and live.closings == closings:
-                    if self._fsync:
-                        with self._transaction() as db:
-                            db.executemany(
-                                "UPDATE chunks SET synced = 1 WHERE upload = ? AND number = ?",
-                                [(upload.id, number) for number in numbers],
-                            )
+                elif is_synced and live.data is data:  # else it was published or removed meanwhile
+                    self.record.mark_synced(upload, numbers)
                     del live.unsynced[: len(numbers)]
-                    live.fresh = False
                     return True
         return False
 
-    def _sync_beside(self, live: _Live, fd: int, closings: int, folders: list[str]) -> bool:
-        """Syncs an upload's data and these folders without its lock, and closes fd. Returns whether that went well.
-
-        That the data's sync failed is left for whoever takes the lock next.
-        """
-        try:
-            with live.syncing:
-                try:
-                    self._sync(fd)
-                except OSError:
-                    if live.closings == closings:
-                        live.failed = True
-                    raise
-                finally:
-                    os.close(fd)
-            for folder in folders:
-                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                    self._sync_folder(folder)
-        except OSError as error:
-            log.error("disk: %s", error)
-            return False
-        return True
+    def clear(self) -> None:
+        """Makes removals final: once the disk has lost an upload's names, no power cut brings them back."""
+        with disk_errors():
+            gone = []
+            for removed in self.record.uncleared():
+                self._engine.check()
+                with contextlib.suppress(OSError), self._locked(removed.uuid) as live:
+                    if live.in_one_piece is None and self.record.is_uncleared(removed):  # else it has begun again
+                        self._remove_names(removed.uuid, removed.stored)
+                        gone.append(removed)
+            if gone:
+                self._engine.settle()
+                self.record.mark_cleared(gone)
 
     def clean(self, elapsed_seconds: float) -> int:
         """Ages unfinished uploads by elapsed_seconds and removes the stale ones. Returns how many.
@@ -2759,19 +3352,145 @@ class Store:
         """
         removed = 0
         with disk_errors():
-            self._check_places(2)
-            with self._transaction() as db:
-                db.execute("UPDATE uploads SET idle = idle + ? WHERE stored IS NULL", (elapsed_seconds,))
-            all_stale = self._select("stored IS NULL AND idle > ?", self._stale_seconds)
+            self._engine.check()
+            self.record.age(elapsed_seconds)
+            all_stale = self.record.stale(self._stale_seconds)
         for stale in all_stale:  # one that cannot be removed, which is logged, keeps no others
-            with contextlib.suppress(DropError), disk_errors(), self._locked(stale.uuid) as live:
+            with contextlib.suppress(DropError), disk_errors(stale.uuid), self._locked(stale.uuid) as live:
                 # Looked at again under the lock: an upload that is receiving, or just went on, wins.
-                fresh = self._select("uuid = ? AND stored IS NULL AND idle > ?", stale.uuid, self._stale_seconds)
-                if fresh and not live.writers:
+                if self.record.is_stale(stale.uuid, self._stale_seconds) and not live.writers:
                     self._discard(live, stale, for_ever=True)
                     log.info("removed unfinished upload %s of %s", stale.uuid, ascii(stale.name))
                     removed += 1
         return removed
+
+    def _rescan(self) -> bool:
+        """Looks for files that were put into storage by hand, if there may be any and the last look is a while ago."""
+        with self.record.lock:
+            generation, (scanned, when) = self._engine.generation(), self._scanned
+            if time.monotonic() - when < RESCAN_SECONDS or generation == scanned:
+                return False
+            return self._adopt()[0] > 0
+
+    def _adopt(self) -> tuple[int, int]:
+        """Makes the record list just the files that are there. Returns how many came, and how many were lost."""
+
+        def is_arriving(uuid: str) -> bool:  # it has its name, and will be on record in a moment
+            live = self._lives.get(uuid)
+            return live is not None and live.in_one_piece is not None
+
+        with self.record.transaction():
+            generation = self._engine.generation()
+            # Nearly always they agree.
+            agree = self.record.lists_just(self._engine.keys())
+            counts = (0, 0) if agree else adopt(self.record, self._engine, is_arriving)
+        if not agree:
+            self.record.recount()
+        self._scanned = (generation, time.monotonic())
+        return counts
+
+
+def overlap(one: range, other: range) -> bool:
+    """Whether two runs have a chunk in common."""
+    return one.start < other.stop and other.start < one.stop
+
+
+def adopt(record: Record, engine: Engine, is_arriving: Callable[[str], bool]) -> tuple[int, int]:
+    """Records files that have no record, and drops records whose file is gone. Returns how many of each."""
+    found = lost = 0
+    with record.compared_with(engine.keys()) as (missing, new):
+        for upload in missing:
+            # Some file systems list a name otherwise than it was given.
+            if not (engine.has(engine.key_of(upload)) or engine.republish(upload)):
+                record.lose(upload)
+                lost += 1
+        for key, uuid in new:
+            if not is_arriving(uuid) and (look := engine.look(key)):
+                record.take_up(uuid, key, *look)
+                found += 1
+    return found, lost
+
+
+def reconcile(record: Record, engine: Engine, space: Space, found: int, lost: int) -> list[str]:
+    """At start: settles what becomes of each unfinished upload. Returns what was found, one sentence each."""
+    counts = Counter(found=found, lost=lost, unsynced=forget_unsynced(record, engine))
+    for upload in record.unfinished():
+        if engine.is_published(upload):  # publishing was cut off after the file got its name: it was whole then
+            done = upload._replace(stored=engine.key_of(upload), merged=upload.chunk_count, received=upload.size)
+            record.finish(done)
+            engine.discard(upload.uuid, upload.chunk_count)
+            counts["finished"] += 1
+        elif upload.merged == 0 or not engine.has_data(upload):
+            record.remove(upload, for_ever=False)
+            with contextlib.suppress(OSError):  # what cannot be removed now is tried again
+                engine.discard(upload.uuid)
+            counts["removed"] += 1
+        else:
+            space.promise(upload, upload.received)
+            sync_again(record, engine, upload)
+            counts["resumable"] += 1
+    findings = []
+    for kind, one, many, rest in (
+        ("lost", "finished file is", "finished files are", "gone from storage and no longer listed."),
+        ("found", "file in storage was", "files in storage were", "not on record and can now be fetched."),
+        ("unsynced", "chunk", "chunks", "may not have reached the disk and will be asked for again."),
+        ("finished", "upload was", "uploads were", "finished that the last run could not report."),
+        ("removed", "unfinished upload was", "unfinished uploads were", "removed, as nothing of it is here."),
+        ("resumable", "unfinished upload", "unfinished uploads", "can go on."),
+    ):
+        if count := counts[kind]:
+            findings.append(f"{count} {one if count == 1 else many} {rest}")
+    return findings + engine.tidy_chunks(record.find)
+
+
+def forget_unsynced(record: Record, engine: Engine) -> int:
+    """A chunk counts only if its bytes are known to be on the disk, or if nothing can have cost them.
+
+    After a power cut of the machine, or of the disk alone, only the first says something. Returns how many are lost.
+    """
+    mark, before, gone = engine.mark(), record.fact("boot"), 0
+    if before is not None and before != mark:
+        gone = sum(record.forget_chunks(upload, only_unsynced=True) for upload in record.unfinished())
+    record.set_fact("boot", mark)
+    record.make_durable()  # before anything comes in that only this mount has
+    return gone
+
+
+def sync_again(record: Record, engine: Engine, upload: Upload) -> None:
+    """Syncs what the last run did not come to. If that fails, it is asked for anew."""
+    if not (numbers := record.unsynced_chunks(upload)):
+        return
+    data = engine.reopen(upload)
+    try:
+        data.sync_later()()
+        record.mark_synced(upload, numbers)
+    except OSError as error:
+        log.error("disk: upload %s: %s", upload.uuid, error)
+        record.forget_chunks(upload, only_unsynced=True)
+    finally:
+        data.close()
+
+
+def open_store(
+    storage: Path,
+    chunks: Path,
+    *,
+    fsync: bool = True,
+    max_total_bytes: int | None = None,
+    stale_seconds: float = 24 * 3600,
+) -> Store:
+    """A store over these two folders, which are made if they are not there. Raises StartError."""
+    disk = Disk(storage, chunks, fsync=fsync)
+    try:
+        record = Record(disk.record_path, fsync=fsync)
+        try:
+            return Store(record, disk, max_total_bytes=max_total_bytes, stale_seconds=stale_seconds)
+        except BaseException:
+            record.close()
+            raise
+    except BaseException:
+        disk.close()
+        raise
 
 
 # ======================================================================================================================
@@ -3120,7 +3839,7 @@ class _Form:
                 raise BadRequest("A field of the form is malformed.")
             self._fields[self._segment.name or ""] = value
         elif self._chunk is None:
-            self._store.seal(self._files[-1])
+            self._store.end_file(self._files[-1])
         self._segment = None
 
     def _finish(self) -> list[Upload]:
@@ -3245,7 +3964,7 @@ class Door:
     def __init__(self, password: str | None, store: Store) -> None:
         self._password = password
         self._store = store
-        secret = store.secret()
+        secret = store.record.secret()
         self._key = hmac.digest(secret, (password or "").encode(), "sha256")
         # All ports of a host share its cookies, so their names tell the instances apart.
         self._mark = hmac.digest(secret, b"the names of the cookies", "sha256").hex()[:6]
@@ -3315,7 +4034,7 @@ class Door:
     def end_sessions(self) -> None:
         """Ends what this browser is signed in with; copies of the cookie are worth nothing from now on."""
         for session, end in self._sessions():
-            self._store.revoke(session, end)
+            self._store.record.revoke(session, end)
 
     def _sessions(self) -> Iterator[tuple[str, int]]:
         """Id and end of each session that a request brings. Cookies of the same name that are none change nothing."""
@@ -3323,7 +4042,7 @@ class Door:
             match = _SESSION.fullmatch(value)
             if match and hmac.compare_digest(value, self._sign(match[1])):
                 session, end = match[2], int(match[3])
-                if end > time.time() and not self._store.is_revoked(session):
+                if end > time.time() and not self._store.record.is_revoked(session):
                     yield session, end
 
     def _sign(self, text: str) -> str:
@@ -3467,11 +4186,11 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
     return app
 
 
-def _give(environ: dict[str, Any], upload: Upload, file: BinaryIO) -> Any:
+def _give(environ: dict[str, Any], upload: Upload, content: Content) -> Any:
     """A file as the answer: conditional requests (RFC 9110, 13) and one range."""
-    status = os.fstat(file.fileno())
-    etag = f"{upload.uuid[:8]}-{status.st_size:x}-{status.st_mtime_ns:x}"
-    modified = email.utils.formatdate(status.st_mtime, usegmt=True)
+    file, size = content.file, content.size
+    etag = f"{upload.uuid[:8]}-{content.tag}"
+    modified = email.utils.formatdate(content.modified, usegmt=True)
     response = bottle.HTTPResponse()
     for name, value in {
         "ETag": f'"{etag}"',
@@ -3496,13 +4215,13 @@ def _give(environ: dict[str, Any], upload: Upload, file: BinaryIO) -> Any:
             return response
         # A range of a file that is no longer the same is not what was asked for: then the whole (If-Range).
         same = "HTTP_IF_RANGE" not in environ or environ["HTTP_IF_RANGE"] in (f'"{etag}"', modified)
-        span = choose_range(environ.get("HTTP_RANGE") if same else None, status.st_size)
+        span = choose_range(environ.get("HTTP_RANGE") if same else None, size)
     except BaseException:
         file.close()
         raise
     if span.partial:
         response.status = HTTPStatus.PARTIAL_CONTENT.value
-        response.set_header("Content-Range", f"bytes {span.offset}-{span.offset + span.count - 1}/{status.st_size}")
+        response.set_header("Content-Range", f"bytes {span.offset}-{span.offset + span.count - 1}/{size}")
     response.set_header("Content-Type", "application/octet-stream")
     response.set_header("Content-Disposition", content_disposition(upload.name))
     response.set_header("Content-Length", str(span.count))
@@ -5177,17 +5896,6 @@ def set_up_log(settings: Settings) -> None:
     log.setLevel(logging.WARNING if settings.quiet else logging.INFO)
 
 
-def open_store(settings: Settings) -> Store:
-    """The store the settings ask for. Raises StartError."""
-    return Store(
-        settings.storage,
-        settings.chunks,
-        fsync=not settings.no_fsync,
-        max_total_bytes=settings.max_total_bytes,
-        stale_seconds=settings.stale_hours * 3600,
-    )
-
-
 def make_server(settings: Settings, store: Store) -> Server:
     """The server, listening. Raises StartError."""
     door = Door(read_password(settings), store)
@@ -5299,7 +6007,14 @@ def main(argv: list[str] | None = None) -> int:
     clicked = is_double_clicked(argv)
     try:
         set_up_log(settings)
-        with contextlib.closing(open_store(settings)) as store:
+        opened = open_store(
+            settings.storage,
+            settings.chunks,
+            fsync=not settings.no_fsync,
+            max_total_bytes=settings.max_total_bytes,
+            stale_seconds=settings.stale_hours * 3600,
+        )
+        with contextlib.closing(opened) as store:
             server = make_server(settings, store)
             fit_descriptors(server, store, descriptors())
             try:

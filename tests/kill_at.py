@@ -97,6 +97,11 @@ def at_statement(number: int) -> None:
 
 def two_disks() -> None:
     refuse("link", errno.EXDEV, is_data)
+    refuse("replace", errno.EXDEV)  # by which the start finds it out
+
+
+def no_links() -> None:
+    refuse("link", errno.EPERM)
 
 
 #: moment -> how to get there. A merge is one chunk's, publishing is the last one's.
@@ -104,30 +109,30 @@ MOMENTS: dict[str, Callable[[], object]] = {
     "after data, before record": lambda: before(pyfiledrop.Store, "merge", nth(2)),
     "after record, before answer": lambda: after(pyfiledrop.Store, "merge", nth(2)),
     "publishing, before sync": lambda: before(pyfiledrop.Store, "_publish"),
-    "after sync, before link": lambda: before(os, "link"),
-    "after link, before record": lambda: after(os, "link"),
-    "after link, before commit": lambda: before(pyfiledrop.Store, "_finish"),
+    "after sync, before link": lambda: before(os, "link", is_data),
+    "after link, before record": lambda: after(os, "link", is_data),
+    "after link, before commit": lambda: before(pyfiledrop.Record, "finish"),
     "after record, before the data's removal": lambda: before(os, "unlink", is_bytes_of_a_file),
     "after the data's removal, before its folder's": lambda: before(os, "rmdir"),
     "done, before answer": lambda: after(pyfiledrop.Store, "_publish"),
-    "without links, before rename": lambda: (refuse("link", errno.EPERM), before(os, "rename")),
-    "without links, after rename": lambda: (refuse("link", errno.EPERM), after(os, "rename")),
+    "without links, before rename": lambda: (no_links(), before(os, "rename")),
+    "without links, after rename": lambda: (no_links(), after(os, "rename")),
     "in the middle of the copy to another disk": lambda: (two_disks(), setattr(shutil, "copyfileobj", copy_half)),
     "after the copy, before its link": lambda: (two_disks(), before(os, "link", is_hidden)),
     "after the copy's link": lambda: (two_disks(), before(os, "unlink", is_hidden)),
-    "after the copy, before record": lambda: (two_disks(), before(pyfiledrop.Store, "_finish")),
+    "after the copy, before record": lambda: (two_disks(), before(pyfiledrop.Record, "finish")),
     "after the copy and record": lambda: (two_disks(), before(os, "unlink", is_data)),
     "removing, before the data": lambda: before(os, "unlink", is_data),
     "removing, before the record": lambda: before(pyfiledrop.Store, "_discard"),
-    "removing, before it is durable": lambda: before(pyfiledrop.Store, "_make_durable", nth(3)),
+    "removing, before it is durable": lambda: before(pyfiledrop.Record, "make_durable", nth(4)),
     "removing, after its names": lambda: after(pyfiledrop.Store, "_remove_names"),
 }
 #: These come at the start, after a run that ended at another moment.
 START_MOMENTS: dict[str, Callable[[], object]] = {
-    "start, before reconcile": lambda: before(pyfiledrop.Store, "_reconcile"),
-    "start, before the record of what was whole": lambda: before(pyfiledrop.Store, "_finish"),
-    "start, after the record of what was whole": lambda: after(pyfiledrop.Store, "_finish"),
-    "start, after reconcile": lambda: after(pyfiledrop.Store, "_reconcile"),
+    "start, before reconcile": lambda: before(pyfiledrop.Store, "_begin"),
+    "start, before the record of what was whole": lambda: before(pyfiledrop.Record, "finish"),
+    "start, after the record of what was whole": lambda: after(pyfiledrop.Record, "finish"),
+    "start, after reconcile": lambda: after(pyfiledrop.Store, "_begin"),
     **{f"start, statement {number}": lambda number=number: at_statement(number) for number in range(1, 30, 4)},
 }
 

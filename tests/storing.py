@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import shutil
@@ -21,7 +22,7 @@ from typing import Any
 import pytest
 
 import pyfiledrop
-from pyfiledrop import Chunk, Store, Upload, Writer
+from pyfiledrop import Chunk, Store, Upload, Writer, open_store
 
 RECORD = ".pyfiledrop.sqlite3"
 ALICE, BOB = "alice's drop", "bob's drop"
@@ -99,7 +100,7 @@ class Folders:
     def open(self, **options: Any) -> Store:
         """The store, closed first if it was open."""
         self.close()
-        self.store = Store(self.storage, self.chunks, **options)
+        self.store = open_store(self.storage, self.chunks, **options)
         return self.store
 
     def close(self) -> None:
@@ -224,6 +225,24 @@ def patch_sync(monkeypatch: pytest.MonkeyPatch, sync: Callable[[int], None]) -> 
         monkeypatch.setattr(os, name, sync, raising=False)
 
 
+def play_disks(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Let the system refuse what it does between "two disks", or where there are "no links"; or nothing."""
+    link = os.link
+
+    def refuse(source: Any, target: Any, **names: Any) -> None:
+        number = errno.EPERM if kind == "no links" else errno.EXDEV
+        raise OSError(number, os.strerror(number))
+
+    if kind == "no links":
+        monkeypatch.setattr(os, "link", refuse)
+    if kind == "two disks":
+        is_data = lambda source: os.path.basename(source) == "data"  # noqa: E731
+        monkeypatch.setattr(
+            os, "link", lambda source, *args, **names: (refuse if is_data(source) else link)(source, *args, **names)
+        )
+        monkeypatch.setattr(os, "replace", refuse)  # by which the start finds it out
+
+
 class Watcher:
     """Is told of each call: before it, when it may raise in its place, and after it."""
 
@@ -291,8 +310,8 @@ class System:
     """
 
     CALLS = (
-        "open", "close", "dup", "fsync", "link", "rename", "unlink", "mkdir", "rmdir", "fstat", "lstat", "listdir",
-        "scandir", "splice",
+        "open", "close", "dup", "fsync", "link", "rename", "replace", "unlink", "mkdir", "rmdir", "fstat", "lstat",
+        "listdir", "scandir", "splice",
     )  # fmt: skip
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -431,7 +450,7 @@ class Day:
         def send_whole() -> None:
             with store.begin_whole(ALICE, self.whole.name, 100) as writer:
                 writer.write(self.whole.content)
-                store.seal(writer)
+                store.end_file(writer)
                 upload = store.merge(writer)
             whole = File(self.whole.content, max(1, upload.size), self.whole.name, uuid=upload.uuid)
             self.note(whole, 0, upload)
@@ -454,7 +473,7 @@ class Day:
         yield lambda: self.send(store, seven, 1)
         yield lambda: store.uploads(ALICE)
         yield lambda: store.upload(ALICE, seven.uuid).received
-        yield lambda: store.open(one.uuid)[1].close()
+        yield lambda: store.open(one.uuid)[1].file.close()
         yield lambda: store.forget(BOB)
         yield store.flush
 

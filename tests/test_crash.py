@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import subprocess
@@ -17,7 +16,7 @@ from typing import Any
 import kill_at
 import pytest
 from conftest import Connection, Server, StartServer, chunk_request, exchange, request
-from storing import Day, File, Folders, System, Watcher, indexes, new_uuid
+from storing import Day, File, Folders, System, Watcher, indexes, new_uuid, play_disks
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there a process cannot kill itself as SIGKILL does")
 
@@ -294,10 +293,7 @@ class Snapshots(Watcher):
 @pytest.mark.parametrize("kind", ["one disk", "two disks", "no links"])
 def test_killed_at_every_call(folders: Folders, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Killed before or after any call to the system or the record: the promise holds, and every upload goes on."""
-    if kind == "two disks":
-        refuse_links(monkeypatch, errno.EXDEV)
-    if kind == "no links":
-        refuse_links(monkeypatch, errno.EPERM)
+    play_disks(monkeypatch, kind)
     system, day = System(monkeypatch), Day()
     store = folders.open()
     watcher = Snapshots(folders, day)
@@ -314,18 +310,6 @@ def test_killed_at_every_call(folders: Folders, monkeypatch: pytest.MonkeyPatch,
             left.close()
         except Exception as error:
             raise AssertionError(f"killed at {moment}") from error
-
-
-def refuse_links(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
-    """Let os.link fail as between two disks, or as where there are no links."""
-    link = os.link
-
-    def refused(source: Any, target: Any, **names: Any) -> None:
-        if error == errno.EPERM or kill_at.is_data(source):
-            raise OSError(error, os.strerror(error))
-        link(source, target, **names)
-
-    monkeypatch.setattr(os, "link", refused)
 
 
 def test_killed_at_every_call_of_a_start(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -322,10 +322,10 @@ class StoreMachine(RuleBasedStateMachine):
             assert (self.folders.storage / name).read_bytes() == file.content
         assert self.folders.unfinished() == {uuid for uuid, expected in visible.items() if not expected.done}
         held = sum(len(expected.file.piece(index)) for expected in visible.values() for index in expected.chunks)
-        assert (self.store._count, self.store._held) == (len(visible), held), "what --max-total goes by"
-        assert self.store._live.keys() <= self.known.keys(), "something is kept in memory of what is gone"
+        assert (self.store.record.count, self.store.record.held) == (len(visible), held), "what --max-total goes by"
+        assert self.store._lives.keys() <= self.known.keys(), "something is kept in memory of what is gone"
         going_on = {uuid for uuid, expected in self.known.items() if expected.chunks and not expected.done}
-        assert self.store._promises._of.keys() <= going_on, "space is kept free for what is gone"
+        assert self.store._space.promises._of.keys() <= going_on, "space is kept free for what is gone"
         for owner in (ALICE, BOB):
             listed = {upload.uuid for upload in self.store.uploads(owner)}
             assert listed == {uuid for uuid, expected in visible.items() if expected.owner == owner}
