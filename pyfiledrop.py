@@ -113,6 +113,8 @@ MAX_HEADERS_BYTES = 32 * KIB
 MAX_HEADERS = 100
 MAX_COOKIE_BYTES = 8 * KIB
 MAX_CHUNKS = 100_000  # of one upload: what the record of it costs stays in the megabytes
+CHUNK_BYTES = 1 * MIB  # a broken connection costs at most one chunk, so on a bad line a small one is cheap
+CHUNKS_A_FILE = 50_000  # of an upload whose chunk size is ours to choose; beyond that its chunks grow
 MAX_PARTS = 64  # of one form: files and fields together
 MAX_FIELDS = 16  # Dropzone sends six
 MAX_FIELD_BYTES = 1 * KIB
@@ -274,7 +276,7 @@ class Settings:
     )  # fmt: skip
     chunk_size: int | None = option(
         "--chunk-size", default=None, type=integer(KIB, 1 << 40), metavar="BYTES",
-        help="size of a chunk, in bytes (default: 8 MiB, more for files over 16 GB)",
+        help="size of a chunk, in bytes (default: 1 MiB); larger for a file that would have more than 50,000 of them",
     )  # fmt: skip
     parallel_chunks: int = option(
         "--parallel-chunks", default=4, type=integer(1, 5), metavar="N",
@@ -358,6 +360,18 @@ class Settings:
     def max_total_bytes(self) -> int | None:
         """Bytes that all files together may take."""
         return None if self.max_total is None else self.max_total * MIB
+
+    @property
+    def lanes(self) -> int:
+        """Requests with chunks that the page has on their way at a time."""
+        return 1 if self.disable_parallel_chunks else self.parallel_chunks
+
+    def chunk_bytes(self, size: int) -> int:
+        """Bytes of a chunk of a file of size bytes: what was asked for, or so many times that as the file needs to have
+        no more than CHUNKS_A_FILE chunks.
+        """
+        least = self.chunk_size or CHUNK_BYTES
+        return least * max(1, -(-size // (least * CHUNKS_A_FILE)))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -5223,9 +5237,8 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
     yield f"  storage    {settings.storage}"
     yield f"  unfinished {settings.chunks}  ({human_size(store.free())} free)"
     total = f", {human_size(settings.max_total_bytes)} in all" if settings.max_total_bytes else ""
-    at_a_time = 1 if settings.disable_parallel_chunks else settings.parallel_chunks
-    size = human_size(settings.chunk_size) if settings.chunk_size else "8.0 MB or more"
-    yield f"  limits     {human_size(settings.max_bytes)} a file{total}; chunks of {size}, {at_a_time} at a time"
+    chunks = f"chunks of {human_size(settings.chunk_bytes(0))} or more, {settings.lanes} at a time"
+    yield f"  limits     {human_size(settings.max_bytes)} a file{total}; {chunks}"
     links = "allowed: whoever has a file's link can fetch it" if settings.allow_downloads else "off; -a allows them"
     yield f"  downloads  {links}"
     if settings.password_file or "PYFILEDROP_PASSWORD" in os.environ:

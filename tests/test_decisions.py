@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import build
 import pyfiledrop
-from pyfiledrop import BadRange, BadRequest, Chunk, DropError, Settings, Span, TooLarge
+from pyfiledrop import MIB, BadRange, BadRequest, Chunk, DropError, Settings, Span, TooLarge
 
 UUID = "0b5e55ed-0000-4000-8000-0123456789ab"
 GIB = 1 << 30
@@ -968,6 +968,40 @@ def test_a_cdn_that_was_asked_for_is_used(copy: None) -> None:
     """A copy of its own does not override what the command line says."""
     assert not {"dropzone.js", "dropzone.css"} & set(render("--dz-cdn", "https://cdn.example")[0].links)
     assert not {"dropzone.js", "dropzone.css"} & set(render("--dz-version", "5.9.3")[0].links)
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "chunk_bytes"),
+    [
+        ([], 0, MIB),
+        ([], 50_000 * MIB, MIB),
+        ([], 50_000 * MIB + 1, 2 * MIB),
+        ([], 10**15, 19_074 * MIB),
+        (["--chunk-size", "70000"], 0, 70_000),
+        (["--chunk-size", "70000"], 70_000 * 50_000, 70_000),
+        (["--chunk-size", "70000"], 70_000 * 100_000 + 1, 210_000),
+    ],
+)
+def test_chunk_bytes(options: list[str], size: int, chunk_bytes: int) -> None:
+    """A chunk has 1 MiB or what was asked for, and several times that where the file would have over 50,000 of them."""
+    assert Settings.parse(options).chunk_bytes(size) == chunk_bytes
+
+
+@given(size=st.integers(0, 10**15), least=st.integers(1024, 1 << 40))
+def test_chunk_bytes_suffice(size: int, least: int) -> None:
+    """No file has more than 50,000 chunks, and chunks are not larger than that asks for."""
+    settings = Settings(chunk_size=least)
+    chunk_bytes = settings.chunk_bytes(size)
+    assert chunk_bytes % least == 0 and chunk_bytes * 50_000 >= size
+    assert chunk_bytes == least or (chunk_bytes - least) * 50_000 < size
+
+
+@pytest.mark.parametrize(
+    ("options", "lanes"), [([], 4), (["--parallel-chunks", "2"], 2), (["--disable-parallel-chunks"], 1)]
+)
+def test_lanes(options: list[str], lanes: int) -> None:
+    """The page sends as many chunks at a time as it was asked to, and one with --disable-parallel-chunks."""
+    assert Settings.parse(options).lanes == lanes
 
 
 def test_settings_are_a_value() -> None:
