@@ -2793,7 +2793,6 @@ class Store:
 # ======================================================================================================================
 
 
-_NO_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 _idle_pipes: list[tuple[int, int]] = []
 
 
@@ -2819,30 +2818,6 @@ def borrow_pipe() -> Iterator[tuple[int, int]]:
                 os.close(end)
 
 
-def set_ticking(sock: socket.socket) -> None:
-    """Lets a socket's calls come back every TICK_SECONDS when nothing moves, see patiently()."""
-    if isinstance(sock, ssl.SSLSocket) or os.name == "nt":
-        sock.settimeout(TICK_SECONDS)
-    else:  # the system's own way: a blocking socket, which splice and sendfile can use, and no poll before each call
-        sock.settimeout(None)
-        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, direction, struct.pack("@ll", TICK_SECONDS, 0))
-            except OSError:  # 32-bit systems that count time beyond 2038
-                sock.setsockopt(socket.SOL_SOCKET, direction, struct.pack("@qq", TICK_SECONDS, 0))
-
-
-def patiently(call: Callable[..., Any], *args: Any, seconds: float = IDLE_SECONDS) -> Any:
-    """call(*args) on a ticking socket, again and again until something moves. Raises TooSlow after so many seconds."""
-    with TURN.paused():
-        for _ in range(max(1, round(seconds / TICK_SECONDS))):
-            try:
-                return call(*args)
-            except (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                continue
-    raise TooSlow
-
-
 def watch_pace() -> Callable[[int], None]:
     """A function to call with the bytes that just moved; it raises TooSlow when too few did in the last while."""
     since, moved = time.monotonic(), 0
@@ -2859,21 +2834,148 @@ def watch_pace() -> Callable[[int], None]:
     return pace
 
 
+class Wire:
+    """A connection's socket, plain or TLS: the one place that knows which of the two it is, and how it is waited for.
+
+    Whatever waits here waits without the turn, and comes back every TICK_SECONDS to look at the clock. It raises
+    TooSlow when the other side stands still for too long, and OSError when the connection is broken.
+    """
+
+    def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Raises OSError when the client has gone already."""
+        self._sock = tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False) if tls else sock
+        # The system can move bytes past Python only where it sees them as they are sent.
+        self.can_splice = not tls and hasattr(os, "splice")
+        self._can_sendfile = not tls and hasattr(os, "sendfile")
+        # The flag by which a single call does not wait. Windows has none, and Python's TLS takes none: then it is 0.
+        self._no_wait = 0 if tls else getattr(socket, "MSG_DONTWAIT", 0)
+        self.sent = 0  # bytes, since the server last set it to 0
+
+    def open(self) -> None:
+        """Shakes hands, under TLS. From then on calls come back every TICK_SECONDS. Raises OSError."""
+        if isinstance(self._sock, ssl.SSLSocket):
+            self._sock.settimeout(HEAD_SECONDS)
+            with TURN.paused():
+                self._sock.do_handshake()
+        if not self._no_wait:
+            self._sock.settimeout(TICK_SECONDS)
+            return
+        # The system's own timeout leaves the socket blocking: splice and sendfile need that, and Python need not poll
+        # the socket before each call.
+        self._sock.settimeout(None)
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            try:
+                self._sock.setsockopt(socket.SOL_SOCKET, direction, struct.pack("@ll", TICK_SECONDS, 0))
+            except OSError:  # 32-bit systems that count time beyond 2038
+                self._sock.setsockopt(socket.SOL_SOCKET, direction, struct.pack("@qq", TICK_SECONDS, 0))
+
+    def receive(self, limit: int, seconds: float | None = None) -> bytes:
+        """Some bytes, at most limit; none when the client has ended its side. Waits for so long, or IDLE_SECONDS."""
+        return bytes(self._wait(self._sock.recv, limit, seconds=seconds))
+
+    def receive_after_others(self, limit: int, seconds: float) -> bytes:
+        """As receive, but threads that wait for the turn go first: by then the bytes are often here, and nobody has to
+        be woken up.
+        """
+        if self._no_wait and TURN.let_others():
+            with contextlib.suppress(BlockingIOError):
+                return self._sock.recv(limit, self._no_wait)
+        TURN.give_up()  # not only for as long as it waits: who has a request is busy before it waits for the next turn
+        return self.receive(limit, seconds)
+
+    def has_more(self) -> bool:
+        """Whether bytes are here that receive would not wait for. Where the system cannot tell, it says no."""
+        with contextlib.suppress(OSError):
+            return bool(self._no_wait and self._sock.recv(1, socket.MSG_PEEK | self._no_wait))
+        return False
+
+    def splice(self, pipe: int, limit: int) -> int:
+        """Moves some bytes, at most limit, into a pipe. Returns how many; 0 when the client has ended its side."""
+        return int(self._wait(os.splice, self._sock.fileno(), pipe, limit))
+
+    def send(self, data: bytes) -> None:
+        """Sends all of data."""
+        view = memoryview(data)
+        if self._no_wait:  # nearly always the system takes all of it at once, and then the turn can be kept
+            with contextlib.suppress(BlockingIOError):
+                self.sent += (count := self._sock.send(view, self._no_wait))
+                view = view[count:]
+        pace = watch_pace()
+        while view:  # not sendall, whose timeout is for all of it: a slow reader that moves is served
+            count = self._wait(self._sock.send, view)
+            pace(count)
+            self.sent += count
+            view = view[count:]
+
+    def send_file(self, file: BinaryIO, span: Span) -> bool:
+        """Sends a part of a file, straight from the disk where the system can. Returns whether the file had all of it:
+        it may have become shorter meanwhile.
+        """
+        offset, end, pace = span.offset, span.offset + span.count, watch_pace()
+        with TURN.paused():
+            while offset < end:
+                if self._can_sendfile:
+                    count = self._wait(os.sendfile, self._sock.fileno(), file.fileno(), offset, end - offset)
+                else:
+                    file.seek(offset)
+                    count = self._wait(self._sock.send, file.read(min(BLOCK_BYTES, end - offset)))
+                if not count:
+                    return False
+                pace(count)
+                self.sent += count
+                offset += count
+        return True
+
+    def linger(self) -> None:
+        """Before the connection is closed: lets the client finish what it is saying, within limits.
+
+        A socket that is closed with bytes unread resets the connection, and then the client loses our answer.
+        """
+        with contextlib.suppress(OSError, TooSlow):
+            self._sock.shutdown(socket.SHUT_WR)
+            deadline, left = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
+            while left > 0 and (seconds := deadline - time.monotonic()) > 0:
+                count = len(self.receive(BLOCK_BYTES, seconds))
+                if not count:
+                    break
+                left -= count
+
+    def end(self) -> None:
+        """Ends the connection; may be called by another thread than the one that uses it."""
+        with contextlib.suppress(OSError):  # past TLS, whose state that thread may be changing at this moment
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._sock.close()
+
+    def _wait(self, call: Callable[..., Any], *args: Any, seconds: float | None = None) -> Any:
+        """What call(*args) returns, which is tried once a tick until something moves. Raises TooSlow."""
+        seconds = IDLE_SECONDS if seconds is None else seconds
+        with TURN.paused():
+            for _ in range(max(1, round(seconds / TICK_SECONDS))):
+                try:
+                    return call(*args)
+                except (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    continue
+        raise TooSlow
+
+
 class Body:
     """The body of one request, read once from front to back, never beyond its announced length.
 
     Raises CutOff when the client goes away and TooSlow when it stands still.
     """
 
-    def __init__(
-        self, sock: socket.socket, length: int, buffered: bytes = b"", on_first_read: Callable[[], None] | None = None
-    ) -> None:
-        """`buffered` came with the request's head; `on_first_read` is told before the client must send more."""
+    def __init__(self, wire: Wire, length: int, buffered: bytes = b"", is_awaiting: bool = False) -> None:
+        """`buffered` came with the request's head. A client that `is_awaiting` sends no more before it gets the answer
+        100 Continue (RFC 9110, 10.1.1), which it gets when the first byte is asked for.
+        """
         self.length = length  # bytes
         self.remaining = length
-        self._sock = sock
+        self._wire = wire
         self._buffer = memoryview(buffered)[:length]
-        self._on_first_read = on_first_read
+        self._is_awaiting = is_awaiting
         self._pace = watch_pace()
 
     def read(self, limit: int = BLOCK_BYTES) -> bytes:
@@ -2909,17 +3011,16 @@ class Body:
                 self._splice(writer, count)
 
     def _can_splice(self, count: int) -> bool:
-        return count >= SPLICE_FROM_BYTES and hasattr(os, "splice") and not isinstance(self._sock, ssl.SSLSocket)
+        return count >= SPLICE_FROM_BYTES and self._wire.can_splice
 
     def _splice(self, writer: Writer, count: int) -> None:
-        self._start()
         end = self.remaining - count
         with borrow_pipe() as (read_end, write_end):
 
             def fill() -> int:
-                room = min(self.remaining - end, PIPE_BYTES)
                 try:
-                    moved: int = patiently(os.splice, self._sock.fileno(), write_end, room)
+                    self._invite()
+                    moved = self._wire.splice(write_end, min(self.remaining - end, PIPE_BYTES))
                 except OSError:
                     raise CutOff from None
                 self._arrived(moved)
@@ -2927,31 +3028,25 @@ class Body:
                 return moved
 
             def fill_at_once() -> int:
-                """With what is here already. Splice itself waits for a socket even when told not to."""
-                with contextlib.suppress(OSError):
-                    if _NO_WAIT and self.remaining > end and self._sock.recv(1, socket.MSG_PEEK | _NO_WAIT):
-                        return fill()
-                return 0
+                # With what is here already: splice itself waits for a socket even when told not to.
+                return fill() if self.remaining > end and self._wire.has_more() else 0
 
             while self.remaining > end:
                 writer.splice(read_end, fill(), fill_at_once)
 
     def _receive(self, limit: int) -> bytes:
-        self._start()
         try:
-            data: bytes = patiently(self._sock.recv, limit)
+            self._invite()
+            data = self._wire.receive(limit)
         except OSError:
             raise CutOff from None
         self._arrived(len(data))
         return data
 
-    def _start(self) -> None:
-        if self._on_first_read is not None:
-            tell, self._on_first_read = self._on_first_read, None
-            try:
-                tell()
-            except OSError:
-                raise CutOff from None
+    def _invite(self) -> None:
+        if self._is_awaiting:
+            self._is_awaiting = False
+            self._wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _arrived(self, count: int) -> None:
         if not count:
@@ -4658,40 +4753,33 @@ class Handler(httpserver.WSGIHandler):
     protocol_version = "HTTP/1.1"
     server: Server
     request: Any  # the socket
+    wire: Wire
 
     def setup(self) -> None:
         """Once for the connection, in its own thread."""
-        self.connection = self.request  # without the files that socketserver lays around it
-        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # each answer goes out in one piece
-        if self.server.tls:
-            self.connection = self.server.tls.wrap_socket(
-                self.connection, server_side=True, do_handshake_on_connect=False
-            )
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # each answer goes out in one piece
+        self.wire = Wire(self.request, self.server.tls)  # in place of the files that socketserver makes of a socket
         self.buffer = b""
         self.requests = 0
         self.server.idle[self] = True
 
     def handle(self) -> None:
         """One request after the other. Raises OSError when the client cannot shake hands for TLS."""
-        if isinstance(self.connection, ssl.SSLSocket):
-            self.connection.settimeout(HEAD_SECONDS)
-            with TURN.paused():
-                self.connection.do_handshake()
-        set_ticking(self.connection)
+        self.wire.open()
         super().handle()
 
     def finish(self) -> None:
         """Once at the end of the connection."""
         self.server.idle.pop(self, None)
         if self.server.tls:
-            self.connection.close()  # the server knows only the socket below it
+            self.wire.close()  # the server knows only the socket below it
 
     def handle_one_request(self) -> None:
         """Reads one head, lets the app answer, and leaves the connection fit for the next request or closed."""
         self.close_connection = True
         self.body: Body | None = None
         self.head: Head | None = None
-        self.status, self.sent = 0, 0
+        self.status, self.wire.sent = 0, 0
         self.client = self.client_address[0]
         data = self._read_head()
         if data is None or not self.server.idle.pop(self, False):  # no longer there: its time was up just now
@@ -4713,8 +4801,10 @@ class Handler(httpserver.WSGIHandler):
         finally:
             if self.status:
                 self._log(time.perf_counter() - started)
-            if self.body is None or self.body.remaining or (self.close_connection and self._has_more()):
-                self._linger()
+            # What the client still says behind the answer to its last request would reset the connection, too.
+            has_more = self.close_connection and (self.buffer or self.wire.has_more())
+            if self.body is None or self.body.remaining or has_more:
+                self.wire.linger()
             self.server.idle[self] = True
             self.requests += 1
 
@@ -4730,7 +4820,7 @@ class Handler(httpserver.WSGIHandler):
                 return None
             seconds = deadline - time.monotonic()
             try:
-                more = seconds > 0 and self._receive(seconds)
+                more = seconds > 0 and self.wire.receive_after_others(HEAD_BLOCK_BYTES, seconds)
             except (OSError, TooSlow):
                 return None
             if not more:
@@ -4743,20 +4833,11 @@ class Handler(httpserver.WSGIHandler):
         self.buffer = data[end + 4 :]
         return data[:end]
 
-    def _receive(self, seconds: float) -> bytes:
-        """More of a head. When others wait to work, they go first: by then it is often there, with nobody to wake."""
-        if _NO_WAIT and not self.server.tls and TURN.let_others():
-            with contextlib.suppress(BlockingIOError):
-                return bytes(self.connection.recv(HEAD_BLOCK_BYTES, _NO_WAIT))
-        TURN.give_up()  # not only for as long as it waits: who has a request is busy before it waits for the next turn
-        return bytes(patiently(self.connection.recv, HEAD_BLOCK_BYTES, seconds=seconds))
-
     def wsgi_setup(self, environ: Any = None) -> None:
         """The request as PEP 3333 wants it, with a Body as its input."""
         head = self.head
         assert head is not None
-        tell = self._continue if "expect" in head.headers else None
-        self.body = Body(self.connection, head.length, self.buffer, tell)
+        self.body = Body(self.wire, head.length, self.buffer, "expect" in head.headers)
         self.buffer = self.buffer[head.length :]
         name, port = self.server.server_address[:2]
         self.wsgi_environ = {
@@ -4792,8 +4873,8 @@ class Handler(httpserver.WSGIHandler):
         try:
             if isinstance(result, FileSpan):
                 self.wsgi_write_chunk(b"")
-                with TURN.paused():
-                    self._send_file(result)
+                if not self.wire.send_file(result.file, result.span):
+                    self.close_connection = True  # nothing else can say now that the file has become shorter
             else:
                 self.wsgi_write_chunk(b"".join(result))
         finally:
@@ -4803,7 +4884,7 @@ class Handler(httpserver.WSGIHandler):
     def wsgi_write_chunk(self, chunk: bytes) -> None:
         """Sends the status line and headers before the first bytes, in one piece with them."""
         if self.wsgi_headers_sent:
-            self._send(chunk)
+            self.wire.send(chunk)
             return
         self.wsgi_headers_sent = True
         assert self.wsgi_curr_headers is not None and self.body is not None
@@ -4819,37 +4900,7 @@ class Handler(httpserver.WSGIHandler):
         lines += [f"{name}: {value}" for name, value in _EVERY_ANSWER.items() if name not in names]
         if self.close_connection:
             lines.append("Connection: close")
-        self._send("\r\n".join([*lines, "", ""]).encode("latin-1") + chunk)
-
-    def _send(self, data: bytes) -> None:
-        view, pace = memoryview(data), watch_pace()
-        if _NO_WAIT and not self.server.tls:  # nearly always all of it, and then nobody has waited
-            with contextlib.suppress(BlockingIOError):
-                self.sent += (count := self.connection.send(view, _NO_WAIT))
-                view = view[count:]
-        while view:  # not sendall, whose timeout is for all of it: a slow reader that moves is served
-            count = patiently(self.connection.send, view)
-            pace(count)
-            self.sent += count
-            view = view[count:]
-
-    def _send_file(self, part: FileSpan) -> None:
-        offset, end, pace = part.span.offset, part.span.offset + part.span.count, watch_pace()
-        while offset < end:
-            if self.server.can_sendfile:
-                count = patiently(os.sendfile, self.connection.fileno(), part.file.fileno(), offset, end - offset)
-            else:
-                part.file.seek(offset)
-                count = patiently(self.connection.send, part.file.read(min(BLOCK_BYTES, end - offset)))
-            if not count:  # the file shrank; only a closed connection can say so now
-                self.close_connection = True
-                return
-            pace(count)
-            self.sent += count
-            offset += count
-
-    def _continue(self) -> None:
-        self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.wire.send("\r\n".join([*lines, "", ""]).encode("latin-1") + chunk)
 
     def _refuse(self, error: DropError) -> None:
         """Answers a request that never got to the app, for its head could not be trusted."""
@@ -4858,28 +4909,6 @@ class Handler(httpserver.WSGIHandler):
         with contextlib.suppress(OSError):
             self._send_head(f"{error.status.value} {error.status.phrase}", headers, text)
 
-    def _has_more(self) -> bool:
-        """Whether the client has said something behind the request, though the connection ends with it."""
-        if self.buffer or isinstance(self.connection, ssl.SSLSocket) or not _NO_WAIT:
-            return bool(self.buffer)
-        with contextlib.suppress(OSError):
-            return bool(self.connection.recv(1, socket.MSG_PEEK | _NO_WAIT))
-        return False
-
-    def _linger(self) -> None:
-        """Before closing: lets the client finish what it is saying, within limits, so that it reads the answer.
-
-        A socket closed with bytes unread resets the connection, and takes the answer with it.
-        """
-        with contextlib.suppress(OSError, TooSlow):
-            self.connection.shutdown(socket.SHUT_WR)
-            deadline, left = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
-            while left > 0 and (seconds := deadline - time.monotonic()) > 0:
-                count = len(patiently(self.connection.recv, BLOCK_BYTES, seconds=seconds))
-                if not count:
-                    break
-                left -= count
-
     def _log(self, seconds: float) -> None:
         method, target = (self.head.method, self.head.target) if self.head else ("-", "-")
         if len(target) > MAX_LOG_TARGET_CHARS:
@@ -4887,7 +4916,7 @@ class Handler(httpserver.WSGIHandler):
         received = self.body.length - self.body.remaining if self.body else 0
         log.info(
             "%s %s %s %d in=%d out=%d %.3fs",
-            self.client, method, target, self.status, received, self.sent, seconds,
+            self.client, method, target, self.status, received, self.wire.sent, seconds,
         )  # fmt: skip
 
 
@@ -4913,7 +4942,6 @@ class Server(httpserver.WSGIServer):
         self.tls = tls
         self.proxies = frozenset(proxies)  # addresses whose word about their clients counts
         self.scheme = "https" if tls else "http"
-        self.can_sendfile = tls is None and hasattr(os, "sendfile")
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.max_connections = MAX_CONNECTIONS
         self.stopping = threading.Event()
@@ -5009,8 +5037,7 @@ class Server(httpserver.WSGIServer):
         """Ends a connection, unless it has a request by now. Returns whether it did."""
         if not self.idle.pop(handler, False):
             return False
-        with contextlib.suppress(OSError):  # of TLS only the socket: its own thread may be reading at this moment
-            socket.socket.shutdown(handler.connection, socket.SHUT_RDWR)
+        handler.wire.end()
         return True
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -1075,6 +1075,6 @@ def test_ticking_on_32_bit_systems() -> None:
             if len(self.given) % 2:
                 raise OSError(errno.EINVAL, "Invalid argument")
 
-    pyfiledrop.set_ticking(Socket())  # type: ignore[arg-type]
+    pyfiledrop.Wire(Socket()).open()  # type: ignore[arg-type]
     wide = struct.pack("@qq", pyfiledrop.TICK_SECONDS, 0)
     assert Socket.given[1::2] == [(socket.SO_RCVTIMEO, wide), (socket.SO_SNDTIMEO, wide)]

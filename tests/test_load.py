@@ -120,7 +120,6 @@ def test_deadlines() -> None:
     """A head has 10 seconds, a kept connection 15, a transfer 60 without half a kilobyte a second."""
     seconds = (pyfiledrop.HEAD_SECONDS, pyfiledrop.KEEP_ALIVE_SECONDS, pyfiledrop.IDLE_SECONDS)
     assert seconds == (10, 15, 60)
-    assert pyfiledrop.patiently.__kwdefaults__ == {"seconds": 60}
     assert pyfiledrop.MIN_BYTES_PER_SECOND == 512
     assert (pyfiledrop.TICK_SECONDS, pyfiledrop.LINGER_SECONDS) == (5, 5)
     assert all(limit % pyfiledrop.TICK_SECONDS == 0 for limit in seconds), "a deadline is met to within a tick"
