@@ -794,19 +794,19 @@ def chunk_ranges(indexes: Iterable[int]) -> list[list[int]]:
     return ranges
 
 
-def is_same_site(headers: Mapping[str, str]) -> bool:
+def is_same_site(environ: Mapping[str, Any]) -> bool:
     """Whether a request that changes something comes from our own page, or from no page at all (curl).
 
     Browsers say so in Sec-Fetch-Site; over plain http, where they do not, Origin must be our Host. A request with an
     Origin is a page's, so without a Host (HTTP/1.0) it is refused too.
     """
-    site = headers.get("sec-fetch-site")
+    site = environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
         return site in ("same-origin", "none")
-    origin, host = headers.get("origin"), headers.get("host")
-    if origin is None:
+    if "HTTP_ORIGIN" not in environ:
         return True
-    return bool(host) and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
+    origin, host = environ["HTTP_ORIGIN"].lower(), environ.get("HTTP_HOST", "").lower()
+    return bool(host) and origin in (f"http://{host}", f"https://{host}")
 
 
 _HOST = re.compile(r"(\[[0-9a-f.]*:[0-9a-f:.]*\]|[0-9a-z._-]*)(?::[0-9]*)?", re.ASCII | re.IGNORECASE)
@@ -887,43 +887,21 @@ def client_of(peer: str, forwarded: str, proxies: Container[str]) -> str:
     return peer
 
 
-class Head(NamedTuple):
-    """The head of a request (RFC 9112, 3 and 5): everything before its body. Header names are in lower case."""
-
-    method: str
-    target: str
-    path: str  # decoded, in the Latin-1 disguise that WSGI wants (PEP 3333)
-    query: str
-    version: str
-    headers: dict[str, str]
-
-    @property
-    def length(self) -> int:
-        """Bytes of the body."""
-        return int(self.headers.get("content-length", 0))
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the client would send another request on the same connection."""
-        tokens = self.headers.get("connection", "").lower().split(",")
-        return self.version == "HTTP/1.1" and "close" not in map(str.strip, tokens)
-
-
 _REQUEST_LINE = re.compile(r"([A-Z]{1,20}) ([!-~]+) (HTTP/1\.[01])")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_ONCE = frozenset({"host", "content-length", "content-type", "origin", "sec-fetch-site", "range"})
+_WHOLE_ADDRESS = re.compile(r"https?://([^/]+)(/.*)?", re.IGNORECASE)
+_ONCE = frozenset(
+    {"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_RANGE"}
+)  # fmt: skip
 
 
-@functools.lru_cache(maxsize=256)  # clients use few
-def _header_name(name: str) -> str:
-    if not _HEADER_NAME.fullmatch(name):
-        raise BadRequest("A header of the request is malformed.")
-    return name.lower()
+def parse_head(data: bytes) -> dict[str, Any]:
+    """The head of a request (RFC 9112, 3 and 5), without the empty line that ends it, as WSGI wants it (PEP 3333).
 
-
-def parse_head(data: bytes) -> Head:
-    """The head of a request, without the empty line that ends it.
+    The head is read here and nowhere else; whoever wants to know something of it asks this dictionary. It has
+    REQUEST_METHOD, REQUEST_URI (the address as it was sent), PATH_INFO (decoded, in WSGI's Latin-1 disguise),
+    QUERY_STRING, SERVER_PROTOCOL, CONTENT_LENGTH (bytes of the body), and each other header as HTTP_<NAME>.
 
     Stricter than the RFC asks, because what is read in two ways is how requests are smuggled: no folded lines, no
     space before a colon, no underscore in a name (WSGI cannot tell it from a hyphen), exactly one Host, which a whole
@@ -939,44 +917,76 @@ def parse_head(data: bytes) -> Head:
     if not match:
         raise BadRequest("The request line is malformed.")
     method, target, version = match.groups()
+    environ = _parse_headers(lines)
+    _check_headers(method, version, environ)
+    path, query = _parse_target(target, environ)
+    environ["REQUEST_METHOD"], environ["REQUEST_URI"], environ["SERVER_PROTOCOL"] = method, target, version
+    environ["PATH_INFO"], environ["QUERY_STRING"] = path, query
+    return environ
+
+
+@functools.lru_cache(maxsize=256)  # clients use few
+def _environ_key(name: str) -> str:
+    """Under which key WSGI has a header of this name."""
+    if not _HEADER_NAME.fullmatch(name):
+        raise BadRequest("A header of the request is malformed.")
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_LENGTH", "CONTENT_TYPE") else "HTTP_" + key
+
+
+def _parse_headers(lines: list[str]) -> dict[str, Any]:
+    """The headers' lines by their keys. Values of the same name are joined, where that leaves one meaning."""
     if _CONTROL.search("".join(lines)):
         raise BadRequest("A header of the request is malformed.")
-    headers: dict[str, str] = {}
-    for text in lines:
-        field, colon, content = text.partition(":")
-        name, value = _header_name(field), content.strip(" \t")
+    environ: dict[str, Any] = {}
+    for line in lines:
+        name, colon, text = line.partition(":")
+        key, value = _environ_key(name), text.strip(" \t")
         if not colon:
             raise BadRequest("A header of the request is malformed.")
-        if name in headers:
-            if name in _ONCE:
+        if key in environ:
+            if key in _ONCE:
                 raise BadRequest("A header of the request stands twice.")
-            value = headers[name] + ("; " if name == "cookie" else ", ") + value
-        headers[name] = value
-    if "host" in headers:
-        host_of(headers["host"])
+            value = environ[key] + ("; " if key == "HTTP_COOKIE" else ", ") + value
+        environ[key] = value
+    return environ
+
+
+def _check_headers(method: str, version: str, environ: dict[str, Any]) -> None:
+    """Refuses headers that leave it open where the body ends, or that ask for what this server does not do."""
+    if "HTTP_HOST" in environ:
+        host_of(environ["HTTP_HOST"])
     elif version == "HTTP/1.1":
         raise BadRequest("The request names no host.")
-    if "transfer-encoding" in headers:
+    if "HTTP_TRANSFER_ENCODING" in environ:
         raise LengthRequired
-    if "content-length" in headers:
-        parse_number(headers["content-length"])
+    if "CONTENT_LENGTH" in environ:
+        parse_number(environ["CONTENT_LENGTH"])
     elif method in ("POST", "PUT"):
         raise LengthRequired
-    if len(headers.get("cookie", "")) > MAX_COOKIE_BYTES:
+    else:
+        environ["CONTENT_LENGTH"] = "0"
+    if len(environ.get("HTTP_COOKIE", "")) > MAX_COOKIE_BYTES:
         raise HeadersTooLarge
     if version == "HTTP/1.0":
-        headers.pop("expect", None)  # RFC 9110, 10.1.1: such a client would take a 100 for the answer
-    if headers.get("expect", "100-continue").lower() != "100-continue":
+        environ.pop("HTTP_EXPECT", None)  # RFC 9110, 10.1.1: such a client would take a 100 for the answer
+    if environ.get("HTTP_EXPECT", "100-continue").lower() != "100-continue":
         raise ExpectationFailed
-    if method == "PUT" and "content-range" in headers:  # RFC 9110, 14.5
+    if method == "PUT" and "HTTP_CONTENT_RANGE" in environ:  # RFC 9110, 14.5
         raise BadRequest("Only whole files are taken in this way. Send the file from its start.")
+
+
+def _parse_target(target: str, environ: dict[str, Any]) -> tuple[str, str]:
+    """Path and query of the address in a request line (RFC 9112, 3.2). A whole address says the host, too."""
     path, _, query = target.partition("?")
     if not path.startswith("/"):  # a proxy's form, RFC 9112, 3.2.2
-        absolute = re.fullmatch(r"https?://([^/]+)(/.*)?", path, re.IGNORECASE)
+        absolute = _WHOLE_ADDRESS.fullmatch(path)
         if not absolute:
             raise BadRequest("The request's address is malformed.")
-        host_of(absolute[1])
-        if headers.setdefault("host", absolute[1]).lower() != absolute[1].lower():  # 3.2: the client must say the same
+        host = absolute[1]
+        host_of(host)
+        environ.setdefault("HTTP_HOST", host)
+        if environ["HTTP_HOST"].lower() != host.lower():  # 3.2: the client must say the same
             raise BadRequest("The request names two hosts.")
         path = absolute[2] or "/"
     path = unquote(path, "latin-1")
@@ -986,7 +996,13 @@ def parse_head(data: bytes) -> Head:
         raise BadRequest("The request's address is not UTF-8.") from None
     if "\0" in path:
         raise BadRequest("The request's address is malformed.")
-    return Head(method, target, path, query, version, headers)
+    return path, query
+
+
+def keeps_alive(environ: Mapping[str, Any]) -> bool:
+    """Whether the client would send another request on the same connection (RFC 9112, 9.3)."""
+    tokens = environ.get("HTTP_CONNECTION", "").lower().split(",")
+    return environ["SERVER_PROTOCOL"] == "HTTP/1.1" and "close" not in map(str.strip, tokens)
 
 
 # ======================================================================================================================
@@ -3284,12 +3300,6 @@ class FileSpan:
         raise NotImplementedError
 
 
-def _headers() -> dict[str, str]:
-    environ = bottle.request.environ
-    names = {"host": "HTTP_HOST", "origin": "HTTP_ORIGIN", "sec-fetch-site": "HTTP_SEC_FETCH_SITE"}
-    return {name: environ[key] for name, key in names.items() if key in environ}
-
-
 def read_cookies(name: str) -> Iterator[str]:
     """The values of all cookies of this name. Other programs' cookies may look as they like.
 
@@ -3455,7 +3465,7 @@ class _Guard:
         @functools.wraps(handler)
         def guarded(*args: Any, **names: Any) -> Any:
             try:
-                if changes_something and not is_same_site(_headers()):
+                if changes_something and not is_same_site(bottle.request.environ):
                     raise Forbidden("Another site's page may not do this. Open this server's own page.")
                 if not (is_public or self._door.is_open_to(bottle.request.environ)):
                     raise Unauthorized
@@ -4778,7 +4788,7 @@ class Handler(httpserver.WSGIHandler):
         """Reads one head, lets the app answer, and leaves the connection fit for the next request or closed."""
         self.close_connection = True
         self.body: Body | None = None
-        self.head: Head | None = None
+        self.environ: dict[str, Any] | None = None
         self.status, self.wire.sent = 0, 0
         self.client = self.client_address[0]
         data = self._read_head()
@@ -4787,11 +4797,8 @@ class Handler(httpserver.WSGIHandler):
         TURN.take()
         started = time.perf_counter()
         try:
-            self.head = parse_head(data)
-            if self.server.proxies:
-                self.client = client_of(self.client, self.head.headers.get("x-forwarded-for", ""), self.server.proxies)
-            self.close_connection = not self.head.keep_alive or self.server.stopping.is_set()
-            self.wsgi_execute()
+            self.environ = parse_head(data)
+            self.wsgi_execute(self.environ)
         except DropError as error:
             self.close_connection = True
             if not self.status:
@@ -4801,9 +4808,8 @@ class Handler(httpserver.WSGIHandler):
         finally:
             if self.status:
                 self._log(time.perf_counter() - started)
-            # What the client still says behind the answer to its last request would reset the connection, too.
-            has_more = self.close_connection and (self.buffer or self.wire.has_more())
-            if self.body is None or self.body.remaining or has_more:
+            is_read = self.body is not None and not self.body.remaining
+            if not is_read or (self.close_connection and (self.buffer or self.wire.has_more())):
                 self.wire.linger()
             self.server.idle[self] = True
             self.requests += 1
@@ -4833,66 +4839,34 @@ class Handler(httpserver.WSGIHandler):
         self.buffer = data[end + 4 :]
         return data[:end]
 
-    def wsgi_setup(self, environ: Any = None) -> None:
-        """The request as PEP 3333 wants it, with a Body as its input."""
-        head = self.head
-        assert head is not None
-        self.body = Body(self.wire, head.length, self.buffer, "expect" in head.headers)
-        self.buffer = self.buffer[head.length :]
-        name, port = self.server.server_address[:2]
-        self.wsgi_environ = {
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": self.server.scheme,
-            "wsgi.input": self.body,
-            "wsgi.errors": _NO_STREAM,
-            "wsgi.multithread": True,
-            "wsgi.multiprocess": False,
-            "wsgi.run_once": False,
-            "wsgi.file_wrapper": lambda file: file,  # sent by wsgi_execute
-            "REQUEST_METHOD": head.method,
-            "SCRIPT_NAME": "",
-            "PATH_INFO": head.path,
-            "QUERY_STRING": head.query,
-            "CONTENT_TYPE": head.headers.get("content-type", ""),
-            "CONTENT_LENGTH": str(head.length),
-            "SERVER_NAME": name,
-            "SERVER_PORT": str(port),
-            "SERVER_PROTOCOL": head.version,
-            "REMOTE_ADDR": self.client,
-        }
-        for key, value in head.headers.items():
-            if key not in ("content-type", "content-length"):
-                self.wsgi_environ["HTTP_" + key.upper().replace("-", "_")] = value
-        self.wsgi_curr_headers = None
-        self.wsgi_headers_sent = False
-
-    def wsgi_execute(self, environ: Any = None) -> None:
-        """Lets the app answer. A file goes from disk to socket by sendfile, where the system has it."""
-        self.wsgi_setup(environ)
-        result = self.server.wsgi_application(self.wsgi_environ, self.wsgi_start_response)
+    def wsgi_execute(self, environ: dict[str, Any]) -> None:
+        """Lets the app answer the request whose head is in environ, to which it adds what only the server knows."""
+        if self.server.proxies:
+            self.client = client_of(self.client, environ.get("HTTP_X_FORWARDED_FOR", ""), self.server.proxies)
+        self.close_connection = not keeps_alive(environ) or self.server.stopping.is_set()
+        length = int(environ["CONTENT_LENGTH"])
+        self.body = Body(self.wire, length, self.buffer, "HTTP_EXPECT" in environ)
+        self.buffer = self.buffer[length:]
+        environ.update(self.server.environ)
+        environ["wsgi.input"], environ["REMOTE_ADDR"] = self.body, self.client
+        self.wsgi_curr_headers, self.wsgi_headers_sent = None, False
+        result = self.server.wsgi_application(environ, self.wsgi_start_response)
         try:
+            assert self.wsgi_curr_headers is not None
+            status, headers = self.wsgi_curr_headers
+            self.close_connection = self.close_connection or self.body.remaining > 0
             if isinstance(result, FileSpan):
-                self.wsgi_write_chunk(b"")
+                self._answer(status, headers, b"")
                 if not self.wire.send_file(result.file, result.span):
                     self.close_connection = True  # nothing else can say now that the file has become shorter
             else:
-                self.wsgi_write_chunk(b"".join(result))
+                self._answer(status, headers, b"".join(result))
         finally:
             if hasattr(result, "close"):
                 result.close()
 
-    def wsgi_write_chunk(self, chunk: bytes) -> None:
-        """Sends the status line and headers before the first bytes, in one piece with them."""
-        if self.wsgi_headers_sent:
-            self.wire.send(chunk)
-            return
-        self.wsgi_headers_sent = True
-        assert self.wsgi_curr_headers is not None and self.body is not None
-        status, headers = self.wsgi_curr_headers
-        self.close_connection = self.close_connection or self.body.remaining > 0
-        self._send_head(status, headers, chunk)
-
-    def _send_head(self, status: str, headers: Iterable[tuple[str, str]], chunk: bytes) -> None:
+    def _answer(self, status: str, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+        """Sends status line, headers and body, all in one piece."""
         self.status = int(status[:3])
         names = dict(headers)
         lines = [f"HTTP/1.1 {status}", f"Date: {http_date(int(time.time()))}"]
@@ -4900,17 +4874,18 @@ class Handler(httpserver.WSGIHandler):
         lines += [f"{name}: {value}" for name, value in _EVERY_ANSWER.items() if name not in names]
         if self.close_connection:
             lines.append("Connection: close")
-        self.wire.send("\r\n".join([*lines, "", ""]).encode("latin-1") + chunk)
+        self.wire.send("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
     def _refuse(self, error: DropError) -> None:
         """Answers a request that never got to the app, for its head could not be trusted."""
         text = (str(error) + "\n").encode()
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
         with contextlib.suppress(OSError):
-            self._send_head(f"{error.status.value} {error.status.phrase}", headers, text)
+            self._answer(f"{error.status.value} {error.status.phrase}", headers, text)
 
     def _log(self, seconds: float) -> None:
-        method, target = (self.head.method, self.head.target) if self.head else ("-", "-")
+        environ = self.environ or {"REQUEST_METHOD": "-", "REQUEST_URI": "-"}  # of a head that was refused
+        method, target = environ["REQUEST_METHOD"], environ["REQUEST_URI"]
         if len(target) > MAX_LOG_TARGET_CHARS:
             target = hide_uuids(target)[:MAX_LOG_TARGET_CHARS] + "..."
         received = self.body.length - self.body.remaining if self.body else 0
@@ -4957,6 +4932,18 @@ class Server(httpserver.WSGIServer):
         """Without the look-up of the machine's name that http.server does, which may take seconds."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.environ = {  # what is the same for every request (PEP 3333)
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": self.scheme,
+            "wsgi.errors": _NO_STREAM,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+            "wsgi.file_wrapper": lambda file: file,  # the handler knows how to send it
+            "SCRIPT_NAME": "",
+            "SERVER_NAME": self.server_name,
+            "SERVER_PORT": str(self.server_port),
+        }
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Until stop(). This thread only waits, in pieces, because on Windows a signal reaches it only between them."""
