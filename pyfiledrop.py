@@ -434,6 +434,17 @@ class NotFound(DropError):
     sentence = "There is nothing here under this address."
 
 
+class MethodNotAllowed(DropError):
+    """RFC 9110, 15.5.6: the answer names the methods that the address takes."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    sentence = "This address does not take that method."
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__()
+        self.headers = {"Allow": allowed}
+
+
 class TooSlow(DropError):
     status = HTTPStatus.REQUEST_TIMEOUT
     sentence = "The request came too slowly. Send it again."
@@ -3319,39 +3330,48 @@ def _wants_json() -> bool:
     return "application/json" in bottle.request.environ.get("HTTP_ACCEPT", "")
 
 
-def answer(status: int, data: Mapping[str, Any], sentence: str, headers: Mapping[str, str] = {}) -> bytes:
-    """The one shape of all answers but pages and files: JSON to those who ask for it, a sentence to all others.
+def _render(data: Mapping[str, Any], sentence: str, wants_json: bool) -> tuple[dict[str, str], bytes]:
+    """The one shape of all answers but pages and files: JSON to those who ask for it, a sentence to all others."""
+    text = _to_json(data) if wants_json else sentence + "\n"
+    kind = "application/json" if wants_json else "text/plain; charset=utf-8"
+    return {"Content-Type": kind, "Cache-Control": "no-store"}, text.encode()
 
-    Sets Bottle's response but for the body, which is returned.
+
+def render_error(error: DropError, wants_json: bool = False) -> tuple[str, dict[str, str], bytes]:
+    """Status, headers and body of an error's answer. This is the one place that decides them, whoever gives the answer:
+    a handler, Bottle, or the server to a request that never got to the app.
     """
-    if _wants_json():
-        text, kind = _to_json(data), "application/json"
-    else:
-        text, kind = sentence + "\n", "text/plain; charset=utf-8"
-    bottle.response.status = int(status)
-    for name, value in {"Content-Type": kind, "Cache-Control": "no-store", **headers}.items():
-        bottle.response.set_header(name, value)
-    return text.encode()
-
-
-def answer_error(error: DropError) -> bytes:
-    """The one place where an error becomes an answer."""
-    headers = dict(error.headers)
-    if _wants_json():  # a script of our page: the browser must not ask for a password in its own way
+    headers, body = _render({"error": str(error)}, str(error), wants_json)
+    headers |= error.headers
+    if wants_json:  # a script of our page: the browser must not ask for a password in its own way
         headers.pop("WWW-Authenticate", None)
-    return answer(error.status, {"error": str(error)}, str(error), headers)
+    return f"{error.status.value} {error.status.phrase}", headers | {"Content-Length": str(len(body))}, body
 
 
-def _answer_bottle_error(error: bottle.HTTPError) -> bytes:
-    """What Bottle itself refuses (no such page, wrong method) or caught (a bug, which goes to the log)."""
+def answer(status: int, data: Mapping[str, Any], sentence: str) -> bytes:
+    """Sets Bottle's response but for the body, which is returned."""
+    headers, body = _render(data, sentence, _wants_json())
+    bottle.response.status = int(status)
+    for name, value in headers.items():
+        bottle.response.set_header(name, value)
+    return body
+
+
+def refuse(error: DropError) -> bottle.HTTPResponse:
+    """The answer for a request that cannot be met, to be returned or raised."""
+    status, headers, body = render_error(error, _wants_json())
+    return bottle.HTTPResponse(body, status, headers)
+
+
+def _refuse_for_bottle(error: bottle.HTTPError) -> bottle.HTTPResponse:
+    """The same for what Bottle itself refuses (no such page, wrong method) or caught (a bug, which goes to the log)."""
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        sentence = "This address does not take that method."
-        return answer(error.status_code, {"error": sentence}, sentence, {"Allow": error.get_header("Allow", "")})
+        return refuse(MethodNotAllowed(error.get_header("Allow", "")))
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return answer_error(NotFound())
+        return refuse(NotFound())
     if error.traceback:
         log.error("bug: %s", error.traceback)
-    return answer_error(DropError())
+    return refuse(DropError())
 
 
 class Door:
@@ -3471,7 +3491,7 @@ class _Guard:
                     raise Unauthorized
                 return handler(*args, **names)
             except DropError as error:
-                return answer_error(error)
+                return refuse(error)
 
         return guarded
 
@@ -3492,15 +3512,14 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
     """The WSGI application without its pages. Its requests must carry a Body as wsgi.input."""
     app = bottle.Bottle()
     app.install(_Guard(door))
-    app.default_error_handler = _answer_bottle_error
+    app.default_error_handler = _refuse_for_bottle
     names = own_names(settings)
 
     @app.hook("before_request")  # and before a route is looked for: under a foreign name not even a 404 is given
     def check_name() -> None:
         host = bottle.request.environ.get("HTTP_HOST")  # a browser always names one, an old program may not
         if host is not None and not answers_under(host_of(host), names):
-            body = answer_error(Misdirected())
-            raise bottle.HTTPResponse(body, bottle.response.status_line, bottle.response.headerlist)
+            raise refuse(Misdirected())
 
     def describe(upload: Upload) -> dict[str, Any]:
         done = upload.stored is not None
@@ -4757,6 +4776,17 @@ def http_date(seconds: int) -> str:
     return email.utils.formatdate(seconds, usegmt=True)
 
 
+def render_head(status: str, headers: Iterable[tuple[str, str]], is_last: bool) -> bytes:
+    """Status line and headers of an answer (RFC 9112, 4 and 5), those that every answer has among them."""
+    names = dict(headers)
+    lines = [f"HTTP/1.1 {status}", f"Date: {http_date(int(time.time()))}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    lines += [f"{name}: {value}" for name, value in _EVERY_ANSWER.items() if name not in names]
+    if is_last:
+        lines.append("Connection: close")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
 class Handler(httpserver.WSGIHandler):
     """One connection. Paste's handler, with the reading of heads and the writing of answers made strict and thin."""
 
@@ -4801,8 +4831,10 @@ class Handler(httpserver.WSGIHandler):
             self.wsgi_execute(self.environ)
         except DropError as error:
             self.close_connection = True
-            if not self.status:
-                self._refuse(error)
+            if not self.status:  # the request never got to the app, for its head could not be trusted
+                status, headers, body = render_error(error)
+                with contextlib.suppress(OSError):
+                    self._answer(status, headers.items(), body)
         except OSError:  # the client went away
             self.close_connection = True
         finally:
@@ -4868,20 +4900,7 @@ class Handler(httpserver.WSGIHandler):
     def _answer(self, status: str, headers: Iterable[tuple[str, str]], body: bytes) -> None:
         """Sends status line, headers and body, all in one piece."""
         self.status = int(status[:3])
-        names = dict(headers)
-        lines = [f"HTTP/1.1 {status}", f"Date: {http_date(int(time.time()))}"]
-        lines += [f"{name}: {value}" for name, value in headers]
-        lines += [f"{name}: {value}" for name, value in _EVERY_ANSWER.items() if name not in names]
-        if self.close_connection:
-            lines.append("Connection: close")
-        self.wire.send("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
-
-    def _refuse(self, error: DropError) -> None:
-        """Answers a request that never got to the app, for its head could not be trusted."""
-        text = (str(error) + "\n").encode()
-        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
-        with contextlib.suppress(OSError):
-            self._answer(f"{error.status.value} {error.status.phrase}", headers, text)
+        self.wire.send(render_head(status, headers, self.close_connection) + body)
 
     def _log(self, seconds: float) -> None:
         environ = self.environ or {"REQUEST_METHOD": "-", "REQUEST_URI": "-"}  # of a head that was refused
@@ -4988,8 +5007,9 @@ class Server(httpserver.WSGIServer):
             if admitted:
                 self.finish_request(connection, address)
             else:
+                status, headers, body = render_error(Unavailable())
                 connection.setblocking(False)
-                connection.send(_TOO_MANY_CONNECTIONS)
+                connection.send(render_head(status, headers.items(), is_last=True) + body)
         except Exception:
             self.handle_error(connection, address)
         finally:
@@ -5043,12 +5063,6 @@ class Server(httpserver.WSGIServer):
             self._end_idle(handler)
         with self._changed:
             return self._changed.wait_for(lambda: not self._connections, seconds)
-
-
-_TOO_MANY_CONNECTIONS = (
-    f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 2\r\n"
-    f"Content-Length: {len(Unavailable.sentence)}\r\nConnection: close\r\n\r\n{Unavailable.sentence}"
-).encode()
 
 
 def descriptors() -> float:

@@ -1016,12 +1016,35 @@ def test_addresses(shared_server: Server, data: bytes, status: int, kind: str) -
 
 def test_every_answer_is_guarded(shared_server: Server, link: str) -> None:
     """No answer of any kind can be framed, sniffed, or tell another site where it was linked from."""
-    for target in ("/", "/favicon.ico", "/uploads", f"/download/{link}", "/nothing"):
-        headers = exchange(shared_server, request("GET", target)).headers
+    asked = [request("GET", target) for target in ("/", "/favicon.ico", "/uploads", f"/download/{link}", "/nothing")]
+    for data in (*asked, b"GET /uploads HTTP/1.1\r\n\r\n", b"nonsense\r\n\r\n"):
+        headers = exchange(shared_server, data).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "same-origin"
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
         assert len(headers.get_all("Content-Security-Policy") or []) == 1
+
+
+@pytest.mark.parametrize("wants_json", [True, False])
+@pytest.mark.parametrize(
+    ("error", "headers"),
+    [
+        (pyfiledrop.NotFound("Nothing."), {}),
+        (pyfiledrop.Unavailable("Nothing."), {"Retry-After": "2"}),
+        (pyfiledrop.Unauthorized("Nothing."), pyfiledrop.Unauthorized.headers),
+    ],
+)
+def test_error_has_one_shape(error: pyfiledrop.DropError, headers: dict[str, str], wants_json: bool) -> None:
+    """Status, headers and sentence are the error's; only people are asked for a password by their browser."""
+    status, given, body = pyfiledrop.render_error(error, wants_json)
+    assert status == f"{error.status.value} {error.status.phrase}"
+    assert body == (b'{"error": "Nothing."}' if wants_json else b"Nothing.\n")
+    asked = {} if wants_json and "WWW-Authenticate" in headers else dict(headers)
+    assert given == asked | {
+        "Content-Type": "application/json" if wants_json else "text/plain; charset=utf-8",
+        "Cache-Control": "no-store",
+        "Content-Length": str(len(body)),
+    }
 
 
 def test_dropzone_is_served_from_here(shared_server: Server) -> None:

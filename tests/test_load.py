@@ -301,7 +301,8 @@ def assert_refused(server: Server, source: str) -> None:
     with Connection(server, source=source) as connection:  # it need not ask to be refused
         answer = connection.receive()
         assert (answer.status, answer.headers["Retry-After"], answer.headers["Connection"]) == (503, "2", "close")
-        assert answer.text == "The server is busy. Try again in a moment."
+        assert answer.text == "The server is busy. Try again in a moment.\n"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff", "it is made where all other answers are made"
         assert connection.closed()
 
 
