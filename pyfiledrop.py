@@ -2819,6 +2819,18 @@ class Store:
 # Body: reading a request's body
 # ======================================================================================================================
 
+# The bytes of a file go from the socket to their place on the disk, once. They are never held in memory as a whole, nor
+# in a second file, so the size of a file does not matter. Four things stand on that way:
+#
+# - A Wire is the connection's socket. A Body is what one request may take from it: as many bytes as its head announced,
+#   of which some came together with the head, and none of the next request on the same connection.
+# - There are two lanes. In the fast one the kernel moves the bytes through a pipe and Python never sees them; in the
+#   other one Python reads them in blocks. Both lead into the same Writer, so both have the same outcome.
+# - A form is text around a file. A chunk's form says in fields before the file how long the chunk is. So where the file
+#   begins it is known where it ends, and its bytes need not be searched for the form's boundary. Any other form is read
+#   by a parser. Nothing is stored of a form that is not sound to its very end.
+# - A client may take as long as it likes for all of it, for a large file may take days. It is cut off when it sends
+#   nothing for IDLE_SECONDS, or so little that it only keeps a place from others.
 
 _idle_pipes: list[tuple[int, int]] = []
 
@@ -2846,7 +2858,10 @@ def borrow_pipe() -> Iterator[tuple[int, int]]:
 
 
 def watch_pace() -> Callable[[int], None]:
-    """A function to call with the bytes that just moved; it raises TooSlow when too few did in the last while."""
+    """A function to call with the number of bytes that have just moved. It raises TooSlow when fewer than
+    MIN_BYTES_PER_SECOND did since it last looked, IDLE_SECONDS ago: each such while counts for itself, so a burst does
+    not buy time for a trickle.
+    """
     since, moved = time.monotonic(), 0
 
     def pace(count: int) -> None:
@@ -2907,11 +2922,13 @@ class Wire:
         if self._no_wait and TURN.let_others():
             with contextlib.suppress(BlockingIOError):
                 return self._sock.recv(limit, self._no_wait)
-        TURN.give_up()  # not only for as long as it waits: who has a request is busy before it waits for the next turn
+        # The turn is given up, not paused: this thread has to mark its connection as busy before it waits for the turn
+        # again, or the connection could be ended as an idle one although its request has come.
+        TURN.give_up()
         return self.receive(limit, seconds)
 
     def has_more(self) -> bool:
-        """Whether bytes are here that receive would not wait for. Where the system cannot tell, it says no."""
+        """Whether receive would bring bytes without waiting. Where the system cannot say, the answer is no."""
         with contextlib.suppress(OSError):
             return bool(self._no_wait and self._sock.recv(1, socket.MSG_PEEK | self._no_wait))
         return False
@@ -3011,7 +3028,7 @@ class Body:
         if limit and not self._buffer:
             self._buffer = memoryview(self._receive(max(limit, min(BLOCK_BYTES, self.remaining))))
         data = bytes(self._buffer[:limit])
-        self._buffer = self._buffer[limit:] or memoryview(b"")  # an empty slice would keep all the bytes
+        self._buffer = self._buffer[limit:] or memoryview(b"")  # an empty slice would keep all the bytes in memory
         self.remaining -= len(data)
         return data
 
@@ -3055,7 +3072,8 @@ class Body:
                 return moved
 
             def fill_at_once() -> int:
-                # With what is here already: splice itself waits for a socket even when told not to.
+                # Only with what is here already, for the writer must not wait. Splice waits for a socket whatever flags
+                # it is given, so the socket is asked before.
                 return fill() if self.remaining > end and self._wire.has_more() else 0
 
             while self.remaining > end:
@@ -3104,7 +3122,7 @@ def receive_form(
     if body.length > max_bytes + FORM_OVERHEAD_BYTES:
         raise TooLarge(f"This is larger than the limit of {human_size(max_bytes)}.")
     opening, closing = b"--" + boundary, b"\r\n--" + boundary + b"--\r\n"
-    front = body.length - len(closing)  # the closing delimiter, with or without its line break, is kept for the end
+    front = body.length - len(closing)  # bytes before the closing delimiter, whose own line break may be missing
     if front < 0:
         raise BadRequest("The form is malformed.")
     pending = body.read(min(BLOCK_BYTES, front))
@@ -3114,7 +3132,7 @@ def receive_form(
         if front - place == chunk.length:
             with store.begin(owner, chunk, clean_name(name)) as writer:
                 writer.write(pending[place:])
-                del pending  # hundreds of chunks may be on their way at a time
+                del pending  # there may be hundreds of chunks on their way, and each would keep 64 KiB in memory
                 return [_receive_rest(body, writer, closing, store)], True
     with contextlib.ExitStack() as open_writers:
         form = _Form(body, opening, closing, store, owner, max_bytes, open_writers)
@@ -3127,7 +3145,7 @@ def receive_form(
 
 
 def _receive_rest(body: Body, writer: Writer, closing: bytes, store: Store) -> Upload:
-    """The rest of a chunk that is its form's last part: it goes to its place without a look at it."""
+    """The rest of a chunk that is its form's last part: its length is known, so nothing in it is searched for."""
     body.pour(writer, writer.length - writer.written)
     if body.read_exactly(len(closing)) != closing:
         raise BadRequest("The form is malformed.")
@@ -3288,7 +3306,20 @@ class _Form:
 # App: a handler is parse, ask the store, answer
 # ======================================================================================================================
 
-DROP_SECONDS = 365 * 24 * 3600
+# Bottle finds the handler for an address. A handler reads what the request asks, asks the store, and answers; it raises
+# a DropError for what cannot be met. Everything else stands around the handlers, once, in this order:
+#
+# - The host that the request names must be one of ours. This comes before a handler is looked for: a page of another
+#   site that has got in under its own name (DNS rebinding) must not even learn which addresses there are.
+# - The door decides who may call the handler. What changes something may not come from another site's page, because the
+#   browser sends our cookies along with such a request. Then, if there is a password, it must have been given.
+# - An error becomes an answer in render_error and nowhere else, so all errors look alike: JSON for those who accept it,
+#   which are scripts, and one sentence for all others, which are people.
+#
+# There are no accounts. A browser's cookie is the key to the list of what it uploaded, and to removing it; the record
+# has only the key's hash. An upload's UUID is the key to read its file. So whoever has a link can read, but not remove.
+
+OWNER_SECONDS = 365 * 24 * 3600
 SESSION_SECONDS = 30 * 24 * 3600
 MAX_DELAY_SECONDS = 60.0  # between two wrong passwords from one address
 MAX_ADDRESSES = 10_000  # whose failures are remembered
@@ -3375,18 +3406,21 @@ def _refuse_for_bottle(error: bottle.HTTPError) -> bottle.HTTPResponse:
 
 
 class Door:
-    """Who somebody is: the drop that a browser's cookie names, and whether the password was given, if there is one.
+    """Who somebody is: the owner whose key is in a browser's cookie, and whether the password was given, if there is
+    one. As a plugin of Bottle it stands before every handler.
 
     A session is a random id and the time of its end (s since 1970), signed: `<id>.<end>.<signature>`. The record only
     keeps which ones were ended early. So a session outlives a restart, but not the password, which is in the signature.
     """
+
+    api = 2  # the version of Bottle's plugins that apply is written for
 
     def __init__(self, password: str | None, store: Store) -> None:
         self._password = password
         self._store = store
         secret = store.secret()
         self._key = hmac.digest(secret, (password or "").encode(), "sha256")
-        # All ports of a host share its cookies, so their names tell the instances apart.
+        # A browser sends a host's cookies to all ports of that host, so instances need different names for theirs.
         self._mark = hmac.digest(secret, b"the names of the cookies", "sha256").hex()[:6]
         self._lock = threading.Lock()  # guards what follows
         self._failures: dict[str, tuple[int, float]] = {}  # guesser -> how many, when the next try is free
@@ -3398,7 +3432,7 @@ class Door:
         return self._password is not None
 
     def cookie_name(self, kind: str) -> str:
-        """What our cookie of this kind, `drop` or `session`, is called in answer to this request.
+        """What our cookie of this kind, `owner` or `session`, is called in answer to this request.
 
         From `__Host-` a browser knows that only this very host may set it, over https (RFC 6265bis, 4.1.3.2).
         """
@@ -3407,7 +3441,7 @@ class Door:
 
     def owner_key(self) -> str | None:
         """What this browser's cookie holds; of several the first that can be one of ours."""
-        return next(filter(_UUID.fullmatch, read_cookies(self.cookie_name("drop"))), None)
+        return next(filter(_UUID.fullmatch, read_cookies(self.cookie_name("owner"))), None)
 
     def owner(self) -> str | None:
         """Whose uploads these are: a hash of the key, so that the record holds nothing that opens a list."""
@@ -3468,32 +3502,23 @@ class Door:
     def _sign(self, text: str) -> str:
         return f"{text}.{hmac.new(self._key, text.encode(), 'sha256').hexdigest()}"
 
-
-class _Guard:
-    """The Bottle plugin around every handler: who may call it, and what becomes of an error."""
-
-    api = 2
-
-    def __init__(self, door: Door) -> None:
-        self._door = door
-
     def apply(self, handler: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        """Wraps a route's handler. Its `public` keyword lets it do without the password."""
+        """Puts the door before a route's handler. The route's `public` keyword lets it do without the password."""
         changes_something = route.method in ("POST", "PUT", "DELETE")
         is_public = route.config.get("public", False)
 
         @functools.wraps(handler)
-        def guarded(*args: Any, **names: Any) -> Any:
+        def behind_the_door(*args: Any, **names: Any) -> Any:
             try:
                 if changes_something and not is_same_site(bottle.request.environ):
                     raise Forbidden("Another site's page may not do this. Open this server's own page.")
-                if not (is_public or self._door.is_open_to(bottle.request.environ)):
+                if not (is_public or self.is_open_to(bottle.request.environ)):
                     raise Unauthorized
                 return handler(*args, **names)
             except DropError as error:
                 return refuse(error)
 
-        return guarded
+        return behind_the_door
 
 
 def own_names(settings: Settings) -> set[str]:
@@ -3511,7 +3536,7 @@ def own_names(settings: Settings) -> set[str]:
 def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
     """The WSGI application without its pages. Its requests must carry a Body as wsgi.input."""
     app = bottle.Bottle()
-    app.install(_Guard(door))
+    app.install(door)
     app.default_error_handler = _refuse_for_bottle
     names = own_names(settings)
 
@@ -4716,8 +4741,7 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
             log.error("%s cannot be read: %s", OWN_PAGE, error)
             raise DropError("The server's index.html cannot be read.") from error
         response = send_page(source)
-        drop = door.owner_key() or str(uuidlib.uuid4())
-        set_cookie(response, "drop", drop, DROP_SECONDS)
+        set_cookie(response, "owner", door.owner_key() or str(uuidlib.uuid4()), OWNER_SECONDS)
         return response
 
     @app.post("/", public=True)
@@ -4757,9 +4781,21 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
 
 
 # ======================================================================================================================
-# Server and command line
+# Server: Paste's server, with limits and an orderly end
 # ======================================================================================================================
 
+# Paste accepts connections and Bottle answers requests. What lies between them is ours, because there Paste trusts its
+# clients: it waits for them without end, starts its threads late, and reads lengths that make no sense.
+#
+# - Each connection has a thread for itself, the one that waited for it. So no connection is handed over from thread to
+#   thread, and a slow client costs no more than a thread that sleeps. A pool of a few threads would be stopped by a few
+#   slow clients.
+# - When all places are taken, the connection that has been without a request for longest is ended for the new one. So
+#   those who only hold a place cannot shut others out.
+# - A thread has the turn (see Turn) from the request's head to its answer, but not while it waits for its client.
+# - An answer may be given before the request was read to its end. Then the client is heard for a while longer before
+#   the socket is closed: to close it with bytes unread resets the connection, and the client loses the answer.
+# - A head that can be read in two ways ends its connection: nobody can say where the next request would begin.
 #: Bottle writes a bug's traceback here, and waits for whoever reads it. The log has it already.
 _NO_STREAM = types.SimpleNamespace(write=lambda text: None, flush=lambda: None)
 _EVERY_ANSWER = {
@@ -4788,7 +4824,7 @@ def render_head(status: str, headers: Iterable[tuple[str, str]], is_last: bool) 
 
 
 class Handler(httpserver.WSGIHandler):
-    """One connection. Paste's handler, with the reading of heads and the writing of answers made strict and thin."""
+    """One connection. Paste's handler, but heads are read strictly, and answers are written in one piece."""
 
     protocol_version = "HTTP/1.1"
     server: Server
@@ -4917,9 +4953,8 @@ class Handler(httpserver.WSGIHandler):
 class Server(httpserver.WSGIServer):
     """Paste's server with workers that wait for connections themselves, a limit to their number, an orderly end.
 
-    A connection has a worker for itself. There is always one more that waits for the next connection, so nobody
-    stands in the way of others, and no connection pays for starting a thread or for being handed from one to another.
-    When there are too many connections, the one that has been without a request for longest makes room for the next.
+    A worker is a thread that serves one connection after the other. There is always one more worker than there are
+    connections; it waits for the next connection, which then need not wait until a thread has started.
     """
 
     request_queue_size = 1024  # bursts wait here, not for a second TCP attempt
@@ -5089,6 +5124,11 @@ def fit_descriptors(server: Server, store: Store, count: float) -> None:
     store.max_open_uploads = max(1, int(share * store.max_open_uploads))
 
 
+# ======================================================================================================================
+# Command line: what is asked for, what is said, and the log
+# ======================================================================================================================
+
+
 def lan_address() -> str | None:
     """The address under which others on the network reach this machine, if it has one. Sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
@@ -5116,7 +5156,7 @@ class LogWriter(logging.Handler):
     """The log's way to stderr or into a file. Requests only hand their lines over; a thread writes them.
 
     Whoever reads the log may stop reading (a full pipe, Ctrl-S, text selected in a console), and then no request may
-    wait for it: lines that find MAX_LOG_LINES before them fall out, and a later line says how many did. The bytes go
+    wait for it: lines that find MAX_LOG_LINES before them are left out, and a later line says how many. The bytes go
     straight to the descriptor, for a stream would be locked while it waits, and Python wants that lock when it ends.
     """
 
@@ -5126,7 +5166,7 @@ class LogWriter(logging.Handler):
         self._path = path
         self._open()
         self._lines: deque[str] = deque()
-        self._fallen_out = 0  # since the start; changed with the handler's lock held
+        self._left_out = 0  # since the start; changed with the handler's lock held
         self._news, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -5136,7 +5176,7 @@ class LogWriter(logging.Handler):
         if len(self._lines) < MAX_LOG_LINES:
             self._lines.append(self.format(record))
         else:
-            self._fallen_out += 1
+            self._left_out += 1
         if not self._news.is_set():
             self._news.set()
 
@@ -5166,21 +5206,21 @@ class LogWriter(logging.Handler):
             self._encoding = "ascii" if os.name == "nt" else sys.stderr.encoding  # a console there has its own
 
     def _work(self) -> None:
-        told, ending = 0, False
+        reported, ending = 0, False  # of the lines that were left out, how many a line has spoken of
         while not ending:
             self._news.wait()
             ending = self._ending.is_set()
             self._news.clear()
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            missing, count = self._fallen_out - told, len(lines)
+            missing, count = self._left_out - reported, len(lines)
             if missing:
                 text = f"{missing} of the log's lines are missing here, for nobody was reading it"
                 lines.append(self.format(logging.makeLogRecord({"msg": text})))
             try:
                 self._write("".join(f"{line}\n" for line in lines))
-                told += missing
+                reported += missing
             except OSError:  # the reader is gone, or the disk is full: these are missing too, and perhaps it goes later
-                told -= count
+                reported -= count
             self._ending.wait(LOG_PAUSE_SECONDS)
         if self._path is not None and self._fd >= 0:
             os.close(self._fd)

@@ -534,7 +534,7 @@ def test_names(
 def test_the_page_sets_the_drop(shared_server: Server) -> None:
     """A browser gets a random key that scripts cannot read and other sites cannot send, and keeps it."""
     cookies = [exchange(shared_server, request("GET", "/")).headers["Set-Cookie"] for _ in range(2)]
-    values = [re.match(r"drop-[0-9a-f]{6}=([0-9a-f-]{36});", cookie) for cookie in cookies]
+    values = [re.match(r"owner-[0-9a-f]{6}=([0-9a-f-]{36});", cookie) for cookie in cookies]
     assert values[0] and values[1] and values[0][1] != values[1][1]
     attributes = {part.strip().lower() for part in cookies[0].split(";")[1:]}
     assert {"httponly", "samesite=lax", "path=/", "max-age=31536000"} <= attributes
