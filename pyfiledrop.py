@@ -3183,7 +3183,7 @@ class _Form:
         self._segment: MultipartSegment | None = None
 
     def receive(self, pending: bytes) -> list[Upload]:
-        """Reads to the end. What has been read already is pending."""
+        """Reads to the end. `pending` has been read from the body already, but not yet been used."""
         opening, front = self._opening, self._body.remaining - len(self._closing)
         while front or pending:
             if self._in_file:
@@ -3200,7 +3200,7 @@ class _Form:
                     pending += more
                 cut = len(pending) if cut < 0 else cut + 4
                 piece, pending = pending[:cut], pending[cut:]
-                if opening:
+                if opening:  # the parser would skip what stands before it (RFC 2046, 5.1.1), and other readers may not
                     if not piece.startswith(opening):
                         raise BadRequest("The form is malformed.")
                     opening = b""
@@ -3273,7 +3273,7 @@ class _Form:
             if "\0" in value:
                 raise BadRequest("A field of the form is malformed.")
             self._fields[self._segment.name or ""] = value
-        elif self._chunk is None:
+        elif self._chunk is None:  # a whole file, of which only its end says how long it is
             self._store.seal(self._files[-1])
         self._segment = None
 
@@ -4785,7 +4785,7 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
 # ======================================================================================================================
 
 # Paste accepts connections and Bottle answers requests. What lies between them is ours, because there Paste trusts its
-# clients: it waits for them without end, starts its threads late, and reads lengths that make no sense.
+# clients: it waits for them without end, and believes any length that they announce.
 #
 # - Each connection has a thread for itself, the one that waited for it. So no connection is handed over from thread to
 #   thread, and a slow client costs no more than a thread that sleeps. A pool of a few threads would be stopped by a few
@@ -4796,6 +4796,7 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
 # - An answer may be given before the request was read to its end. Then the client is heard for a while longer before
 #   the socket is closed: to close it with bytes unread resets the connection, and the client loses the answer.
 # - A head that can be read in two ways ends its connection: nobody can say where the next request would begin.
+
 #: Bottle writes a bug's traceback here, and waits for whoever reads it. The log has it already.
 _NO_STREAM = types.SimpleNamespace(write=lambda text: None, flush=lambda: None)
 _EVERY_ANSWER = {
@@ -4876,6 +4877,7 @@ class Handler(httpserver.WSGIHandler):
         finally:
             if self.status:
                 self._log(time.perf_counter() - started)
+            # To close a socket with bytes unread resets the connection, and the client would lose the answer.
             is_read = self.body is not None and not self.body.remaining
             if not is_read or (self.close_connection and (self.buffer or self.wire.has_more())):
                 self.wire.linger()
