@@ -434,14 +434,16 @@ def test_put(shared_server: Server, content: bytes) -> None:
     assert_tidy(shared_server)
 
 
-def test_put_with_expect(shared_server: Server) -> None:
-    """A client that asks before it sends (curl, from a megabyte on) is told to go on."""
-    data = request("PUT", "/upload/x", {"Expect": "100-continue"}, body=b"12345")
+@pytest.mark.parametrize("size", [5, 3 * pyfiledrop.PIPE_BYTES])
+def test_put_with_expect(shared_server: Server, size: int) -> None:
+    """A client that asks before it sends (curl, from a megabyte on) is told to go on, once."""
+    data = request("PUT", "/upload/x", {"Expect": "100-continue"}, body=bytes(size))
     with Connection(shared_server) as connection:
-        connection.send(data[:-5])
+        connection.send(data[:-size])
         assert connection.sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        connection.send(data[-5:])
-        assert one_file(connection.receive(), 201)["size"] == 5
+        connection.send(data[-size:])
+        assert connection.sock.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 201"
+        assert one_file(connection.receive(), 201)["size"] == size
 
 
 # Names
