@@ -2837,7 +2837,9 @@ _idle_pipes: list[tuple[int, int]] = []
 
 @contextlib.contextmanager
 def borrow_pipe() -> Iterator[tuple[int, int]]:
-    """An empty pipe for os.splice, as (read end, write end), kept for the next request unless something went wrong."""
+    """An empty pipe for os.splice, as (read end, write end). It is kept for the next request, for making one costs more
+    than a small chunk; after an error it is closed, because bytes may be left in it.
+    """
     try:
         ends = _idle_pipes.pop()
     except IndexError:
@@ -3025,7 +3027,7 @@ class Body:
     def read(self, limit: int = BLOCK_BYTES) -> bytes:
         """Some bytes, at most limit; none at the end."""
         limit = min(limit, self.remaining)
-        if limit and not self._buffer:
+        if limit and not self._buffer:  # a block at a time, so that reading a few bytes costs no system call each
             self._buffer = memoryview(self._receive(max(limit, min(BLOCK_BYTES, self.remaining))))
         data = bytes(self._buffer[:limit])
         self._buffer = self._buffer[limit:] or memoryview(b"")  # an empty slice would keep all the bytes in memory
@@ -3129,7 +3131,7 @@ def receive_form(
     if (plain := read_plain_form(pending, opening)) and "dzuuid" in plain[0]:
         fields, name, place = plain
         chunk = parse_chunk(fields, max_bytes)
-        if front - place == chunk.length:
+        if front - place == chunk.length:  # the file ends where the closing delimiter begins
             with store.begin(owner, chunk, clean_name(name)) as writer:
                 writer.write(pending[place:])
                 del pending  # there may be hundreds of chunks on their way, and each would keep 64 KiB in memory
@@ -3257,6 +3259,7 @@ class _Form:
             writer = self._store.begin(self._owner, self._chunk, clean_name(segment.filename))
             self._files.append(self._writers.enter_context(writer))
             return
+        # A form does not say how long a whole file is. It cannot be longer than what the other files leave of the body.
         room = self._body.length - sum(writer.written for writer in self._files)
         writer = self._store.begin_whole(self._owner, clean_name(segment.filename), room)
         self._files.append(self._writers.enter_context(writer))
@@ -3286,7 +3289,7 @@ class _Form:
         files = [writer for writer in self._files if writer.written or writer not in self._unnamed]
         if not files:
             raise BadRequest("No file was sent. Choose one first.")
-        for writer in files:
+        for writer in files:  # before the first one is merged, or a part of a refused form would be stored
             check_size(writer.written, self._max_bytes)
         return [self._store.merge(writer) for writer in files]
 
@@ -4881,7 +4884,7 @@ class Handler(httpserver.WSGIHandler):
             is_read = self.body is not None and not self.body.remaining
             if not is_read or (self.close_connection and (self.buffer or self.wire.has_more())):
                 self.wire.linger()
-            self.server.idle[self] = True
+            self.server.idle[self] = True  # from now on, so it stands behind all that have been idle for longer
             self.requests += 1
 
     def _read_head(self) -> bytes | None:
@@ -4901,7 +4904,7 @@ class Handler(httpserver.WSGIHandler):
                 return None
             if not more:
                 return None
-            if not data:
+            if not data:  # from its first byte on a head has so long, however slowly the rest of it comes
                 deadline = time.monotonic() + HEAD_SECONDS
             data += more
         if end < 0:
@@ -5045,7 +5048,7 @@ class Server(httpserver.WSGIServer):
                 self.finish_request(connection, address)
             else:
                 status, headers, body = render_error(Unavailable())
-                connection.setblocking(False)
+                connection.setblocking(False)  # who is refused is not waited for
                 connection.send(render_head(status, headers.items(), is_last=True) + body)
         except Exception:
             self.handle_error(connection, address)
