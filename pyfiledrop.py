@@ -18,6 +18,8 @@ HTTP
 
     GET    /                        the page
     POST   /                        signs in and out, where a password is asked for
+    POST   /uploads                 begins an upload or finds it again: name, size, modified as JSON
+    PUT    /uploads/<uuid>/<first>  a run of its whole chunks as the body, from this one on
     POST   /upload                  one Dropzone chunk, or without dzuuid the files of a plain form (curl -F file=@x)
     PUT    /upload/<name>           one file as the body (curl -T x)
     GET    /uploads                 what this browser has dropped, newest first; ?before=<mark> for what is older
@@ -114,10 +116,13 @@ MAX_HEADERS_BYTES = 32 * KIB
 MAX_HEADERS = 100
 MAX_COOKIE_BYTES = 8 * KIB
 MAX_CHUNKS = 100_000  # of one upload: what the record of it costs stays in the megabytes
+CHUNK_BYTES = 1 * MIB  # a broken connection costs at most one chunk, so on a bad line a small one is cheap
+CHUNKS_A_FILE = 50_000  # of an upload whose chunk size is ours to choose; beyond that its chunks grow
 MAX_PARTS = 64  # of one form: files and fields together
 MAX_FIELDS = 16  # Dropzone sends six
 MAX_FIELD_BYTES = 1 * KIB
 MAX_PART_HEAD_BYTES = 16 * KIB
+MAX_WISH_BYTES = 8 * KIB  # what begins an upload
 MAX_NAME_BYTES = 255  # of UTF-8, as most file systems have it
 FORM_OVERHEAD_BYTES = 64 * KIB  # what a form may add to its file
 
@@ -276,7 +281,7 @@ class Settings:
     )  # fmt: skip
     chunk_size: int | None = option(
         "--chunk-size", default=None, type=integer(KIB, 1 << 40), metavar="BYTES",
-        help="size of a chunk, in bytes (default: 8 MiB, more for files over 16 GB)",
+        help="size of a chunk, in bytes (default: 1 MiB); larger for a file that would have more than 50,000 of them",
     )  # fmt: skip
     parallel_chunks: int = option(
         "--parallel-chunks", default=4, type=integer(1, 5), metavar="N",
@@ -361,6 +366,18 @@ class Settings:
         """Bytes that all files together may take."""
         return None if self.max_total is None else self.max_total * MIB
 
+    @property
+    def lanes(self) -> int:
+        """Requests with chunks that the page has on their way at a time."""
+        return 1 if self.disable_parallel_chunks else self.parallel_chunks
+
+    def chunk_bytes(self, size: int) -> int:
+        """Bytes of a chunk of a file of size bytes: what was asked for, or so many times that as the file needs to have
+        no more than CHUNKS_A_FILE chunks.
+        """
+        least = self.chunk_size or CHUNK_BYTES
+        return least * max(1, -(-size // (least * CHUNKS_A_FILE)))
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
@@ -420,6 +437,17 @@ class Forbidden(DropError):
 class NotFound(DropError):
     status = HTTPStatus.NOT_FOUND
     sentence = "There is nothing here under this address."
+
+
+class MethodNotAllowed(DropError):
+    """RFC 9110, 15.5.6: the answer names the methods that the address takes."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    sentence = "This address does not take that method."
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__()
+        self.headers = {"Allow": allowed}
 
 
 class TooSlow(DropError):
@@ -681,6 +709,43 @@ def read_plain_form(data: bytes, opening: bytes) -> tuple[dict[str, str], str, i
     return None
 
 
+class Wish(NamedTuple):
+    """What a client says of a file that it wants to upload."""
+
+    name: str
+    size: int  # bytes
+    modified: int | None  # the file's own time, ms since 1970
+
+
+def parse_wish(data: bytes, max_bytes: int) -> Wish:
+    """The JSON object (RFC 8259) that begins an upload: name, size, and modified if it is known.
+
+    max_bytes is the size limit of a file. Raises BadRequest, and TooLarge for a file over the limit.
+    """
+    try:
+        members = json.loads(data, object_pairs_hook=tuple)  # as a dict it would hide a member that stands twice
+        wish = {"modified": None} | dict(members) if isinstance(members, tuple) else {}
+        name, size, modified = wish["name"], wish["size"], wish["modified"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise BadRequest(_NO_WISH) from None
+    is_sound = (
+        len(wish) == 3
+        and len(members) == len(dict(members))
+        and isinstance(name, str)
+        and "\0" not in name
+        and type(size) is int  # which True is not
+        and 0 <= size < 10**15
+        and (modified is None or (type(modified) is int and abs(modified) < 10**15))
+    )
+    if not is_sound:
+        raise BadRequest(_NO_WISH)
+    check_size(size, max_bytes)
+    return Wish(name, size, modified)
+
+
+_NO_WISH = "An upload begins with its name, size and time of change, as JSON."
+
+
 def check_size(size: int, max_bytes: int) -> None:
     """Raises TooLarge when a file of size bytes is over the limit."""
     if size > max_bytes:
@@ -826,19 +891,19 @@ def run_of_chunks(first: int, length: int, size: int, chunk_size: int) -> range:
     return range(first, max(first + 1, -(-end // chunk_size)))
 
 
-def is_same_site(headers: Mapping[str, str]) -> bool:
+def is_same_site(environ: Mapping[str, Any]) -> bool:
     """Whether a request that changes something comes from our own page, or from no page at all (curl).
 
     Browsers say so in Sec-Fetch-Site; over plain http, where they do not, Origin must be our Host. A request with an
     Origin is a page's, so without a Host (HTTP/1.0) it is refused too.
     """
-    site = headers.get("sec-fetch-site")
+    site = environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
         return site in ("same-origin", "none")
-    origin, host = headers.get("origin"), headers.get("host")
-    if origin is None:
+    if "HTTP_ORIGIN" not in environ:
         return True
-    return bool(host) and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
+    origin, host = environ["HTTP_ORIGIN"].lower(), environ.get("HTTP_HOST", "").lower()
+    return bool(host) and origin in (f"http://{host}", f"https://{host}")
 
 
 _HOST = re.compile(r"(\[[0-9a-f.]*:[0-9a-f:.]*\]|[0-9a-z._-]*)(?::[0-9]*)?", re.ASCII | re.IGNORECASE)
@@ -919,43 +984,21 @@ def client_of(peer: str, forwarded: str, proxies: Container[str]) -> str:
     return peer
 
 
-class Head(NamedTuple):
-    """The head of a request (RFC 9112, 3 and 5): everything before its body. Header names are in lower case."""
-
-    method: str
-    target: str
-    path: str  # decoded, in the Latin-1 disguise that WSGI wants (PEP 3333)
-    query: str
-    version: str
-    headers: dict[str, str]
-
-    @property
-    def length(self) -> int:
-        """Bytes of the body."""
-        return int(self.headers.get("content-length", 0))
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the client would send another request on the same connection."""
-        tokens = self.headers.get("connection", "").lower().split(",")
-        return self.version == "HTTP/1.1" and "close" not in map(str.strip, tokens)
-
-
 _REQUEST_LINE = re.compile(r"([A-Z]{1,20}) ([!-~]+) (HTTP/1\.[01])")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_ONCE = frozenset({"host", "content-length", "content-type", "origin", "sec-fetch-site", "range"})
+_WHOLE_ADDRESS = re.compile(r"https?://([^/]+)(/.*)?", re.IGNORECASE)
+_ONCE = frozenset(
+    {"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_RANGE"}
+)  # fmt: skip
 
 
-@functools.lru_cache(maxsize=256)  # clients use few
-def _header_name(name: str) -> str:
-    if not _HEADER_NAME.fullmatch(name):
-        raise BadRequest("A header of the request is malformed.")
-    return name.lower()
+def parse_head(data: bytes) -> dict[str, Any]:
+    """The head of a request (RFC 9112, 3 and 5), without the empty line that ends it, as WSGI wants it (PEP 3333).
 
-
-def parse_head(data: bytes) -> Head:
-    """The head of a request, without the empty line that ends it.
+    The head is read here and nowhere else; whoever wants to know something of it asks this dictionary. It has
+    REQUEST_METHOD, REQUEST_URI (the address as it was sent), PATH_INFO (decoded, in WSGI's Latin-1 disguise),
+    QUERY_STRING, SERVER_PROTOCOL, CONTENT_LENGTH (bytes of the body), and each other header as HTTP_<NAME>.
 
     Stricter than the RFC asks, because what is read in two ways is how requests are smuggled: no folded lines, no
     space before a colon, no underscore in a name (WSGI cannot tell it from a hyphen), exactly one Host, which a whole
@@ -971,44 +1014,76 @@ def parse_head(data: bytes) -> Head:
     if not match:
         raise BadRequest("The request line is malformed.")
     method, target, version = match.groups()
+    environ = _parse_headers(lines)
+    _check_headers(method, version, environ)
+    path, query = _parse_target(target, environ)
+    environ["REQUEST_METHOD"], environ["REQUEST_URI"], environ["SERVER_PROTOCOL"] = method, target, version
+    environ["PATH_INFO"], environ["QUERY_STRING"] = path, query
+    return environ
+
+
+@functools.lru_cache(maxsize=256)  # clients use few
+def _environ_key(name: str) -> str:
+    """Under which key WSGI has a header of this name."""
+    if not _HEADER_NAME.fullmatch(name):
+        raise BadRequest("A header of the request is malformed.")
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_LENGTH", "CONTENT_TYPE") else "HTTP_" + key
+
+
+def _parse_headers(lines: list[str]) -> dict[str, Any]:
+    """The headers' lines by their keys. Values of the same name are joined, where that leaves one meaning."""
     if _CONTROL.search("".join(lines)):
         raise BadRequest("A header of the request is malformed.")
-    headers: dict[str, str] = {}
-    for text in lines:
-        field, colon, content = text.partition(":")
-        name, value = _header_name(field), content.strip(" \t")
+    environ: dict[str, Any] = {}
+    for line in lines:
+        name, colon, text = line.partition(":")
+        key, value = _environ_key(name), text.strip(" \t")
         if not colon:
             raise BadRequest("A header of the request is malformed.")
-        if name in headers:
-            if name in _ONCE:
+        if key in environ:
+            if key in _ONCE:
                 raise BadRequest("A header of the request stands twice.")
-            value = headers[name] + ("; " if name == "cookie" else ", ") + value
-        headers[name] = value
-    if "host" in headers:
-        host_of(headers["host"])
+            value = environ[key] + ("; " if key == "HTTP_COOKIE" else ", ") + value
+        environ[key] = value
+    return environ
+
+
+def _check_headers(method: str, version: str, environ: dict[str, Any]) -> None:
+    """Refuses headers that leave it open where the body ends, or that ask for what this server does not do."""
+    if "HTTP_HOST" in environ:
+        host_of(environ["HTTP_HOST"])
     elif version == "HTTP/1.1":
         raise BadRequest("The request names no host.")
-    if "transfer-encoding" in headers:
+    if "HTTP_TRANSFER_ENCODING" in environ:
         raise LengthRequired
-    if "content-length" in headers:
-        parse_number(headers["content-length"])
+    if "CONTENT_LENGTH" in environ:
+        parse_number(environ["CONTENT_LENGTH"])
     elif method in ("POST", "PUT"):
         raise LengthRequired
-    if len(headers.get("cookie", "")) > MAX_COOKIE_BYTES:
+    else:
+        environ["CONTENT_LENGTH"] = "0"
+    if len(environ.get("HTTP_COOKIE", "")) > MAX_COOKIE_BYTES:
         raise HeadersTooLarge
     if version == "HTTP/1.0":
-        headers.pop("expect", None)  # RFC 9110, 10.1.1: such a client would take a 100 for the answer
-    if headers.get("expect", "100-continue").lower() != "100-continue":
+        environ.pop("HTTP_EXPECT", None)  # RFC 9110, 10.1.1: such a client would take a 100 for the answer
+    if environ.get("HTTP_EXPECT", "100-continue").lower() != "100-continue":
         raise ExpectationFailed
-    if method == "PUT" and "content-range" in headers:  # RFC 9110, 14.5
+    if method == "PUT" and "HTTP_CONTENT_RANGE" in environ:  # RFC 9110, 14.5
         raise BadRequest("Only whole files are taken in this way. Send the file from its start.")
+
+
+def _parse_target(target: str, environ: dict[str, Any]) -> tuple[str, str]:
+    """Path and query of the address in a request line (RFC 9112, 3.2). A whole address says the host, too."""
     path, _, query = target.partition("?")
     if not path.startswith("/"):  # a proxy's form, RFC 9112, 3.2.2
-        absolute = re.fullmatch(r"https?://([^/]+)(/.*)?", path, re.IGNORECASE)
+        absolute = _WHOLE_ADDRESS.fullmatch(path)
         if not absolute:
             raise BadRequest("The request's address is malformed.")
-        host_of(absolute[1])
-        if headers.setdefault("host", absolute[1]).lower() != absolute[1].lower():  # 3.2: the client must say the same
+        host = absolute[1]
+        host_of(host)
+        environ.setdefault("HTTP_HOST", host)
+        if environ["HTTP_HOST"].lower() != host.lower():  # 3.2: the client must say the same
             raise BadRequest("The request names two hosts.")
         path = absolute[2] or "/"
     path = unquote(path, "latin-1")
@@ -1018,7 +1093,13 @@ def parse_head(data: bytes) -> Head:
         raise BadRequest("The request's address is not UTF-8.") from None
     if "\0" in path:
         raise BadRequest("The request's address is malformed.")
-    return Head(method, target, path, query, version, headers)
+    return path, query
+
+
+def keeps_alive(environ: Mapping[str, Any]) -> bool:
+    """Whether the client would send another request on the same connection (RFC 9112, 9.3)."""
+    tokens = environ.get("HTTP_CONNECTION", "").lower().split(",")
+    return environ["SERVER_PROTOCOL"] == "HTTP/1.1" and "close" not in map(str.strip, tokens)
 
 
 # ======================================================================================================================
@@ -3497,14 +3578,27 @@ def open_store(
 # Body: reading a request's body
 # ======================================================================================================================
 
+# The bytes of a file go from the socket to their place on the disk, once. They are never held in memory as a whole, nor
+# in a second file, so the size of a file does not matter. Four things stand on that way:
+#
+# - A Wire is the connection's socket. A Body is what one request may take from it: as many bytes as its head announced,
+#   of which some came together with the head, and none of the next request on the same connection.
+# - There are two lanes. In the fast one the kernel moves the bytes through a pipe and Python never sees them; in the
+#   other one Python reads them in blocks. Both lead into the same Writer, so both have the same outcome.
+# - A form is text around a file. A chunk's form says in fields before the file how long the chunk is. So where the file
+#   begins it is known where it ends, and its bytes need not be searched for the form's boundary. Any other form is read
+#   by a parser. Nothing is stored of a form that is not sound to its very end.
+# - A client may take as long as it likes for all of it, for a large file may take days. It is cut off when it sends
+#   nothing for IDLE_SECONDS, or so little that it only keeps a place from others.
 
-_NO_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 _idle_pipes: list[tuple[int, int]] = []
 
 
 @contextlib.contextmanager
 def borrow_pipe() -> Iterator[tuple[int, int]]:
-    """An empty pipe for os.splice, as (read end, write end), kept for the next request unless something went wrong."""
+    """An empty pipe for os.splice, as (read end, write end). It is kept for the next request, for making one costs more
+    than a small chunk; after an error it is closed, because bytes may be left in it.
+    """
     try:
         ends = _idle_pipes.pop()
     except IndexError:
@@ -3524,32 +3618,11 @@ def borrow_pipe() -> Iterator[tuple[int, int]]:
                 os.close(end)
 
 
-def set_ticking(sock: socket.socket) -> None:
-    """Lets a socket's calls come back every TICK_SECONDS when nothing moves, see patiently()."""
-    if isinstance(sock, ssl.SSLSocket) or os.name == "nt":
-        sock.settimeout(TICK_SECONDS)
-    else:  # the system's own way: a blocking socket, which splice and sendfile can use, and no poll before each call
-        sock.settimeout(None)
-        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, direction, struct.pack("@ll", TICK_SECONDS, 0))
-            except OSError:  # 32-bit systems that count time beyond 2038
-                sock.setsockopt(socket.SOL_SOCKET, direction, struct.pack("@qq", TICK_SECONDS, 0))
-
-
-def patiently(call: Callable[..., Any], *args: Any, seconds: float = IDLE_SECONDS) -> Any:
-    """call(*args) on a ticking socket, again and again until something moves. Raises TooSlow after so many seconds."""
-    with TURN.paused():
-        for _ in range(max(1, round(seconds / TICK_SECONDS))):
-            try:
-                return call(*args)
-            except (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                continue
-    raise TooSlow
-
-
 def watch_pace() -> Callable[[int], None]:
-    """A function to call with the bytes that just moved; it raises TooSlow when too few did in the last while."""
+    """A function to call with the number of bytes that have just moved. It raises TooSlow when fewer than
+    MIN_BYTES_PER_SECOND did since it last looked, IDLE_SECONDS ago: each such while counts for itself, so a burst does
+    not buy time for a trickle.
+    """
     since, moved = time.monotonic(), 0
 
     def pace(count: int) -> None:
@@ -3564,30 +3637,159 @@ def watch_pace() -> Callable[[int], None]:
     return pace
 
 
+class Wire:
+    """A connection's socket, plain or TLS: the one place that knows which of the two it is, and how it is waited for.
+
+    Whatever waits here waits without the turn, and comes back every TICK_SECONDS to look at the clock. It raises
+    TooSlow when the other side stands still for too long, and OSError when the connection is broken.
+    """
+
+    def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Raises OSError when the client has gone already."""
+        self._sock = tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False) if tls else sock
+        # The system can move bytes past Python only where it sees them as they are sent.
+        self.can_splice = not tls and hasattr(os, "splice")
+        self._can_sendfile = not tls and hasattr(os, "sendfile")
+        # The flag by which a single call does not wait. Windows has none, and Python's TLS takes none: then it is 0.
+        self._no_wait = 0 if tls else getattr(socket, "MSG_DONTWAIT", 0)
+        self.sent = 0  # bytes, since the server last set it to 0
+
+    def open(self) -> None:
+        """Shakes hands, under TLS. From then on calls come back every TICK_SECONDS. Raises OSError."""
+        if isinstance(self._sock, ssl.SSLSocket):
+            self._sock.settimeout(HEAD_SECONDS)
+            with TURN.paused():
+                self._sock.do_handshake()
+        if not self._no_wait:
+            self._sock.settimeout(TICK_SECONDS)
+            return
+        # The system's own timeout leaves the socket blocking: splice and sendfile need that, and Python need not poll
+        # the socket before each call.
+        self._sock.settimeout(None)
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            try:
+                self._sock.setsockopt(socket.SOL_SOCKET, direction, struct.pack("@ll", TICK_SECONDS, 0))
+            except OSError:  # 32-bit systems that count time beyond 2038
+                self._sock.setsockopt(socket.SOL_SOCKET, direction, struct.pack("@qq", TICK_SECONDS, 0))
+
+    def receive(self, limit: int, seconds: float | None = None) -> bytes:
+        """Some bytes, at most limit; none when the client has ended its side. Waits for so long, or IDLE_SECONDS."""
+        return bytes(self._wait(self._sock.recv, limit, seconds=seconds))
+
+    def receive_after_others(self, limit: int, seconds: float) -> bytes:
+        """As receive, but threads that wait for the turn go first: by then the bytes are often here, and nobody has to
+        be woken up.
+        """
+        if self._no_wait and TURN.let_others():
+            with contextlib.suppress(BlockingIOError):
+                return self._sock.recv(limit, self._no_wait)
+        # The turn is given up, not paused: this thread has to mark its connection as busy before it waits for the turn
+        # again, or the connection could be ended as an idle one although its request has come.
+        TURN.give_up()
+        return self.receive(limit, seconds)
+
+    def has_more(self) -> bool:
+        """Whether receive would bring bytes without waiting. Where the system cannot say, the answer is no."""
+        with contextlib.suppress(OSError):
+            return bool(self._no_wait and self._sock.recv(1, socket.MSG_PEEK | self._no_wait))
+        return False
+
+    def splice(self, pipe: int, limit: int) -> int:
+        """Moves some bytes, at most limit, into a pipe. Returns how many; 0 when the client has ended its side."""
+        return int(self._wait(os.splice, self._sock.fileno(), pipe, limit))
+
+    def send(self, data: bytes) -> None:
+        """Sends all of data."""
+        view = memoryview(data)
+        if self._no_wait:  # nearly always the system takes all of it at once, and then the turn can be kept
+            with contextlib.suppress(BlockingIOError):
+                self.sent += (count := self._sock.send(view, self._no_wait))
+                view = view[count:]
+        pace = watch_pace()
+        while view:  # not sendall, whose timeout is for all of it: a slow reader that moves is served
+            count = self._wait(self._sock.send, view)
+            pace(count)
+            self.sent += count
+            view = view[count:]
+
+    def send_file(self, file: BinaryIO, span: Span) -> bool:
+        """Sends a part of a file, straight from the disk where the system can. Returns whether the file had all of it:
+        it may have become shorter meanwhile.
+        """
+        offset, end, pace = span.offset, span.offset + span.count, watch_pace()
+        with TURN.paused():
+            while offset < end:
+                if self._can_sendfile:
+                    count = self._wait(os.sendfile, self._sock.fileno(), file.fileno(), offset, end - offset)
+                else:
+                    file.seek(offset)
+                    count = self._wait(self._sock.send, file.read(min(BLOCK_BYTES, end - offset)))
+                if not count:
+                    return False
+                pace(count)
+                self.sent += count
+                offset += count
+        return True
+
+    def linger(self) -> None:
+        """Before the connection is closed: lets the client finish what it is saying, within limits.
+
+        A socket that is closed with bytes unread resets the connection, and then the client loses our answer.
+        """
+        with contextlib.suppress(OSError, TooSlow):
+            self._sock.shutdown(socket.SHUT_WR)
+            deadline, left = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
+            while left > 0 and (seconds := deadline - time.monotonic()) > 0:
+                count = len(self.receive(BLOCK_BYTES, seconds))
+                if not count:
+                    break
+                left -= count
+
+    def end(self) -> None:
+        """Ends the connection; may be called by another thread than the one that uses it."""
+        with contextlib.suppress(OSError):  # past TLS, whose state that thread may be changing at this moment
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._sock.close()
+
+    def _wait(self, call: Callable[..., Any], *args: Any, seconds: float | None = None) -> Any:
+        """What call(*args) returns, which is tried once a tick until something moves. Raises TooSlow."""
+        seconds = IDLE_SECONDS if seconds is None else seconds
+        with TURN.paused():
+            for _ in range(max(1, round(seconds / TICK_SECONDS))):
+                try:
+                    return call(*args)
+                except (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    continue
+        raise TooSlow
+
+
 class Body:
     """The body of one request, read once from front to back, never beyond its announced length.
 
     Raises CutOff when the client goes away and TooSlow when it stands still.
     """
 
-    def __init__(
-        self, sock: socket.socket, length: int, buffered: bytes = b"", on_first_read: Callable[[], None] | None = None
-    ) -> None:
-        """`buffered` came with the request's head; `on_first_read` is told before the client must send more."""
+    def __init__(self, wire: Wire, length: int, buffered: bytes = b"", is_awaiting: bool = False) -> None:
+        """`buffered` came with the request's head. A client that `is_awaiting` sends no more before it gets the answer
+        100 Continue (RFC 9110, 10.1.1), which it gets when the first byte is asked for.
+        """
         self.length = length  # bytes
         self.remaining = length
-        self._sock = sock
+        self._wire = wire
         self._buffer = memoryview(buffered)[:length]
-        self._on_first_read = on_first_read
+        self._is_awaiting = is_awaiting
         self._pace = watch_pace()
 
     def read(self, limit: int = BLOCK_BYTES) -> bytes:
         """Some bytes, at most limit; none at the end."""
         limit = min(limit, self.remaining)
-        if limit and not self._buffer:
+        if limit and not self._buffer:  # a block at a time, so that reading a few bytes costs no system call each
             self._buffer = memoryview(self._receive(max(limit, min(BLOCK_BYTES, self.remaining))))
         data = bytes(self._buffer[:limit])
-        self._buffer = self._buffer[limit:] or memoryview(b"")  # an empty slice would keep all the bytes
+        self._buffer = self._buffer[limit:] or memoryview(b"")  # an empty slice would keep all the bytes in memory
         self.remaining -= len(data)
         return data
 
@@ -3614,17 +3816,16 @@ class Body:
                 self._splice(writer, count)
 
     def _can_splice(self, count: int) -> bool:
-        return count >= SPLICE_FROM_BYTES and hasattr(os, "splice") and not isinstance(self._sock, ssl.SSLSocket)
+        return count >= SPLICE_FROM_BYTES and self._wire.can_splice
 
     def _splice(self, writer: Writer, count: int) -> None:
-        self._start()
         end = self.remaining - count
         with borrow_pipe() as (read_end, write_end):
 
             def fill() -> int:
-                room = min(self.remaining - end, PIPE_BYTES)
                 try:
-                    moved: int = patiently(os.splice, self._sock.fileno(), write_end, room)
+                    self._invite()
+                    moved = self._wire.splice(write_end, min(self.remaining - end, PIPE_BYTES))
                 except OSError:
                     raise CutOff from None
                 self._arrived(moved)
@@ -3632,31 +3833,26 @@ class Body:
                 return moved
 
             def fill_at_once() -> int:
-                """With what is here already. Splice itself waits for a socket even when told not to."""
-                with contextlib.suppress(OSError):
-                    if _NO_WAIT and self.remaining > end and self._sock.recv(1, socket.MSG_PEEK | _NO_WAIT):
-                        return fill()
-                return 0
+                # Only with what is here already, for the writer must not wait. Splice waits for a socket whatever flags
+                # it is given, so the socket is asked before.
+                return fill() if self.remaining > end and self._wire.has_more() else 0
 
             while self.remaining > end:
                 writer.splice(read_end, fill(), fill_at_once)
 
     def _receive(self, limit: int) -> bytes:
-        self._start()
         try:
-            data: bytes = patiently(self._sock.recv, limit)
+            self._invite()
+            data = self._wire.receive(limit)
         except OSError:
             raise CutOff from None
         self._arrived(len(data))
         return data
 
-    def _start(self) -> None:
-        if self._on_first_read is not None:
-            tell, self._on_first_read = self._on_first_read, None
-            try:
-                tell()
-            except OSError:
-                raise CutOff from None
+    def _invite(self) -> None:
+        if self._is_awaiting:
+            self._is_awaiting = False
+            self._wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _arrived(self, count: int) -> None:
         if not count:
@@ -3668,6 +3864,16 @@ def receive_file(body: Body, store: Store, owner: str | None, name: str, max_byt
     """Stores a body that is a file (curl -T). Raises TooLarge, NoSpace and what the body raises."""
     check_size(body.length, max_bytes)
     with store.begin_whole(owner, clean_name(name), body.length) as writer:
+        body.pour(writer, body.length)
+        return store.merge(writer)
+
+
+def receive_run(body: Body, store: Store, owner: str | None, uuid: str, first: int) -> Upload:
+    """Stores a body that is a run of whole chunks, from this one on. When it breaks off, those that came are kept.
+
+    Raises NotFound, Gone, BadRequest when it does not end where a chunk ends, NoSpace and what the body raises.
+    """
+    with store.begin_run(owner, uuid, first, body.length) as writer:
         body.pour(writer, body.length)
         return store.merge(writer)
 
@@ -3687,17 +3893,17 @@ def receive_form(
     if body.length > max_bytes + FORM_OVERHEAD_BYTES:
         raise TooLarge(f"This is larger than the limit of {human_size(max_bytes)}.")
     opening, closing = b"--" + boundary, b"\r\n--" + boundary + b"--\r\n"
-    front = body.length - len(closing)  # the closing delimiter, with or without its line break, is kept for the end
+    front = body.length - len(closing)  # bytes before the closing delimiter, whose own line break may be missing
     if front < 0:
         raise BadRequest("The form is malformed.")
     pending = body.read(min(BLOCK_BYTES, front))
     if (plain := read_plain_form(pending, opening)) and "dzuuid" in plain[0]:
         fields, name, place = plain
         chunk = parse_chunk(fields, max_bytes)
-        if front - place == chunk.length:
+        if front - place == chunk.length:  # the file ends where the closing delimiter begins
             with store.begin(owner, chunk, clean_name(name)) as writer:
                 writer.write(pending[place:])
-                del pending  # hundreds of chunks may be on their way at a time
+                del pending  # there may be hundreds of chunks on their way, and each would keep 64 KiB in memory
                 return [_receive_rest(body, writer, closing, store)], True
     with contextlib.ExitStack() as open_writers:
         form = _Form(body, opening, closing, store, owner, max_bytes, open_writers)
@@ -3710,7 +3916,7 @@ def receive_form(
 
 
 def _receive_rest(body: Body, writer: Writer, closing: bytes, store: Store) -> Upload:
-    """The rest of a chunk that is its form's last part: it goes to its place without a look at it."""
+    """The rest of a chunk that is its form's last part: its length is known, so nothing in it is searched for."""
     body.pour(writer, writer.length - writer.written)
     if body.read_exactly(len(closing)) != closing:
         raise BadRequest("The form is malformed.")
@@ -3748,7 +3954,7 @@ class _Form:
         self._segment: MultipartSegment | None = None
 
     def receive(self, pending: bytes) -> list[Upload]:
-        """Reads to the end. What has been read already is pending."""
+        """Reads to the end. `pending` has been read from the body already, but not yet been used."""
         opening, front = self._opening, self._body.remaining - len(self._closing)
         while front or pending:
             if self._in_file:
@@ -3765,7 +3971,7 @@ class _Form:
                     pending += more
                 cut = len(pending) if cut < 0 else cut + 4
                 piece, pending = pending[:cut], pending[cut:]
-                if opening:
+                if opening:  # the parser would skip what stands before it (RFC 2046, 5.1.1), and other readers may not
                     if not piece.startswith(opening):
                         raise BadRequest("The form is malformed.")
                     opening = b""
@@ -3822,6 +4028,7 @@ class _Form:
             writer = self._store.begin(self._owner, self._chunk, clean_name(segment.filename))
             self._files.append(self._writers.enter_context(writer))
             return
+        # A form does not say how long a whole file is. It cannot be longer than what the other files leave of the body.
         room = self._body.length - sum(writer.written for writer in self._files)
         writer = self._store.begin_whole(self._owner, clean_name(segment.filename), room)
         self._files.append(self._writers.enter_context(writer))
@@ -3838,7 +4045,7 @@ class _Form:
             if "\0" in value:
                 raise BadRequest("A field of the form is malformed.")
             self._fields[self._segment.name or ""] = value
-        elif self._chunk is None:
+        elif self._chunk is None:  # a whole file, of which only its end says how long it is
             self._store.end_file(self._files[-1])
         self._segment = None
 
@@ -3851,7 +4058,7 @@ class _Form:
         files = [writer for writer in self._files if writer.written or writer not in self._unnamed]
         if not files:
             raise BadRequest("No file was sent. Choose one first.")
-        for writer in files:
+        for writer in files:  # before the first one is merged, or a part of a refused form would be stored
             check_size(writer.written, self._max_bytes)
         return [self._store.merge(writer) for writer in files]
 
@@ -3871,7 +4078,20 @@ class _Form:
 # App: a handler is parse, ask the store, answer
 # ======================================================================================================================
 
-DROP_SECONDS = 365 * 24 * 3600
+# Bottle finds the handler for an address. A handler reads what the request asks, asks the store, and answers; it raises
+# a DropError for what cannot be met. Everything else stands around the handlers, once, in this order:
+#
+# - The host that the request names must be one of ours. This comes before a handler is looked for: a page of another
+#   site that has got in under its own name (DNS rebinding) must not even learn which addresses there are.
+# - The door decides who may call the handler. What changes something may not come from another site's page, because the
+#   browser sends our cookies along with such a request. Then, if there is a password, it must have been given.
+# - An error becomes an answer in render_error and nowhere else, so all errors look alike: JSON for those who accept it,
+#   which are scripts, and one sentence for all others, which are people.
+#
+# There are no accounts. A browser's cookie is the key to the list of what it uploaded, and to removing it; the record
+# has only the key's hash. An upload's UUID is the key to read its file. So whoever has a link can read, but not remove.
+
+OWNER_SECONDS = 365 * 24 * 3600
 SESSION_SECONDS = 30 * 24 * 3600
 MAX_DELAY_SECONDS = 60.0  # between two wrong passwords from one address
 MAX_ADDRESSES = 10_000  # whose failures are remembered
@@ -3894,12 +4114,6 @@ class FileSpan:
         raise NotImplementedError
 
 
-def _headers() -> dict[str, str]:
-    environ = bottle.request.environ
-    names = {"host": "HTTP_HOST", "origin": "HTTP_ORIGIN", "sec-fetch-site": "HTTP_SEC_FETCH_SITE"}
-    return {name: environ[key] for name, key in names.items() if key in environ}
-
-
 def read_cookies(name: str) -> Iterator[str]:
     """The values of all cookies of this name. Other programs' cookies may look as they like.
 
@@ -3919,54 +4133,66 @@ def _wants_json() -> bool:
     return "application/json" in bottle.request.environ.get("HTTP_ACCEPT", "")
 
 
-def answer(status: int, data: Mapping[str, Any], sentence: str, headers: Mapping[str, str] = {}) -> bytes:
-    """The one shape of all answers but pages and files: JSON to those who ask for it, a sentence to all others.
+def _render(data: Mapping[str, Any], sentence: str, wants_json: bool) -> tuple[dict[str, str], bytes]:
+    """The one shape of all answers but pages and files: JSON to those who ask for it, a sentence to all others."""
+    text = _to_json(data) if wants_json else sentence + "\n"
+    kind = "application/json" if wants_json else "text/plain; charset=utf-8"
+    return {"Content-Type": kind, "Cache-Control": "no-store"}, text.encode()
 
-    Sets Bottle's response but for the body, which is returned.
+
+def render_error(error: DropError, wants_json: bool = False) -> tuple[str, dict[str, str], bytes]:
+    """Status, headers and body of an error's answer. This is the one place that decides them, whoever gives the answer:
+    a handler, Bottle, or the server to a request that never got to the app.
     """
-    if _wants_json():
-        text, kind = _to_json(data), "application/json"
-    else:
-        text, kind = sentence + "\n", "text/plain; charset=utf-8"
-    bottle.response.status = int(status)
-    for name, value in {"Content-Type": kind, "Cache-Control": "no-store", **headers}.items():
-        bottle.response.set_header(name, value)
-    return text.encode()
-
-
-def answer_error(error: DropError) -> bytes:
-    """The one place where an error becomes an answer."""
-    headers = dict(error.headers)
-    if _wants_json():  # a script of our page: the browser must not ask for a password in its own way
+    headers, body = _render({"error": str(error)}, str(error), wants_json)
+    headers |= error.headers
+    if wants_json:  # a script of our page: the browser must not ask for a password in its own way
         headers.pop("WWW-Authenticate", None)
-    return answer(error.status, {"error": str(error)}, str(error), headers)
+    return f"{error.status.value} {error.status.phrase}", headers | {"Content-Length": str(len(body))}, body
 
 
-def _answer_bottle_error(error: bottle.HTTPError) -> bytes:
-    """What Bottle itself refuses (no such page, wrong method) or caught (a bug, which goes to the log)."""
+def answer(status: int, data: Mapping[str, Any], sentence: str) -> bytes:
+    """Sets Bottle's response but for the body, which is returned."""
+    headers, body = _render(data, sentence, _wants_json())
+    bottle.response.status = int(status)
+    for name, value in headers.items():
+        bottle.response.set_header(name, value)
+    return body
+
+
+def refuse(error: DropError) -> bottle.HTTPResponse:
+    """The answer for a request that cannot be met, to be returned or raised."""
+    status, headers, body = render_error(error, _wants_json())
+    return bottle.HTTPResponse(body, status, headers)
+
+
+def _refuse_for_bottle(error: bottle.HTTPError) -> bottle.HTTPResponse:
+    """The same for what Bottle itself refuses (no such page, wrong method) or caught (a bug, which goes to the log)."""
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        sentence = "This address does not take that method."
-        return answer(error.status_code, {"error": sentence}, sentence, {"Allow": error.get_header("Allow", "")})
+        return refuse(MethodNotAllowed(error.get_header("Allow", "")))
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return answer_error(NotFound())
+        return refuse(NotFound())
     if error.traceback:
         log.error("bug: %s", error.traceback)
-    return answer_error(DropError())
+    return refuse(DropError())
 
 
 class Door:
-    """Who somebody is: the drop that a browser's cookie names, and whether the password was given, if there is one.
+    """Who somebody is: the owner whose key is in a browser's cookie, and whether the password was given, if there is
+    one. As a plugin of Bottle it stands before every handler.
 
     A session is a random id and the time of its end (s since 1970), signed: `<id>.<end>.<signature>`. The record only
     keeps which ones were ended early. So a session outlives a restart, but not the password, which is in the signature.
     """
+
+    api = 2  # the version of Bottle's plugins that apply is written for
 
     def __init__(self, password: str | None, store: Store) -> None:
         self._password = password
         self._store = store
         secret = store.record.secret()
         self._key = hmac.digest(secret, (password or "").encode(), "sha256")
-        # All ports of a host share its cookies, so their names tell the instances apart.
+        # A browser sends a host's cookies to all ports of that host, so instances need different names for theirs.
         self._mark = hmac.digest(secret, b"the names of the cookies", "sha256").hex()[:6]
         self._lock = threading.Lock()  # guards what follows
         self._failures: dict[str, tuple[int, float]] = {}  # guesser -> how many, when the next try is free
@@ -3978,7 +4204,7 @@ class Door:
         return self._password is not None
 
     def cookie_name(self, kind: str) -> str:
-        """What our cookie of this kind, `drop` or `session`, is called in answer to this request.
+        """What our cookie of this kind, `owner` or `session`, is called in answer to this request.
 
         From `__Host-` a browser knows that only this very host may set it, over https (RFC 6265bis, 4.1.3.2).
         """
@@ -3987,7 +4213,7 @@ class Door:
 
     def owner_key(self) -> str | None:
         """What this browser's cookie holds; of several the first that can be one of ours."""
-        return next(filter(_UUID.fullmatch, read_cookies(self.cookie_name("drop"))), None)
+        return next(filter(_UUID.fullmatch, read_cookies(self.cookie_name("owner"))), None)
 
     def owner(self) -> str | None:
         """Whose uploads these are: a hash of the key, so that the record holds nothing that opens a list."""
@@ -4048,32 +4274,23 @@ class Door:
     def _sign(self, text: str) -> str:
         return f"{text}.{hmac.new(self._key, text.encode(), 'sha256').hexdigest()}"
 
-
-class _Guard:
-    """The Bottle plugin around every handler: who may call it, and what becomes of an error."""
-
-    api = 2
-
-    def __init__(self, door: Door) -> None:
-        self._door = door
-
     def apply(self, handler: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        """Wraps a route's handler. Its `public` keyword lets it do without the password."""
+        """Puts the door before a route's handler. The route's `public` keyword lets it do without the password."""
         changes_something = route.method in ("POST", "PUT", "DELETE")
         is_public = route.config.get("public", False)
 
         @functools.wraps(handler)
-        def guarded(*args: Any, **names: Any) -> Any:
+        def behind_the_door(*args: Any, **names: Any) -> Any:
             try:
-                if changes_something and not is_same_site(_headers()):
+                if changes_something and not is_same_site(bottle.request.environ):
                     raise Forbidden("Another site's page may not do this. Open this server's own page.")
-                if not (is_public or self._door.is_open_to(bottle.request.environ)):
+                if not (is_public or self.is_open_to(bottle.request.environ)):
                     raise Unauthorized
                 return handler(*args, **names)
             except DropError as error:
-                return answer_error(error)
+                return refuse(error)
 
-        return guarded
+        return behind_the_door
 
 
 def own_names(settings: Settings) -> set[str]:
@@ -4091,16 +4308,15 @@ def own_names(settings: Settings) -> set[str]:
 def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
     """The WSGI application without its pages. Its requests must carry a Body as wsgi.input."""
     app = bottle.Bottle()
-    app.install(_Guard(door))
-    app.default_error_handler = _answer_bottle_error
+    app.install(door)
+    app.default_error_handler = _refuse_for_bottle
     names = own_names(settings)
 
     @app.hook("before_request")  # and before a route is looked for: under a foreign name not even a 404 is given
     def check_name() -> None:
         host = bottle.request.environ.get("HTTP_HOST")  # a browser always names one, an old program may not
         if host is not None and not answers_under(host_of(host), names):
-            body = answer_error(Misdirected())
-            raise bottle.HTTPResponse(body, bottle.response.status_line, bottle.response.headerlist)
+            raise refuse(Misdirected())
 
     def describe(upload: Upload) -> dict[str, Any]:
         done = upload.stored is not None
@@ -4159,16 +4375,34 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         count = store.forget(owner) if owner else 0
         return answer(200, {"forgotten": count}, "The list is empty now; the files stay on the server.")
 
-    @app.get("/uploads/<uuid>")
-    def show_upload(uuid: str) -> Any:
-        upload = store.upload(door.owner(), parse_uuid(uuid))
+    def answer_progress(status: int, upload: Upload) -> bytes:
         progress = {
             "chunk_size": upload.chunk_size,
             "chunk_count": upload.chunk_count,
             "chunks": store.chunks_in(upload),
         }
         sentence = f"{upload.name}: {human_size(upload.received)} of {human_size(upload.size)} are in."
-        return answer(200, {"upload": describe(upload) | progress}, sentence)
+        return answer(status, {"upload": describe(upload) | progress}, sentence)
+
+    @app.post("/uploads")
+    def begin_upload() -> Any:
+        body: Body = bottle.request.environ["wsgi.input"]
+        if body.length > MAX_WISH_BYTES:
+            raise TooLarge("What begins an upload is larger than the server accepts.")
+        wish = parse_wish(body.read_exactly(body.length), settings.max_bytes)
+        chunk_size = settings.chunk_bytes(wish.size)
+        upload, is_new = store.announce(door.owner(), clean_name(wish.name), wish.size, wish.modified, chunk_size)
+        return answer_progress(HTTPStatus.CREATED if is_new else HTTPStatus.OK, upload)
+
+    @app.put("/uploads/<uuid>/<first>")
+    def put_run(uuid: str, first: str) -> Any:
+        body: Body = bottle.request.environ["wsgi.input"]
+        upload = receive_run(body, store, door.owner(), parse_uuid(uuid), parse_number(first))
+        return answer_progress(200, upload)
+
+    @app.get("/uploads/<uuid>")
+    def show_upload(uuid: str) -> Any:
+        return answer_progress(200, store.upload(door.owner(), parse_uuid(uuid)))
 
     @app.delete("/uploads/<uuid>")
     def remove_upload(uuid: str) -> Any:
@@ -5297,8 +5531,7 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
             log.error("%s cannot be read: %s", OWN_PAGE, error)
             raise DropError("The server's index.html cannot be read.") from error
         response = send_page(source)
-        drop = door.owner_key() or str(uuidlib.uuid4())
-        set_cookie(response, "drop", drop, DROP_SECONDS)
+        set_cookie(response, "owner", door.owner_key() or str(uuidlib.uuid4()), OWNER_SECONDS)
         return response
 
     @app.post("/", public=True)
@@ -5338,8 +5571,21 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
 
 
 # ======================================================================================================================
-# Server and command line
+# Server: Paste's server, with limits and an orderly end
 # ======================================================================================================================
+
+# Paste accepts connections and Bottle answers requests. What lies between them is ours, because there Paste trusts its
+# clients: it waits for them without end, and believes any length that they announce.
+#
+# - Each connection has a thread for itself, the one that waited for it. So no connection is handed over from thread to
+#   thread, and a slow client costs no more than a thread that sleeps. A pool of a few threads would be stopped by a few
+#   slow clients.
+# - When all places are taken, the connection that has been without a request for longest is ended for the new one. So
+#   those who only hold a place cannot shut others out.
+# - A thread has the turn (see Turn) from the request's head to its answer, but not while it waits for its client.
+# - An answer may be given before the request was read to its end. Then the client is heard for a while longer before
+#   the socket is closed: to close it with bytes unread resets the connection, and the client loses the answer.
+# - A head that can be read in two ways ends its connection: nobody can say where the next request would begin.
 
 #: Bottle writes a bug's traceback here, and waits for whoever reads it. The log has it already.
 _NO_STREAM = types.SimpleNamespace(write=lambda text: None, flush=lambda: None)
@@ -5357,46 +5603,50 @@ def http_date(seconds: int) -> str:
     return email.utils.formatdate(seconds, usegmt=True)
 
 
+def render_head(status: str, headers: Iterable[tuple[str, str]], is_last: bool) -> bytes:
+    """Status line and headers of an answer (RFC 9112, 4 and 5), those that every answer has among them."""
+    names = dict(headers)
+    lines = [f"HTTP/1.1 {status}", f"Date: {http_date(int(time.time()))}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    lines += [f"{name}: {value}" for name, value in _EVERY_ANSWER.items() if name not in names]
+    if is_last:
+        lines.append("Connection: close")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
 class Handler(httpserver.WSGIHandler):
-    """One connection. Paste's handler, with the reading of heads and the writing of answers made strict and thin."""
+    """One connection. Paste's handler, but heads are read strictly, and answers are written in one piece."""
 
     protocol_version = "HTTP/1.1"
     server: Server
     request: Any  # the socket
+    wire: Wire
 
     def setup(self) -> None:
         """Once for the connection, in its own thread."""
-        self.connection = self.request  # without the files that socketserver lays around it
-        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # each answer goes out in one piece
-        if self.server.tls:
-            self.connection = self.server.tls.wrap_socket(
-                self.connection, server_side=True, do_handshake_on_connect=False
-            )
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # each answer goes out in one piece
+        self.wire = Wire(self.request, self.server.tls)  # in place of the files that socketserver makes of a socket
         self.buffer = b""
         self.requests = 0
         self.server.idle[self] = True
 
     def handle(self) -> None:
         """One request after the other. Raises OSError when the client cannot shake hands for TLS."""
-        if isinstance(self.connection, ssl.SSLSocket):
-            self.connection.settimeout(HEAD_SECONDS)
-            with TURN.paused():
-                self.connection.do_handshake()
-        set_ticking(self.connection)
+        self.wire.open()
         super().handle()
 
     def finish(self) -> None:
         """Once at the end of the connection."""
         self.server.idle.pop(self, None)
         if self.server.tls:
-            self.connection.close()  # the server knows only the socket below it
+            self.wire.close()  # the server knows only the socket below it
 
     def handle_one_request(self) -> None:
         """Reads one head, lets the app answer, and leaves the connection fit for the next request or closed."""
         self.close_connection = True
         self.body: Body | None = None
-        self.head: Head | None = None
-        self.status, self.sent = 0, 0
+        self.environ: dict[str, Any] | None = None
+        self.status, self.wire.sent = 0, 0
         self.client = self.client_address[0]
         data = self._read_head()
         if data is None or not self.server.idle.pop(self, False):  # no longer there: its time was up just now
@@ -5404,23 +5654,24 @@ class Handler(httpserver.WSGIHandler):
         TURN.take()
         started = time.perf_counter()
         try:
-            self.head = parse_head(data)
-            if self.server.proxies:
-                self.client = client_of(self.client, self.head.headers.get("x-forwarded-for", ""), self.server.proxies)
-            self.close_connection = not self.head.keep_alive or self.server.stopping.is_set()
-            self.wsgi_execute()
+            self.environ = parse_head(data)
+            self.wsgi_execute(self.environ)
         except DropError as error:
             self.close_connection = True
-            if not self.status:
-                self._refuse(error)
+            if not self.status:  # the request never got to the app, for its head could not be trusted
+                status, headers, body = render_error(error)
+                with contextlib.suppress(OSError):
+                    self._answer(status, headers.items(), body)
         except OSError:  # the client went away
             self.close_connection = True
         finally:
             if self.status:
                 self._log(time.perf_counter() - started)
-            if self.body is None or self.body.remaining or (self.close_connection and self._has_more()):
-                self._linger()
-            self.server.idle[self] = True
+            # To close a socket with bytes unread resets the connection, and the client would lose the answer.
+            is_read = self.body is not None and not self.body.remaining
+            if not is_read or (self.close_connection and (self.buffer or self.wire.has_more())):
+                self.wire.linger()
+            self.server.idle[self] = True  # from now on, so it stands behind all that have been idle for longer
             self.requests += 1
 
     def _read_head(self) -> bytes | None:
@@ -5435,12 +5686,12 @@ class Handler(httpserver.WSGIHandler):
                 return None
             seconds = deadline - time.monotonic()
             try:
-                more = seconds > 0 and self._receive(seconds)
+                more = seconds > 0 and self.wire.receive_after_others(HEAD_BLOCK_BYTES, seconds)
             except (OSError, TooSlow):
                 return None
             if not more:
                 return None
-            if not data:
+            if not data:  # from its first byte on a head has so long, however slowly the rest of it comes
                 deadline = time.monotonic() + HEAD_SECONDS
             data += more
         if end < 0:
@@ -5448,160 +5699,54 @@ class Handler(httpserver.WSGIHandler):
         self.buffer = data[end + 4 :]
         return data[:end]
 
-    def _receive(self, seconds: float) -> bytes:
-        """More of a head. When others wait to work, they go first: by then it is often there, with nobody to wake."""
-        if _NO_WAIT and not self.server.tls and TURN.let_others():
-            with contextlib.suppress(BlockingIOError):
-                return bytes(self.connection.recv(HEAD_BLOCK_BYTES, _NO_WAIT))
-        TURN.give_up()  # not only for as long as it waits: who has a request is busy before it waits for the next turn
-        return bytes(patiently(self.connection.recv, HEAD_BLOCK_BYTES, seconds=seconds))
-
-    def wsgi_setup(self, environ: Any = None) -> None:
-        """The request as PEP 3333 wants it, with a Body as its input."""
-        head = self.head
-        assert head is not None
-        tell = self._continue if "expect" in head.headers else None
-        self.body = Body(self.connection, head.length, self.buffer, tell)
-        self.buffer = self.buffer[head.length :]
-        name, port = self.server.server_address[:2]
-        self.wsgi_environ = {
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": self.server.scheme,
-            "wsgi.input": self.body,
-            "wsgi.errors": _NO_STREAM,
-            "wsgi.multithread": True,
-            "wsgi.multiprocess": False,
-            "wsgi.run_once": False,
-            "wsgi.file_wrapper": lambda file: file,  # sent by wsgi_execute
-            "REQUEST_METHOD": head.method,
-            "SCRIPT_NAME": "",
-            "PATH_INFO": head.path,
-            "QUERY_STRING": head.query,
-            "CONTENT_TYPE": head.headers.get("content-type", ""),
-            "CONTENT_LENGTH": str(head.length),
-            "SERVER_NAME": name,
-            "SERVER_PORT": str(port),
-            "SERVER_PROTOCOL": head.version,
-            "REMOTE_ADDR": self.client,
-        }
-        for key, value in head.headers.items():
-            if key not in ("content-type", "content-length"):
-                self.wsgi_environ["HTTP_" + key.upper().replace("-", "_")] = value
-        self.wsgi_curr_headers = None
-        self.wsgi_headers_sent = False
-
-    def wsgi_execute(self, environ: Any = None) -> None:
-        """Lets the app answer. A file goes from disk to socket by sendfile, where the system has it."""
-        self.wsgi_setup(environ)
-        result = self.server.wsgi_application(self.wsgi_environ, self.wsgi_start_response)
+    def wsgi_execute(self, environ: dict[str, Any]) -> None:
+        """Lets the app answer the request whose head is in environ, to which it adds what only the server knows."""
+        if self.server.proxies:
+            self.client = client_of(self.client, environ.get("HTTP_X_FORWARDED_FOR", ""), self.server.proxies)
+        self.close_connection = not keeps_alive(environ) or self.server.stopping.is_set()
+        length = int(environ["CONTENT_LENGTH"])
+        self.body = Body(self.wire, length, self.buffer, "HTTP_EXPECT" in environ)
+        self.buffer = self.buffer[length:]
+        environ.update(self.server.environ)
+        environ["wsgi.input"], environ["REMOTE_ADDR"] = self.body, self.client
+        self.wsgi_curr_headers, self.wsgi_headers_sent = None, False
+        result = self.server.wsgi_application(environ, self.wsgi_start_response)
         try:
+            assert self.wsgi_curr_headers is not None
+            status, headers = self.wsgi_curr_headers
+            self.close_connection = self.close_connection or self.body.remaining > 0
             if isinstance(result, FileSpan):
-                self.wsgi_write_chunk(b"")
-                with TURN.paused():
-                    self._send_file(result)
+                self._answer(status, headers, b"")
+                if not self.wire.send_file(result.file, result.span):
+                    self.close_connection = True  # nothing else can say now that the file has become shorter
             else:
-                self.wsgi_write_chunk(b"".join(result))
+                self._answer(status, headers, b"".join(result))
         finally:
             if hasattr(result, "close"):
                 result.close()
 
-    def wsgi_write_chunk(self, chunk: bytes) -> None:
-        """Sends the status line and headers before the first bytes, in one piece with them."""
-        if self.wsgi_headers_sent:
-            self._send(chunk)
-            return
-        self.wsgi_headers_sent = True
-        assert self.wsgi_curr_headers is not None and self.body is not None
-        status, headers = self.wsgi_curr_headers
-        self.close_connection = self.close_connection or self.body.remaining > 0
-        self._send_head(status, headers, chunk)
-
-    def _send_head(self, status: str, headers: Iterable[tuple[str, str]], chunk: bytes) -> None:
+    def _answer(self, status: str, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+        """Sends status line, headers and body, all in one piece."""
         self.status = int(status[:3])
-        names = dict(headers)
-        lines = [f"HTTP/1.1 {status}", f"Date: {http_date(int(time.time()))}"]
-        lines += [f"{name}: {value}" for name, value in headers]
-        lines += [f"{name}: {value}" for name, value in _EVERY_ANSWER.items() if name not in names]
-        if self.close_connection:
-            lines.append("Connection: close")
-        self._send("\r\n".join([*lines, "", ""]).encode("latin-1") + chunk)
-
-    def _send(self, data: bytes) -> None:
-        view, pace = memoryview(data), watch_pace()
-        if _NO_WAIT and not self.server.tls:  # nearly always all of it, and then nobody has waited
-            with contextlib.suppress(BlockingIOError):
-                self.sent += (count := self.connection.send(view, _NO_WAIT))
-                view = view[count:]
-        while view:  # not sendall, whose timeout is for all of it: a slow reader that moves is served
-            count = patiently(self.connection.send, view)
-            pace(count)
-            self.sent += count
-            view = view[count:]
-
-    def _send_file(self, part: FileSpan) -> None:
-        offset, end, pace = part.span.offset, part.span.offset + part.span.count, watch_pace()
-        while offset < end:
-            if self.server.can_sendfile:
-                count = patiently(os.sendfile, self.connection.fileno(), part.file.fileno(), offset, end - offset)
-            else:
-                part.file.seek(offset)
-                count = patiently(self.connection.send, part.file.read(min(BLOCK_BYTES, end - offset)))
-            if not count:  # the file shrank; only a closed connection can say so now
-                self.close_connection = True
-                return
-            pace(count)
-            self.sent += count
-            offset += count
-
-    def _continue(self) -> None:
-        self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _refuse(self, error: DropError) -> None:
-        """Answers a request that never got to the app, for its head could not be trusted."""
-        text = (str(error) + "\n").encode()
-        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
-        with contextlib.suppress(OSError):
-            self._send_head(f"{error.status.value} {error.status.phrase}", headers, text)
-
-    def _has_more(self) -> bool:
-        """Whether the client has said something behind the request, though the connection ends with it."""
-        if self.buffer or isinstance(self.connection, ssl.SSLSocket) or not _NO_WAIT:
-            return bool(self.buffer)
-        with contextlib.suppress(OSError):
-            return bool(self.connection.recv(1, socket.MSG_PEEK | _NO_WAIT))
-        return False
-
-    def _linger(self) -> None:
-        """Before closing: lets the client finish what it is saying, within limits, so that it reads the answer.
-
-        A socket closed with bytes unread resets the connection, and takes the answer with it.
-        """
-        with contextlib.suppress(OSError, TooSlow):
-            self.connection.shutdown(socket.SHUT_WR)
-            deadline, left = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
-            while left > 0 and (seconds := deadline - time.monotonic()) > 0:
-                count = len(patiently(self.connection.recv, BLOCK_BYTES, seconds=seconds))
-                if not count:
-                    break
-                left -= count
+        self.wire.send(render_head(status, headers, self.close_connection) + body)
 
     def _log(self, seconds: float) -> None:
-        method, target = (self.head.method, self.head.target) if self.head else ("-", "-")
+        environ = self.environ or {"REQUEST_METHOD": "-", "REQUEST_URI": "-"}  # of a head that was refused
+        method, target = environ["REQUEST_METHOD"], environ["REQUEST_URI"]
         if len(target) > MAX_LOG_TARGET_CHARS:
             target = hide_uuids(target)[:MAX_LOG_TARGET_CHARS] + "..."
         received = self.body.length - self.body.remaining if self.body else 0
         log.info(
             "%s %s %s %d in=%d out=%d %.3fs",
-            self.client, method, target, self.status, received, self.sent, seconds,
+            self.client, method, target, self.status, received, self.wire.sent, seconds,
         )  # fmt: skip
 
 
 class Server(httpserver.WSGIServer):
     """Paste's server with workers that wait for connections themselves, a limit to their number, an orderly end.
 
-    A connection has a worker for itself. There is always one more that waits for the next connection, so nobody
-    stands in the way of others, and no connection pays for starting a thread or for being handed from one to another.
-    When there are too many connections, the one that has been without a request for longest makes room for the next.
+    A worker is a thread that serves one connection after the other. There is always one more worker than there are
+    connections; it waits for the next connection, which then need not wait until a thread has started.
     """
 
     request_queue_size = 1024  # bursts wait here, not for a second TCP attempt
@@ -5618,7 +5763,6 @@ class Server(httpserver.WSGIServer):
         self.tls = tls
         self.proxies = frozenset(proxies)  # addresses whose word about their clients counts
         self.scheme = "https" if tls else "http"
-        self.can_sendfile = tls is None and hasattr(os, "sendfile")
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.max_connections = MAX_CONNECTIONS
         self.stopping = threading.Event()
@@ -5634,6 +5778,18 @@ class Server(httpserver.WSGIServer):
         """Without the look-up of the machine's name that http.server does, which may take seconds."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.environ = {  # what is the same for every request (PEP 3333)
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": self.scheme,
+            "wsgi.errors": _NO_STREAM,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+            "wsgi.file_wrapper": lambda file: file,  # the handler knows how to send it
+            "SCRIPT_NAME": "",
+            "SERVER_NAME": self.server_name,
+            "SERVER_PORT": str(self.server_port),
+        }
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Until stop(). This thread only waits, in pieces, because on Windows a signal reaches it only between them."""
@@ -5678,8 +5834,9 @@ class Server(httpserver.WSGIServer):
             if admitted:
                 self.finish_request(connection, address)
             else:
-                connection.setblocking(False)
-                connection.send(_TOO_MANY_CONNECTIONS)
+                status, headers, body = render_error(Unavailable())
+                connection.setblocking(False)  # who is refused is not waited for
+                connection.send(render_head(status, headers.items(), is_last=True) + body)
         except Exception:
             self.handle_error(connection, address)
         finally:
@@ -5714,8 +5871,7 @@ class Server(httpserver.WSGIServer):
         """Ends a connection, unless it has a request by now. Returns whether it did."""
         if not self.idle.pop(handler, False):
             return False
-        with contextlib.suppress(OSError):  # of TLS only the socket: its own thread may be reading at this moment
-            socket.socket.shutdown(handler.connection, socket.SHUT_RDWR)
+        handler.wire.end()
         return True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -5734,12 +5890,6 @@ class Server(httpserver.WSGIServer):
             self._end_idle(handler)
         with self._changed:
             return self._changed.wait_for(lambda: not self._connections, seconds)
-
-
-_TOO_MANY_CONNECTIONS = (
-    f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 2\r\n"
-    f"Content-Length: {len(Unavailable.sentence)}\r\nConnection: close\r\n\r\n{Unavailable.sentence}"
-).encode()
 
 
 def descriptors() -> float:
@@ -5764,6 +5914,11 @@ def fit_descriptors(server: Server, store: Store, count: float) -> None:
     share = max(0.0, min(1.0, (count - OTHER_DESCRIPTORS) / needed))
     server.max_connections = max(1, int(share * server.max_connections))
     store.max_open_uploads = max(1, int(share * store.max_open_uploads))
+
+
+# ======================================================================================================================
+# Command line: what is asked for, what is said, and the log
+# ======================================================================================================================
 
 
 def lan_address() -> str | None:
@@ -5793,7 +5948,7 @@ class LogWriter(logging.Handler):
     """The log's way to stderr or into a file. Requests only hand their lines over; a thread writes them.
 
     Whoever reads the log may stop reading (a full pipe, Ctrl-S, text selected in a console), and then no request may
-    wait for it: lines that find MAX_LOG_LINES before them fall out, and a later line says how many did. The bytes go
+    wait for it: lines that find MAX_LOG_LINES before them are left out, and a later line says how many. The bytes go
     straight to the descriptor, for a stream would be locked while it waits, and Python wants that lock when it ends.
     """
 
@@ -5803,7 +5958,7 @@ class LogWriter(logging.Handler):
         self._path = path
         self._open()
         self._lines: deque[str] = deque()
-        self._fallen_out = 0  # since the start; changed with the handler's lock held
+        self._left_out = 0  # since the start; changed with the handler's lock held
         self._news, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -5813,7 +5968,7 @@ class LogWriter(logging.Handler):
         if len(self._lines) < MAX_LOG_LINES:
             self._lines.append(self.format(record))
         else:
-            self._fallen_out += 1
+            self._left_out += 1
         if not self._news.is_set():
             self._news.set()
 
@@ -5843,21 +5998,21 @@ class LogWriter(logging.Handler):
             self._encoding = "ascii" if os.name == "nt" else sys.stderr.encoding  # a console there has its own
 
     def _work(self) -> None:
-        told, ending = 0, False
+        reported, ending = 0, False  # of the lines that were left out, how many a line has spoken of
         while not ending:
             self._news.wait()
             ending = self._ending.is_set()
             self._news.clear()
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            missing, count = self._fallen_out - told, len(lines)
+            missing, count = self._left_out - reported, len(lines)
             if missing:
                 text = f"{missing} of the log's lines are missing here, for nobody was reading it"
                 lines.append(self.format(logging.makeLogRecord({"msg": text})))
             try:
                 self._write("".join(f"{line}\n" for line in lines))
-                told += missing
+                reported += missing
             except OSError:  # the reader is gone, or the disk is full: these are missing too, and perhaps it goes later
-                told -= count
+                reported -= count
             self._ending.wait(LOG_PAUSE_SECONDS)
         if self._path is not None and self._fd >= 0:
             os.close(self._fd)
@@ -5931,9 +6086,8 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
     yield f"  storage    {settings.storage}"
     yield f"  unfinished {settings.chunks}  ({human_size(store.free())} free)"
     total = f", {human_size(settings.max_total_bytes)} in all" if settings.max_total_bytes else ""
-    at_a_time = 1 if settings.disable_parallel_chunks else settings.parallel_chunks
-    size = human_size(settings.chunk_size) if settings.chunk_size else "8.0 MB or more"
-    yield f"  limits     {human_size(settings.max_bytes)} a file{total}; chunks of {size}, {at_a_time} at a time"
+    chunks = f"chunks of {human_size(settings.chunk_bytes(0))} or more, {settings.lanes} at a time"
+    yield f"  limits     {human_size(settings.max_bytes)} a file{total}; {chunks}"
     links = "allowed: whoever has a file's link can fetch it" if settings.allow_downloads else "off; -a allows them"
     yield f"  downloads  {links}"
     if settings.password_file or "PYFILEDROP_PASSWORD" in os.environ:

@@ -31,12 +31,8 @@ def change(name: str, value: int) -> None:
     if name == "THREADS":
         limit_threads(value)
         return
-    old = getattr(pyfiledrop, name)
+    assert hasattr(pyfiledrop, name)
     setattr(pyfiledrop, name, value)
-    if name == "IDLE_SECONDS":  # stands as a default too, and those are made when the function is
-        defaults = pyfiledrop.patiently.__kwdefaults__
-        assert defaults["seconds"] == old
-        defaults["seconds"] = value
 
 
 if __name__ == "__main__":

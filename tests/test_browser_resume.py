@@ -47,7 +47,7 @@ def file(tmp_path: Path) -> Path:
 
 def drop_of(tab: Tab) -> str:
     """What the browser's cookie holds."""
-    (drop,) = (cookie["value"] for cookie in tab.page.context.cookies() if cookie["name"].startswith("drop-"))
+    (drop,) = (cookie["value"] for cookie in tab.page.context.cookies() if cookie["name"].startswith("owner-"))
     return str(drop)
 
 

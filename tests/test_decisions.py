@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import build
 import pyfiledrop
-from pyfiledrop import BadRange, BadRequest, Chunk, DropError, Settings, Span, TooLarge
+from pyfiledrop import MIB, BadRange, BadRequest, Chunk, DropError, Settings, Span, TooLarge
 
 UUID = "0b5e55ed-0000-4000-8000-0123456789ab"
 GIB = 1 << 30
@@ -523,7 +523,8 @@ def test_chunk_ranges() -> None:
 )
 def test_is_same_site(headers: dict[str, str], allowed: bool) -> None:
     """Our own page and programs without a page may change something, a page of another site may not."""
-    assert pyfiledrop.is_same_site(headers) is allowed
+    environ = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
+    assert pyfiledrop.is_same_site(environ) is allowed
 
 
 @pytest.mark.parametrize(
@@ -652,9 +653,11 @@ def test_parse_head_reads() -> None:
         b"POST /uploads/%D1%91?a=b?c HTTP/1.1\r\nHOST:a:1\r\nContent-Length: \t12 \r\n"
         b"Cookie: a=1\r\nX: 1\r\nx: 2\r\ncookie: b=2"
     )
-    assert (head.method, head.target, head.query, head.length) == ("POST", "/uploads/%D1%91?a=b?c", "a=b?c", 12)
-    assert head.path.encode("latin-1").decode() == "/uploads/ё"
-    assert head.headers == {"host": "a:1", "content-length": "12", "cookie": "a=1; b=2", "x": "1, 2"}
+    assert head == {
+        "REQUEST_METHOD": "POST", "REQUEST_URI": "/uploads/%D1%91?a=b?c", "SERVER_PROTOCOL": "HTTP/1.1",
+        "PATH_INFO": "/uploads/ё".encode().decode("latin-1"), "QUERY_STRING": "a=b?c", "CONTENT_LENGTH": "12",
+        "HTTP_HOST": "a:1", "HTTP_COOKIE": "a=1; b=2", "HTTP_X": "1, 2",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -670,7 +673,7 @@ def test_parse_head_reads() -> None:
 )
 def test_parse_head_keep_alive(data: bytes, keep: bool) -> None:
     """HTTP/1.1 goes on unless somebody says close; HTTP/1.0 ends."""
-    assert pyfiledrop.parse_head(data).keep_alive is keep
+    assert pyfiledrop.keeps_alive(pyfiledrop.parse_head(data)) is keep
 
 
 @pytest.mark.parametrize(
@@ -685,14 +688,14 @@ def test_parse_head_keep_alive(data: bytes, keep: bool) -> None:
 )
 def test_parse_head_takes_a_proxys_address(data: bytes, path: str) -> None:
     """A whole address (RFC 9112, 3.2.2) means its path."""
-    assert pyfiledrop.parse_head(data).path == path
+    assert pyfiledrop.parse_head(data)["PATH_INFO"] == path
 
 
 def test_row_58_parse_head_of_http_1_0() -> None:
     """A whole address stands for the host; what is expected does not count, whatever it is."""
     head = pyfiledrop.parse_head(b"PUT http://A:1/x HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\nexpect: x")
-    assert head.headers == {"host": "A:1", "content-length": "1"}
-    assert "expect" in pyfiledrop.parse_head(GET + b"\r\nExpect: 100-Continue").headers
+    assert (head["HTTP_HOST"], head["CONTENT_LENGTH"], "HTTP_EXPECT" in head) == ("A:1", "1", False)
+    assert "HTTP_EXPECT" in pyfiledrop.parse_head(GET + b"\r\nExpect: 100-Continue")
 
 
 @pytest.mark.parametrize(
@@ -804,7 +807,7 @@ def test_parse_head_counts_headers_without_the_request_line() -> None:
     line = b"GET /" + b"x" * 8000 + b" HTTP/1.1"
     head = line + b"\r\nHost: a\r\nX: "
     most = head + b"y" * (len(line) + pyfiledrop.MAX_HEADERS_BYTES - len(head))
-    assert pyfiledrop.parse_head(most).target.startswith("/xxx")
+    assert pyfiledrop.parse_head(most)["REQUEST_URI"].startswith("/xxx")
     with pytest.raises(DropError) as caught:
         pyfiledrop.parse_head(most + b"y")
     assert caught.value.status == 431
@@ -970,6 +973,40 @@ def test_a_cdn_that_was_asked_for_is_used(copy: None) -> None:
     assert not {"dropzone.js", "dropzone.css"} & set(render("--dz-version", "5.9.3")[0].links)
 
 
+@pytest.mark.parametrize(
+    ("options", "size", "chunk_bytes"),
+    [
+        ([], 0, MIB),
+        ([], 50_000 * MIB, MIB),
+        ([], 50_000 * MIB + 1, 2 * MIB),
+        ([], 10**15, 19_074 * MIB),
+        (["--chunk-size", "70000"], 0, 70_000),
+        (["--chunk-size", "70000"], 70_000 * 50_000, 70_000),
+        (["--chunk-size", "70000"], 70_000 * 100_000 + 1, 210_000),
+    ],
+)
+def test_chunk_bytes(options: list[str], size: int, chunk_bytes: int) -> None:
+    """A chunk has 1 MiB or what was asked for, and several times that where the file would have over 50,000 of them."""
+    assert Settings.parse(options).chunk_bytes(size) == chunk_bytes
+
+
+@given(size=st.integers(0, 10**15), least=st.integers(1024, 1 << 40))
+def test_chunk_bytes_suffice(size: int, least: int) -> None:
+    """No file has more than 50,000 chunks, and chunks are not larger than that asks for."""
+    settings = Settings(chunk_size=least)
+    chunk_bytes = settings.chunk_bytes(size)
+    assert chunk_bytes % least == 0 and chunk_bytes * 50_000 >= size
+    assert chunk_bytes == least or (chunk_bytes - least) * 50_000 < size
+
+
+@pytest.mark.parametrize(
+    ("options", "lanes"), [([], 4), (["--parallel-chunks", "2"], 2), (["--disable-parallel-chunks"], 1)]
+)
+def test_lanes(options: list[str], lanes: int) -> None:
+    """The page sends as many chunks at a time as it was asked to, and one with --disable-parallel-chunks."""
+    assert Settings.parse(options).lanes == lanes
+
+
 def test_settings_are_a_value() -> None:
     """Nothing changes the settings behind the server's back."""
     settings = Settings()
@@ -1041,6 +1078,6 @@ def test_ticking_on_32_bit_systems() -> None:
             if len(self.given) % 2:
                 raise OSError(errno.EINVAL, "Invalid argument")
 
-    pyfiledrop.set_ticking(Socket())  # type: ignore[arg-type]
+    pyfiledrop.Wire(Socket()).open()  # type: ignore[arg-type]
     wide = struct.pack("@qq", pyfiledrop.TICK_SECONDS, 0)
     assert Socket.given[1::2] == [(socket.SO_RCVTIMEO, wide), (socket.SO_SNDTIMEO, wide)]

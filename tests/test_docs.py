@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import build
@@ -80,8 +81,9 @@ def test_documented_calls_exist(tmp_path: Path) -> None:
     """Every call of the README's HTTP table has its handler."""
     nothing: Any = None  # nothing is called, only looked up
     settings = pyfiledrop.Settings.parse(["-s", str(tmp_path / "storage"), "-c", str(tmp_path / "chunks")])
-    app = pyfiledrop.make_app(settings, nothing, nothing)
-    pyfiledrop.add_pages(app, settings, nothing)
+    door = pyfiledrop.Door(None, SimpleNamespace(secret=lambda: b""))  # type: ignore[arg-type]
+    app = pyfiledrop.make_app(settings, nothing, door)
+    pyfiledrop.add_pages(app, settings, door)
     for call, _ in table("call"):
         method, path = code(call)[0].split(" ")
         path = path.replace("<uuid>", "8c5a3f0e-6f0b-4a57-9b0f-3b1f6f3f2d11").replace("<name>", "a.txt")

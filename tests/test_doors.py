@@ -579,7 +579,7 @@ def test_row_51_two_instances_on_one_host(start_server: StartServer) -> None:
     """Each has names of its own for its cookies, also after a restart, and takes none of the other's."""
     one, other = (start_server(env={"PYFILEDROP_PASSWORD": PASSWORD}) for _ in range(2))
     sessions = {server: sign_in(server)["Cookie"] for server in (one, other)}
-    for kind, cookies in (("session", list(sessions.values())), ("drop", [one.drop_cookie, other.drop_cookie])):
+    for kind, cookies in (("session", list(sessions.values())), ("owner", [one.drop_cookie, other.drop_cookie])):
         first, second = (re.match(r"(\w+)-([0-9a-f]{6})\b", cookie) for cookie in cookies)
         assert first and second and first[1] == second[1] == kind and first[2] != second[2]
     one.restart()

@@ -613,13 +613,14 @@ class Lane:
         ours, theirs = socket.socketpair()
         with ours, theirs, pytest.MonkeyPatch.context() as patch:
             patch.setattr(pyfiledrop, "SPLICE_FROM_BYTES", 1)
+            wire = pyfiledrop.Wire(ours)
+            wire.open()
             if not self.splices:
-                patch.setattr(pyfiledrop.Body, "_can_splice", lambda self, count: False)
+                wire.can_splice = False
                 patch.setattr(pyfiledrop, "read_plain_form", lambda data, opening: None)
-            pyfiledrop.set_ticking(ours)
             theirs.sendall(body[buffered:])
             theirs.shutdown(socket.SHUT_WR)
-            taken = pyfiledrop.Body(ours, length, body[:buffered])
+            taken = pyfiledrop.Body(wire, length, body[:buffered])
             before = self.listing()
             try:
                 uploads, is_chunk = pyfiledrop.receive_form(taken, content_type, self.store, None, 10 * MIB)

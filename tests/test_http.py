@@ -434,14 +434,16 @@ def test_put(shared_server: Server, content: bytes) -> None:
     assert_tidy(shared_server)
 
 
-def test_put_with_expect(shared_server: Server) -> None:
-    """A client that asks before it sends (curl, from a megabyte on) is told to go on."""
-    data = request("PUT", "/upload/x", {"Expect": "100-continue"}, body=b"12345")
+@pytest.mark.parametrize("size", [5, 3 * pyfiledrop.PIPE_BYTES])
+def test_put_with_expect(shared_server: Server, size: int) -> None:
+    """A client that asks before it sends (curl, from a megabyte on) is told to go on, once."""
+    data = request("PUT", "/upload/x", {"Expect": "100-continue"}, body=bytes(size))
     with Connection(shared_server) as connection:
-        connection.send(data[:-5])
+        connection.send(data[:-size])
         assert connection.sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        connection.send(data[-5:])
-        assert one_file(connection.receive(), 201)["size"] == 5
+        connection.send(data[-size:])
+        assert connection.sock.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 201"
+        assert one_file(connection.receive(), 201)["size"] == size
 
 
 # Names
@@ -534,7 +536,7 @@ def test_names(
 def test_the_page_sets_the_drop(shared_server: Server) -> None:
     """A browser gets a random key that scripts cannot read and other sites cannot send, and keeps it."""
     cookies = [exchange(shared_server, request("GET", "/")).headers["Set-Cookie"] for _ in range(2)]
-    values = [re.match(r"drop-[0-9a-f]{6}=([0-9a-f-]{36});", cookie) for cookie in cookies]
+    values = [re.match(r"owner-[0-9a-f]{6}=([0-9a-f-]{36});", cookie) for cookie in cookies]
     assert values[0] and values[1] and values[0][1] != values[1][1]
     attributes = {part.strip().lower() for part in cookies[0].split(";")[1:]}
     assert {"httponly", "samesite=lax", "path=/", "max-age=31536000"} <= attributes
@@ -1016,12 +1018,35 @@ def test_addresses(shared_server: Server, data: bytes, status: int, kind: str) -
 
 def test_every_answer_is_guarded(shared_server: Server, link: str) -> None:
     """No answer of any kind can be framed, sniffed, or tell another site where it was linked from."""
-    for target in ("/", "/favicon.ico", "/uploads", f"/download/{link}", "/nothing"):
-        headers = exchange(shared_server, request("GET", target)).headers
+    asked = [request("GET", target) for target in ("/", "/favicon.ico", "/uploads", f"/download/{link}", "/nothing")]
+    for data in (*asked, b"GET /uploads HTTP/1.1\r\n\r\n", b"nonsense\r\n\r\n"):
+        headers = exchange(shared_server, data).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "same-origin"
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
         assert len(headers.get_all("Content-Security-Policy") or []) == 1
+
+
+@pytest.mark.parametrize("wants_json", [True, False])
+@pytest.mark.parametrize(
+    ("error", "headers"),
+    [
+        (pyfiledrop.NotFound("Nothing."), {}),
+        (pyfiledrop.Unavailable("Nothing."), {"Retry-After": "2"}),
+        (pyfiledrop.Unauthorized("Nothing."), pyfiledrop.Unauthorized.headers),
+    ],
+)
+def test_error_has_one_shape(error: pyfiledrop.DropError, headers: dict[str, str], wants_json: bool) -> None:
+    """Status, headers and sentence are the error's; only people are asked for a password by their browser."""
+    status, given, body = pyfiledrop.render_error(error, wants_json)
+    assert status == f"{error.status.value} {error.status.phrase}"
+    assert body == (b'{"error": "Nothing."}' if wants_json else b"Nothing.\n")
+    asked = {} if wants_json and "WWW-Authenticate" in headers else dict(headers)
+    assert given == asked | {
+        "Content-Type": "application/json" if wants_json else "text/plain; charset=utf-8",
+        "Cache-Control": "no-store",
+        "Content-Length": str(len(body)),
+    }
 
 
 def test_dropzone_is_served_from_here(shared_server: Server) -> None:

@@ -120,7 +120,6 @@ def test_deadlines() -> None:
     """A head has 10 seconds, a kept connection 15, a transfer 60 without half a kilobyte a second."""
     seconds = (pyfiledrop.HEAD_SECONDS, pyfiledrop.KEEP_ALIVE_SECONDS, pyfiledrop.IDLE_SECONDS)
     assert seconds == (10, 15, 60)
-    assert pyfiledrop.patiently.__kwdefaults__ == {"seconds": 60}
     assert pyfiledrop.MIN_BYTES_PER_SECOND == 512
     assert (pyfiledrop.TICK_SECONDS, pyfiledrop.LINGER_SECONDS) == (5, 5)
     assert all(limit % pyfiledrop.TICK_SECONDS == 0 for limit in seconds), "a deadline is met to within a tick"
@@ -302,7 +301,8 @@ def assert_refused(server: Server, source: str) -> None:
     with Connection(server, source=source) as connection:  # it need not ask to be refused
         answer = connection.receive()
         assert (answer.status, answer.headers["Retry-After"], answer.headers["Connection"]) == (503, "2", "close")
-        assert answer.text == "The server is busy. Try again in a moment."
+        assert answer.text == "The server is busy. Try again in a moment.\n"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff", "it is made where all other answers are made"
         assert connection.closed()
 
 

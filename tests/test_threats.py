@@ -35,7 +35,6 @@ import uuid as uuids
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
@@ -856,13 +855,10 @@ def test_row_22_body_that_is_cut_at_every_byte(shared_server: Server, kind: str)
 
 def test_row_22_client_that_left_before_it_was_told_to_go_on() -> None:
     """Who waits for 100 Continue and is gone when it comes is no bug of ours."""
-
-    def tell() -> None:
-        raise ConnectionResetError
-
     ours, theirs = socket.socketpair()
-    with ours, theirs, pytest.raises(pyfiledrop.CutOff):
-        pyfiledrop.Body(ours, 5, b"", tell).read()
+    theirs.close()
+    with ours, pytest.raises(pyfiledrop.CutOff):
+        pyfiledrop.Body(pyfiledrop.Wire(ours), 5, b"", is_awaiting=True).read()
 
 
 @pytest.mark.parametrize("vanish", ["close", "reset"])
@@ -1120,21 +1116,28 @@ def test_row_27_patience_ends(error: type[Exception]) -> None:
     """A socket that moves nothing is asked once a tick until the time is over, and at least once."""
     asked = []
 
-    def ask(what: str) -> str:
-        asked.append(what)
-        if len(asked) < 4:
-            raise error
-        return "moved"
+    class Waiting:
+        def recv(self, limit: int) -> bytes:
+            asked.append(limit)
+            if len(asked) < most:
+                raise error
+            return b"moved"
 
+    wire, most = pyfiledrop.Wire(Waiting()), 4  # type: ignore[arg-type]
     with pytest.raises(pyfiledrop.TooSlow):
-        pyfiledrop.patiently(ask, "read", seconds=3 * pyfiledrop.TICK_SECONDS)
-    assert asked == ["read"] * 3
+        wire.receive(7, seconds=3 * pyfiledrop.TICK_SECONDS)
+    assert asked == [7] * 3
     asked.clear()
-    assert pyfiledrop.patiently(ask, "write") == "moved"
+    assert wire.receive(7, seconds=4 * pyfiledrop.TICK_SECONDS) == b"moved"
     asked.clear()
     with pytest.raises(pyfiledrop.TooSlow):
-        pyfiledrop.patiently(ask, "read", seconds=0)
-    assert asked == ["read"]
+        wire.receive(7, seconds=0)
+    assert asked == [7]
+    asked.clear()
+    most = sys.maxsize
+    with pytest.raises(pyfiledrop.TooSlow):
+        wire.receive(7)
+    assert len(asked) == pyfiledrop.IDLE_SECONDS // pyfiledrop.TICK_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -1161,7 +1164,7 @@ def test_row_28_who_goes_on_talking(monkeypatch: pytest.MonkeyPatch, piece: int,
             return bytes(piece)
 
     monkeypatch.setattr(pyfiledrop.time, "monotonic", lambda: clock)
-    pyfiledrop.Handler._linger(SimpleNamespace(connection=Talker()))  # type: ignore[arg-type]
+    pyfiledrop.Wire(Talker()).linger()  # type: ignore[arg-type]
     assert heard == most
 
 
@@ -1230,17 +1233,27 @@ def test_row_28_smuggled_request(launch: StartServer, first: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
-def test_row_28_more_than_was_asked_for(start_server: StartServer, version: str) -> None:
+@pytest.mark.parametrize(
+    "read",
+    [
+        "with the head",
+        pytest.param("not yet", marks=pytest.mark.skipif(sys.platform == "win32", reason="its sockets do not tell")),
+    ],
+)
+def test_row_28_more_than_was_asked_for(start_server: StartServer, version: str, read: str) -> None:
     """Who goes on talking on a connection that ends gets the whole answer all the same."""
     server = start_server("-a")
     content = random.randbytes(200_000)
     link = upload(server, content, chunk_size=len(content))["link"]
+    head = raw(f"GET /{link} {version}", "Host: localhost", "Connection: close", "X: ")
+    if read == "not yet":  # then the server must ask the socket whether there is more
+        head = head.replace(b"X: ", b"X: " + b"y" * (pyfiledrop.HEAD_BLOCK_BYTES - len(head)))
     with Connection(server) as connection:
-        connection.send(raw(f"GET /{link} {version}", "Host: localhost", "Connection: close") + b"x" * 100_000)
+        connection.send(head + b"x" * 100_000)
         line = f"GET /{link[: len('download/') + 8]}... 200 "
         wait_until(lambda: line in server.log())  # all of it is in the system's hands
         assert connection.receive().body == content
-        assert connection.closed()
+        assert connection.sock.recv(1) == b"", "an end, not a reset"
 
 
 def test_row_28_client_that_waits_to_be_asked(small_server: Server) -> None:
