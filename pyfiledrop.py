@@ -2899,7 +2899,7 @@ class Store:
                 self._check_removed(chunk.uuid)
                 upload = Upload.begun(owner, chunk.uuid, name, chunk.file_size, chunk.chunk_size, chunk.modified)
             else:
-                self._check_owner(upload, owner)
+                self._check_access(upload, owner)
                 if (upload.name, upload.size, upload.chunk_size) != (name, chunk.file_size, chunk.chunk_size):
                     raise Conflict
             return self._begin_writer(live, upload, range(chunk.index, chunk.index + 1), chunk.length, False)
@@ -2914,7 +2914,7 @@ class Store:
             if upload is None:
                 self._check_removed(uuid)
                 raise NotFound
-            self._check_owner(upload, owner)
+            self._check_access(upload, owner)
             numbers = run_of_chunks(first, length, upload.size, upload.chunk_size)
             return self._begin_writer(live, upload, numbers, length, True)
 
@@ -2944,6 +2944,12 @@ class Store:
         if upload.owner not in (None, owner):
             raise NotFound
 
+    def _check_access(self, upload: Upload, owner: str | None) -> None:
+        """Raises NotFound for another owner's upload, and Gone for a finished one whose file was taken away by hand."""
+        self._check_owner(upload, owner)
+        if upload.stored is not None and not (self._engine.has(upload.stored) or self._engine.republish(upload)):
+            raise Gone("This file was removed from the server. Start the upload anew.")
+
     def _check_removed(self, uuid: str) -> None:
         """Raises Gone for a UUID that is used up. What is left of one of which nothing was in is removed."""
         removal = self.record.removal(uuid)
@@ -2954,8 +2960,6 @@ class Store:
 
     def _begin_writer(self, live: _Live, upload: Upload, numbers: range, length: int, keeps: bool) -> Writer:
         if upload.stored is not None:
-            if not (self._engine.has(upload.stored) or self._engine.republish(upload)):
-                raise Gone("This file was removed from the server. Start the upload anew.")
             return Writer(self, upload, numbers, length, None)
         if live.failed:
             self._distrust(live, upload)
@@ -4187,10 +4191,10 @@ class Door:
 
     api = 2  # the version of Bottle's plugins that apply is written for
 
-    def __init__(self, password: str | None, store: Store) -> None:
+    def __init__(self, password: str | None, record: Record) -> None:
         self._password = password
-        self._store = store
-        secret = store.record.secret()
+        self._record = record
+        secret = record.secret()
         self._key = hmac.digest(secret, (password or "").encode(), "sha256")
         # A browser sends a host's cookies to all ports of that host, so instances need different names for theirs.
         self._mark = hmac.digest(secret, b"the names of the cookies", "sha256").hex()[:6]
@@ -4260,7 +4264,7 @@ class Door:
     def end_sessions(self) -> None:
         """Ends what this browser is signed in with; copies of the cookie are worth nothing from now on."""
         for session, end in self._sessions():
-            self._store.record.revoke(session, end)
+            self._record.revoke(session, end)
 
     def _sessions(self) -> Iterator[tuple[str, int]]:
         """Id and end of each session that a request brings. Cookies of the same name that are none change nothing."""
@@ -4268,7 +4272,7 @@ class Door:
             match = _SESSION.fullmatch(value)
             if match and hmac.compare_digest(value, self._sign(match[1])):
                 session, end = match[2], int(match[3])
-                if end > time.time() and not self._store.record.is_revoked(session):
+                if end > time.time() and not self._record.is_revoked(session):
                     yield session, end
 
     def _sign(self, text: str) -> str:
@@ -6053,7 +6057,7 @@ def set_up_log(settings: Settings) -> None:
 
 def make_server(settings: Settings, store: Store) -> Server:
     """The server, listening. Raises StartError."""
-    door = Door(read_password(settings), store)
+    door = Door(read_password(settings), store.record)
     app = make_app(settings, store, door)
     add_pages(app, settings, door)
     tls = None

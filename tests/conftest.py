@@ -271,7 +271,7 @@ def serving(folder: Path) -> Iterator[pyfiledrop.Server]:
     """A server in this process, for tests that must see inside or change what is in it."""
     options = ["--host", "127.0.0.1", "-p", "0", "-s", str(folder / "storage"), "-c", str(folder / "chunks")]
     settings = pyfiledrop.Settings.parse(options)
-    with contextlib.closing(pyfiledrop.open_store(settings)) as store:
+    with contextlib.closing(pyfiledrop.open_store(settings.storage, settings.chunks)) as store:
         server = pyfiledrop.make_server(settings, store)
         assert list(pyfiledrop.describe_start(settings, store, server))
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))

@@ -1117,7 +1117,7 @@ def test_request_that_waits_for_its_turn_as_the_server_stops(tmp_path: Path, mon
     settings = pyfiledrop.Settings.parse(
         ["--host", "127.0.0.1", "-p", "0", "-s", str(tmp_path / "s"), "-c", str(tmp_path / "c")]
     )
-    with contextlib.closing(pyfiledrop.open_store(settings)) as store:
+    with contextlib.closing(pyfiledrop.open_store(settings.storage, settings.chunks)) as store:
         server = pyfiledrop.make_server(settings, store)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as client:

@@ -481,7 +481,7 @@ def test_connection_that_waits_when_the_server_starts(monkeypatch: pytest.Monkey
     options = ["--host", "127.0.0.1", "-p", "0", "-s", str(tmp_path / "storage"), "-c", str(tmp_path / "chunks")]
     settings = pyfiledrop.Settings.parse(options)
     real = threading.Thread.start
-    with contextlib.closing(pyfiledrop.open_store(settings)) as store:
+    with contextlib.closing(pyfiledrop.open_store(settings.storage, settings.chunks)) as store:
         server = pyfiledrop.make_server(settings, store)
 
         def start(thread: threading.Thread) -> None:

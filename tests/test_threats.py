@@ -1317,8 +1317,8 @@ def test_row_37_disk_that_fails(server: Server) -> None:
 def test_a_bug_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """What nobody thought of is 500 with a fixed sentence; the log has what a developer needs."""
     settings = pyfiledrop.Settings.parse(["-s", str(tmp_path / "s"), "-c", str(tmp_path / "c")])
-    with contextlib.closing(pyfiledrop.open_store(settings)) as store:
-        app = pyfiledrop.make_app(settings, store, pyfiledrop.Door(None, store))
+    with contextlib.closing(pyfiledrop.open_store(settings.storage, settings.chunks)) as store:
+        app = pyfiledrop.make_app(settings, store, pyfiledrop.Door(None, store.record))
         monkeypatch.setattr(store, "upload", lambda drop, uuid: 1 / 0)
         told: list[str] = []
         environ = {
