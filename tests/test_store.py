@@ -2136,7 +2136,7 @@ def test_mount_mark(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "stat", status)
     monkeypatch.setattr(os, "listdir", lambda path: {"/sys/fs": ["cgroup", "ext4", "xfs"]}[path])
-    monkeypatch.setattr(os.path, "realpath", lambda path, strict: "/sys/devices/pci0/vda/vda1")
+    monkeypatch.setattr(os.path, "realpath", lambda path: "/sys/devices/pci0/vda/vda1")
     monkeypatch.setattr("ctypes.CDLL", lambda name: Library())
     assert pyfiledrop.mount_mark("/") == "xfs 5"
     known.clear()
