@@ -5915,7 +5915,7 @@ def descriptors() -> float:
 def fit_descriptors(server: Server, store: Store, count: float) -> None:
     """Lets in no more connections, and no more uploads at a time, than so many descriptors suffice for."""
     needed = DESCRIPTORS_A_CONNECTION * server.max_connections + store.max_open_uploads
-    share = max(0.0, min(1.0, (count - OTHER_DESCRIPTORS) / needed))
+    share = min(1.0, (count - OTHER_DESCRIPTORS) / needed)
     server.max_connections = max(1, int(share * server.max_connections))
     store.max_open_uploads = max(1, int(share * store.max_open_uploads))
 

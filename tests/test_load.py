@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import random
 import select
 import socket
@@ -394,6 +395,44 @@ def test_row_54_crowd_that_is_silent(launch: StartServer) -> None:
 
 
 @needs_proc
+@pytest.mark.skipif(os.name == "nt", reason="there is no such limit there")
+@pytest.mark.parametrize(
+    ("soft", "hard", "asked", "left"),
+    [
+        (1024, 10_000, (5696, 10_000), 5696),  # a socket, a pipe's two ends and a file for 1,024 connections, ...
+        (1024, 2000, (2000, 2000), 2000),
+        (1024, -1, (5696, -1), 5696),
+        (5696, 10_000, None, 5696),
+        (-1, -1, None, math.inf),
+    ],
+    ids=["enough", "less", "endless for some", "asked before", "endless"],
+)
+def test_row_55_as_many_descriptors_as_are_needed(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, asked: tuple[int, int] | None, left: float
+) -> None:
+    """As many are asked for as all connections and uploads can need, and never fewer than there were."""
+    import resource
+
+    limits = [(soft, hard)]
+    monkeypatch.setattr(resource, "RLIM_INFINITY", -1)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, pair: limits.append(pair))
+    assert pyfiledrop.descriptors() == left
+    assert limits[1:] == ([asked] if asked else [])
+
+
+@pytest.mark.parametrize(
+    ("count", "connections", "uploads"),
+    [(math.inf, 1024, 1536), (5696, 1024, 1536), (64 + 2816, 512, 768), (64 + 1408, 256, 384), (0, 1, 1)],
+)
+def test_row_55_fewer_are_let_in(count: float, connections: int, uploads: int) -> None:
+    """Where there are fewer descriptors, connections and uploads are fewer in the same proportion, but never none."""
+    server: Any = SimpleNamespace(max_connections=1024)
+    store: Any = SimpleNamespace(max_open_uploads=1536)
+    pyfiledrop.fit_descriptors(server, store, count)
+    assert (server.max_connections, store.max_open_uploads) == (connections, uploads)
+
+
 @pytest.mark.parametrize("most", [200, 400])
 def test_row_55_descriptors_for_all(program: list[str], tmp_path: Path, most: int) -> None:
     """Where the system gives few descriptors, there are only as many connections as it gives enough for."""
