@@ -566,7 +566,7 @@ class disk_errors:
     """
 
     def __init__(self, uuid: str = "") -> None:
-        self._about = f"upload {uuid}: " if uuid else ""
+        self._uuid = uuid
 
     def __enter__(self) -> None: ...
 
@@ -576,13 +576,16 @@ class disk_errors:
                 raise NoSpace from error
             if error.errno in _NO_DESCRIPTORS:
                 raise Unavailable from error
-            log.error("disk: %s%s", self._about, error)
+            log.error("disk: %s%s", self._about(), error)
             raise DiskFault from error
         if isinstance(error, sqlite3.Error):
             if "full" in str(error):
                 raise NoSpace from error
-            log.error("record: %s%s", self._about, error)
+            log.error("record: %s%s", self._about(), error)
             raise DiskFault from error
+
+    def _about(self) -> str:
+        return f"upload {self._uuid}: " if self._uuid else ""
 
 
 # ======================================================================================================================
@@ -1926,8 +1929,10 @@ def _create_file(path: str, folder: int | None = None) -> int:
 
 
 def _unlink(path: str, folder: int | None = None) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    try:  # noqa: SIM105 - contextlib would take as long again, at each file
         os.unlink(path, dir_fd=folder)
+    except FileNotFoundError:
+        pass
 
 
 class _Place:
@@ -2157,10 +2162,12 @@ class Disk:
 
     def _check_places(self, places: list[tuple[str, int, int]]) -> None:
         for path, device, inode in places:
-            with contextlib.suppress(OSError):
+            try:
                 status = os.stat(path)
                 if status.st_ino == inode and status.st_dev == device:
                     continue
+            except OSError:
+                pass
             raise Unavailable("A folder of the server was moved or replaced. Its owner must start the server again.")
 
     # -- unfinished uploads --------------------------------------------------------------------------------------------
@@ -2180,9 +2187,11 @@ class Disk:
         return os.path.join(self._chunks, uuid)
 
     def is_free(self, upload: Upload) -> bool:
-        try:  # an upload that was removed may have left an empty folder
-            folder = self._folder(upload.uuid)
-            return upload.chunk_count == 1 or (stat.S_ISDIR(os.lstat(folder).st_mode) and not os.listdir(folder))
+        if upload.chunk_count == 1:
+            return True
+        folder = self._folder(upload.uuid)
+        try:  # an upload that was removed may have left an empty one
+            return stat.S_ISDIR(os.lstat(folder).st_mode) and not os.listdir(folder)
         except FileNotFoundError:
             return True
 
@@ -2774,17 +2783,17 @@ class Writer:
                 self.ended.set()
 
 
-@dataclasses.dataclass
 class _Live:
     """What is going on with one upload right now. Nothing in here matters after a crash."""
 
-    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
-    users: int = 0
-    in_one_piece: Upload | None = None  # an upload of one chunk, which is not on record before it is whole
-    writers: list[Writer] = dataclasses.field(default_factory=list)
-    splicing: threading.Lock = dataclasses.field(default_factory=threading.Lock)
-    data: Data | None = None  # from its first chunk on, and as long as there are unsynced ones
-    unsynced: list[int] = dataclasses.field(default_factory=list)  # numbers of chunks
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0  # threads that hold the lock, wait for it, or want the upload to stay the same one
+        self.in_one_piece: Upload | None = None  # an upload of one chunk, which is not on record before it is whole
+        self.writers: list[Writer] = []
+        self.splicing = threading.Lock()  # its writers'
+        self.data: Data | None = None  # from its first chunk on, and as long as there are unsynced ones
+        self.unsynced: list[int] = []  # numbers of chunks
 
     @property
     def failed(self) -> bool:
@@ -2796,6 +2805,32 @@ class _Live:
         data, self.data = self.data, None
         if data is not None:
             data.close()
+
+
+class _Locked:
+    """A context with an upload's lock, and what is going on with it. A class for the reason that disk_errors is one."""
+
+    def __init__(self, lives: dict[str, _Live], lives_lock: threading.Lock, uuid: str) -> None:
+        self._lives, self._lives_lock, self._uuid = lives, lives_lock, uuid
+
+    def __enter__(self) -> _Live:
+        with self._lives_lock:
+            live = self._lives.get(self._uuid)
+            if live is None:
+                live = self._lives[self._uuid] = _Live()
+            live.users += 1
+        self._live = live
+        TURN.wait_for(live.lock)
+        return live
+
+    def __exit__(self, *exc: object) -> None:
+        live = self._live
+        live.lock.release()
+        with self._lives_lock:
+            live.users -= 1
+            if not (live.users or live.writers or live.unsynced or live.failed):
+                del self._lives[self._uuid]
+                live.close()
 
 
 class Store:
@@ -3331,26 +3366,8 @@ class Store:
             self._engine.remove(stored)
         self._engine.discard(uuid)
 
-    @contextlib.contextmanager
-    def _locked(self, uuid: str) -> Iterator[_Live]:
-        """The upload's lock, and what is going on with it."""
-        with self._lives_lock:
-            live = self._lives.get(uuid)
-            if live is None:
-                live = self._lives[uuid] = _Live()
-            live.users += 1
-        try:
-            TURN.wait_for(live.lock)
-            try:
-                yield live
-            finally:
-                live.lock.release()
-        finally:
-            with self._lives_lock:
-                live.users -= 1
-                if not (live.users or live.writers or live.unsynced or live.failed):
-                    del self._lives[uuid]
-                    live.close()
+    def _locked(self, uuid: str) -> _Locked:
+        return _Locked(self._lives, self._lives_lock, uuid)
 
     # -- housekeeping --------------------------------------------------------------------------------------------------
 
