@@ -31,39 +31,47 @@ CHROMIUM_ARGUMENTS = (
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
+    "--host-resolver-rules=MAP lan.test 127.0.0.1",
 )
+LAN_HOST = "lan.test"  # for a browser this machine is trusted under its own names; under this one it is any other
 JSON = {"Accept": "application/json"}
+RUNS = "**/uploads/*/*"  # the addresses that chunks go to
 MIB = 1 << 20
 
 expect.set_options(timeout=WAIT_SECONDS * 1000)
 
-# `posts` are the requests that carry files, with the status each was answered with (0 before, or without an answer);
-# `most` is how many of them were under way at the same time, `mostOfAll` counts questions to the server too;
-# `reads` are attempts of the page to read a file; `pauses` are the longer pauses it has made, in ms.
+# `runs` are the requests that carry files, with the status each was answered with (0 before, or without an answer);
+# `chunkSizes` is what the server has said of each upload; `most` is how many runs were under way at the same time,
+# `mostOfAll` counts questions to the server too; `reads` are attempts of the page to read a file; `pauses` are the
+# longer pauses it has made, in ms.
 # A request ends when its state changes for the last time: before the page hears of it, and may send the next.
 # `until` looks whenever something changes, where Playwright's own waiting looks up to a second later.
-SPY = """
+SPY = r"""
 (() => {
-  const spy = window.spy = {posts: [], underWay: 0, most: 0, questions: 0, mostOfAll: 0, reads: [], pauses: []};
+  const counts = {underWay: 0, most: 0, questions: 0, mostOfAll: 0};
+  const spy = window.spy = {runs: [], chunkSizes: {}, ...counts, reads: [], pauses: []};
   const changed = () => {
     spy.most = Math.max(spy.most, spy.underWay);
     spy.mostOfAll = Math.max(spy.mostOfAll, spy.underWay + spy.questions);
     spy.onchange?.();
   };
-  const {send} = XMLHttpRequest.prototype;
+  const {open, send} = XMLHttpRequest.prototype;
+  XMLHttpRequest.prototype.open = function (method, path) {
+    const [, uuid, first] = /^uploads\/([^/]+)\/(\d+)$/.exec(path) ?? [];
+    this.run = {method, path, uuid, first: Number(first), fields: [], status: 0, over: false};
+    return open.call(this, method, path);
+  };
   XMLHttpRequest.prototype.send = function (body) {
-    const field = (name) => body.has(name) ? Number(body.get(name)) : null;
-    const post = {
-      uuid: body.get('dzuuid'), index: field('dzchunkindex'), fields: [...body.keys()], size: body.get('file').size,
-      modified: field('modified'), timeout: this.timeout, status: 0, over: false,
-    };
+    const {run} = this;
+    run.size = body.size ?? body.get('file').size;
+    if (body instanceof FormData) run.fields = [...body.keys()];
     this.addEventListener('readystatechange', () => {
-      if (this.readyState !== 4 || post.over) return;
-      Object.assign(post, {over: true, status: this.status});
+      if (this.readyState !== 4 || run.over) return;
+      Object.assign(run, {over: true, status: this.status});
       spy.underWay--;
       changed();
     });
-    spy.posts.push(post);
+    spy.runs.push(run);
     spy.underWay++;
     changed();
     return send.call(this, body);
@@ -72,7 +80,11 @@ SPY = """
   window.fetch = (...what) => {
     spy.questions++;
     changed();
-    return fetch(...what).finally(() => { spy.questions--; changed(); });
+    return fetch(...what).then((answer) => {
+      const note = ({upload}) => { if (upload) spy.chunkSizes[upload.uuid] = upload.chunk_size; };
+      answer.clone().json().then(note, () => {});
+      return answer;
+    }).finally(() => { spy.questions--; changed(); });
   };
   for (const [kind, names] of [[Blob, ['arrayBuffer', 'bytes', 'stream', 'text']],
       [FileReader, ['readAsArrayBuffer', 'readAsBinaryString', 'readAsDataURL', 'readAsText']]])
@@ -100,7 +112,8 @@ SPY = """
     spy.onchange = look;
     setTimeout(() => {
       look();
-      const seen = JSON.stringify({...spy, posts: spy.posts.map(({index, status}) => `${index}: ${status}`)});
+      const runs = spy.runs.map(({first, size, status}) => `${first}+${size}: ${status}`);
+      const seen = JSON.stringify({...spy, runs});
       reject(new Error(`${condition} never came true.\n${document.body.innerText}\n${seen}`));
     }, WAIT_MS);
     look();
@@ -109,6 +122,17 @@ SPY = """
 """.replace("WAIT_MS", f"{WAIT_SECONDS * 1000:.0f}")
 # The page waits up to half a minute before it tries again; the tests need not.
 HURRY = "spy.hurry = {}"
+# On a fast line runs grow at once. Where each is one chunk, a gate counts chunks.
+SHORT_RUNS = """
+(() => {
+  const {parse} = JSON;
+  JSON.parse = (...what) => {
+    const value = parse(...what);
+    if (value?.runBytes) value.runBytes = 1;
+    return value;
+  };
+})()
+"""
 
 
 def make_file(path: Path, size: int) -> Path:
@@ -136,14 +160,14 @@ def sha256(path: Path) -> str:
 
 
 class Gate:
-    """Lets this many of a tab's chunks through and holds all others, until it is opened."""
+    """Lets this many of a tab's runs through and holds all others, until it is opened."""
 
     def __init__(self, page: Page, passes: int) -> None:
         self._passes = passes
         self._is_open = False
         self._held: list[Route] = []
         self._page = page
-        page.route("**/upload", self._handle)
+        page.route(RUNS, self._handle)
 
     def _handle(self, route: Route) -> None:
         if self._passes or self._is_open:
@@ -246,11 +270,16 @@ class Tab:
 
     def indexes(self) -> list[int]:
         """The chunks that were sent, in their order, a chunk sent twice twice."""
-        return [post["index"] for post in self.spy("posts")]
+        return [index for run in self.spy("runs") for index in self.chunks_of(run)]
+
+    def chunks_of(self, run: dict[str, Any]) -> range:
+        """The chunks that a run consists of."""
+        count = -(-run["size"] // self.spy("chunkSizes")[run["uuid"]])
+        return range(run["first"], run["first"] + max(1, count))
 
     def acknowledged(self) -> list[int]:
-        """The chunks whose request was answered with success, in order of their place."""
-        return sorted(post["index"] for post in self.spy("posts") if post["status"] == 200)
+        """The chunks whose run was answered with success, in order of their place."""
+        return sorted(index for run in self.spy("runs") if run["status"] == 200 for index in self.chunks_of(run))
 
     # What the server has
 
@@ -277,8 +306,8 @@ class Visits:
         self._complaints: list[str] = []
         self._expected: list[str] = []
 
-    def context(self, profile: Path | None = None, **options: Any) -> BrowserContext:
-        """A browser profile; one that is kept in a folder outlives its being closed."""
+    def context(self, profile: Path | None = None, long_runs: bool = False, **options: Any) -> BrowserContext:
+        """A browser profile; one that is kept in a folder outlives its being closed. Its runs are of one chunk each."""
         options = {"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", **options}
         if profile:
             context = self._browser.browser_type.launch_persistent_context(
@@ -289,15 +318,17 @@ class Visits:
         self._contexts.append(context)
         context.set_default_timeout(WAIT_SECONDS * 1000)
         context.add_init_script(SPY)
+        if not long_runs:
+            context.add_init_script(SHORT_RUNS)
         context.on("console", lambda message: self._note(message.type, message.text))
         context.on("weberror", lambda error: self._note("error", str(error.error)))
         context.on("dialog", lambda dialog: dialog.accept())
         return context
 
-    def __call__(self, server: Server, context: BrowserContext | None = None, **options: Any) -> Tab:
-        """Open the page in a new tab; `options` are for its new profile."""
+    def __call__(self, server: Server, context: BrowserContext | None = None, host: str = "", **options: Any) -> Tab:
+        """Open the page in a new tab, under this name of the server; `options` are for its new profile."""
         tab = Tab((context or self.context(**options)).new_page(), server)
-        tab.page.goto(server.url)
+        tab.page.goto(server.url.replace(server.host, host) if host else server.url)
         if options.get("java_script_enabled", True):
             tab.until("spy.questions === 0")  # it has its list
         return tab
