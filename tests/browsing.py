@@ -12,6 +12,9 @@ import hashlib
 import json
 import os
 import re
+import socket
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,6 +207,51 @@ class Gate:
             route.abort()
 
 
+class Line:
+    """A slow line to a server, which can be cut. It begins at `url`."""
+
+    def __init__(self, server: Server, bytes_per_second: int) -> None:
+        self._server = server
+        self._seconds_per_byte = 1 / bytes_per_second
+        self._turn = threading.Lock()  # whoever has it may send: all connections share the line
+        self._ends: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)  # the browser is not far ahead of it
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._server.port))
+                self._ends |= {near, far}
+                threading.Thread(target=self._carry, args=(near, far, self._seconds_per_byte), daemon=True).start()
+                threading.Thread(target=self._carry, args=(far, near, 0), daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket, seconds_per_byte: float) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 13):
+                with self._turn if seconds_per_byte else contextlib.nullcontext():
+                    time.sleep(len(data) * seconds_per_byte)
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        """End all connections that there are; new ones may come."""
+        ends, self._ends = self._ends, set()
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut()
+
+
 class Tab:
     """The page of a server in one tab. `files` are the rows of this page's uploads, `list` those of the list."""
 
@@ -325,10 +373,10 @@ class Visits:
         context.on("dialog", lambda dialog: dialog.accept())
         return context
 
-    def __call__(self, server: Server, context: BrowserContext | None = None, host: str = "", **options: Any) -> Tab:
-        """Open the page in a new tab, under this name of the server; `options` are for its new profile."""
+    def __call__(self, server: Server, context: BrowserContext | None = None, url: str = "", **options: Any) -> Tab:
+        """Open the page in a new tab, if need be under another address; `options` are for its new profile."""
         tab = Tab((context or self.context(**options)).new_page(), server)
-        tab.page.goto(server.url.replace(server.host, host) if host else server.url)
+        tab.page.goto(url or server.url)
         if options.get("java_script_enabled", True):
             tab.until("spy.questions === 0")  # it has its list
         return tab

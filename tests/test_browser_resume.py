@@ -5,6 +5,7 @@ Each test counts the chunks that the page sends, for an upload that begins again
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid as uuids
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import MIB, RUNS, Gate, Tab, Visits, assert_stored, make_file, sha256, stored
+from browsing import MIB, RUNS, Gate, Line, Tab, Visits, assert_stored, make_file, sha256, stored
 from conftest import (
     BOUNDARY,
     Connection,
@@ -26,9 +27,12 @@ from conftest import (
 )
 from playwright.sync_api import Route, expect
 
+import pyfiledrop
+
 CHUNK = 100_000
 COUNT = 20
 HALF = COUNT // 2
+LANES = pyfiledrop.Settings().parallel_chunks
 LOST = "Connection lost. Waiting for the server…"
 REFUSED = r"the server responded with a status of \d{3}"
 
@@ -345,6 +349,24 @@ def test_network_gone_and_back(server: Server, visit: Visits, file: Path) -> Non
         tab.expect_notice("The server is back.")
     gate.open()
     assert_sent_once(tab, file, COUNT)
+
+
+def test_slow_line_that_breaks(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
+    """On a line of 1 MB/s each run is one chunk of 1 MiB: a line that breaks costs no more than that in each lane."""
+    visit.expect_complaints("net::ERR_")
+    server = start_server()
+    file = make_file(tmp_path / "file.bin", 7 * MIB)
+    with contextlib.closing(Line(server, 1_000_000)) as line:
+        tab = visit(server, url=line.url, long_runs=True)
+        tab.hurry()
+        tab.choose(file)
+        tab.until("spy.runs.filter((run) => run.status === 200).length >= 2")
+        line.cut()
+        tab.expect_done("file.bin")
+    sizes = [run["size"] for run in tab.spy("runs")]
+    assert max(sizes) == MIB
+    assert 7 * MIB < sum(sizes) <= (7 + LANES) * MIB
+    assert_stored(server, file)
 
 
 def test_server_killed_in_full_flow(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
