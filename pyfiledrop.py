@@ -4773,13 +4773,17 @@ const probe = async () => {
     } catch (error) {
       if (!isOutage(error)) break;
       const text = error.own ? `${error.message} Trying again…` : LOST;
-      if (outage !== text) tell.outage(outage = text);
+      if (outage !== text) setOutage(text);
     }
     await Promise.race([pause(seconds), new Promise((resolve) => { wake = resolve; })]);
   }
   if (!outage) return false;
-  tell.outage(outage = '');
+  setOutage('');
   return true;
+};
+const setOutage = (text) => {
+  outage = text;
+  tell.outage(text);
 };
 addEventListener('online', () => wake());
 
@@ -5152,7 +5156,7 @@ const measure = (upload, now) => {
 
 // A timer and not animation frames: a hidden tab gets no frames, yet its uploads go on.
 let ticking = 0;
-const tickSoon = () => { ticking ||= setTimeout(tick, TICK_MS); };
+const tickSoon = () => { if (!ticking) ticking = setTimeout(tick, TICK_MS); };
 const tick = () => {
   ticking = 0;
   const now = performance.now();
@@ -5179,7 +5183,8 @@ const files = $('files');
 const list = $('list');
 const title = document.title;
 
-const say = tell.notice = (text) => { $('notice').textContent = text; };
+const say = (text) => { $('notice').textContent = text; };
+tell.notice = say;
 
 const setText = (element, text) => { if (element.textContent !== text) element.textContent = text; };
 
@@ -5262,7 +5267,7 @@ const dropRow = (upload) => {
   dismiss(rowOf.get(upload).li);
 };
 
-const draw = tell.changed = (upload) => {
+const draw = (upload) => {
   const row = rowOf.get(upload);
   const state = stateOf(upload, outage);
   if (state === 'paused') upload.speed = 0;   // what was measured before a pause says nothing about the time after it
@@ -5280,6 +5285,7 @@ const draw = tell.changed = (upload) => {
   if (state === 'done' && document.activeElement === row.cancel) (row.copy.hidden ? input : row.copy).focus();
   row.cancel.hidden = state === 'done';
 };
+tell.changed = draw;
 
 tell.tick = () => {
   let busy = false;
@@ -5304,7 +5310,8 @@ tell.outage = (text) => {
 };
 
 const announce = () => {
-  announcing ||= setTimeout(() => {
+  if (announcing) return;
+  announcing = setTimeout(() => {
     // A thousand small files are one sentence, not a thousand.
     const news = [
       arrived.length > 1 ? `${arrived.length} files have arrived.` : arrived.map((name) => `${name} has arrived.`)[0],
@@ -5326,8 +5333,8 @@ let refreshing = 0;
 let refreshTook = 0;            // ms; a long list is asked for, and drawn, less often
 let refreshes = 0;
 
-const showSoon = () => { showing ||= setTimeout(showList, 200 + 5 * refreshTook); };
-const refreshSoon = () => { refreshing ||= setTimeout(refresh, 200 + 5 * refreshTook); };
+const showSoon = () => { if (!showing) showing = setTimeout(showList, 200 + 5 * refreshTook); };
+const refreshSoon = () => { if (!refreshing) refreshing = setTimeout(refresh, 200 + 5 * refreshTook); };
 const changed = () => {
   refreshSoon();
   channel.postMessage('changed');
