@@ -277,7 +277,7 @@ class Settings:
     )  # fmt: skip
     timeout: int = option(
         "--timeout", default=120_000, type=integer(1000, 86_400_000), metavar="MS",
-        help="time the page gives one chunk before it sends it again, in ms",
+        help="time in which nothing moves before the page sends again, in ms",
     )  # fmt: skip
     chunk_size: int | None = option(
         "--chunk-size", default=None, type=integer(KIB, 1 << 40), metavar="BYTES",
@@ -285,10 +285,11 @@ class Settings:
     )  # fmt: skip
     parallel_chunks: int = option(
         "--parallel-chunks", default=4, type=integer(1, 5), metavar="N",
-        help="chunks the page sends at a time; at most 5, so that one of a browser's six connections stays free",
+        help="requests with chunks the page sends at a time; at most 5, so that one of a browser's six connections"
+        " stays free",
     )  # fmt: skip
     disable_parallel_chunks: bool = option(
-        "--disable-parallel-chunks", default=False, action="store_true", help="send one chunk after the other"
+        "--disable-parallel-chunks", default=False, action="store_true", help="send one such request after the other"
     )
     disable_force_chunking: bool = option(
         "--disable-force-chunking", default=False, action="store_true",
