@@ -4721,9 +4721,17 @@ const describe = (state, {error, held, waits, sent, size, speed}, outage) => ({
   failed: () => error,
 })[state]();
 
-// Chunks are counted in ranges, as the server does: [[first, last], …], in order and without overlap.
-const without = (ranges, taken) => taken.reduce((rest, [first, last]) => rest.flatMap(([from, to]) =>
-  [[from, Math.min(to, first - 1)], [Math.max(from, last + 1), to]].filter(([a, b]) => a <= b)), ranges);
+// Chunks are counted in ranges, as the server does: [[first, last], …].
+const gaps = (count, ranges) => {
+  const missing = [];
+  let next = 0;
+  for (const [first, last] of [...ranges].sort(([a], [b]) => a - b)) {
+    if (first > next) missing.push([next, first - 1]);
+    next = Math.max(next, last + 1);
+  }
+  if (next < count) missing.push([next, count - 1]);
+  return missing;
+};
 
 const bytesIn = (ranges, {chunkSize, size}) =>
   ranges.reduce((sum, [first, last]) => sum + Math.min(size, (last + 1) * chunkSize) - first * chunkSize, 0);
@@ -4965,8 +4973,7 @@ const claim = async (request, known, isNew) => {
     upload.resumed = !isNew;
     take(upload, known);
     if (upload.resumed) tell.resumed();
-  }
-  tell.changed(upload);
+  } else tell.changed(upload);
   pump();
 };
 
@@ -4975,7 +4982,7 @@ const take = (upload, {chunk_size: chunkSize, chunk_count: count, chunks}) => {
   const underWay = requestsOf(upload).map(({first, last}) => [first, last]);
   const before = upload.received;
   upload.chunkSize = chunkSize;
-  upload.todo = without([[0, count - 1]], [...chunks, ...upload.meanwhile, ...underWay]);
+  upload.todo = gaps(count, [...chunks, ...upload.meanwhile, ...underWay]);
   // If all is in and the file is not done, its last chunk, sent again, asks the server to finish it.
   if (!upload.todo.length && !underWay.length) upload.todo = [[count - 1, count - 1]];
   upload.received = upload.size - bytesIn([...upload.todo, ...underWay], upload);
