@@ -5629,8 +5629,8 @@ def render_page(settings: Settings, source: str, asks: bool = False) -> tuple[st
         "version": __version__,
         "maxSize": min(settings.max_bytes, settings.max_total_bytes or settings.max_bytes),
         "timeout": settings.timeout,
-        "parallelChunks": 1 if settings.disable_parallel_chunks else settings.parallel_chunks,
-        "formBytes": (settings.chunk_size or MIB) if settings.disable_force_chunking else None,
+        "parallelChunks": settings.lanes,
+        "formBytes": settings.chunk_bytes(0) if settings.disable_force_chunking else None,
         "runBytes": MAX_RUN_BYTES,
         "downloads": settings.allow_downloads,
     }
