@@ -5061,8 +5061,8 @@ const refused = (request, error) => {
   // It is not known any more, because nothing of it was in when the server was started anew; or it is not what it was.
   const isLost = own && (status === 404 || ((status === 409 || status === 410) && (upload.resumed || !upload.owned)));
   if (isLost && ++upload.beginnings <= TIMES_ANEW) {
-    halt(upload);
-    return Object.assign(upload, {uuid: '', todo: null, received: 0, owned: false, resumed: false});
+    Object.assign(upload, {uuid: '', todo: null, received: 0, owned: false, resumed: false});
+    return halt(upload);
   }
   if (!own && status === 413 && request.last > request.first) {   // one chunk may be small enough
     mostRunBytes = request.size / 2;
@@ -5142,11 +5142,15 @@ const isTakenUp = async (uuid) => {
 };
 
 const cancel = async (upload) => {
-  const {uuid, owned, error} = upload;
-  end(upload);
+  const {uuid, owned, error, turn} = upload;
+  active.add(upload);   // until it is gone, those of the same name wait
+  Object.assign(upload, {turn: turn + 1, resting: true, owned: false});
+  halt(upload);
   uploads.delete(upload);
   tell.cancelled(upload);
   if (uuid && (error ? !await isTakenUp(uuid) : owned)) await remove(uuid);
+  active.delete(upload);
+  pump();
   tell.removed();
 };
 
