@@ -703,6 +703,45 @@ def get_chromium(python: str) -> None:
         ) from error
 
 
+BIOME = "2.6.8"  # the linter of the page's script; what npm gets with it has exactly this version, too
+BIOME_RULES = {
+    "formatter": {"enabled": False},
+    "javascript": {"globals": ["Dropzone"]},
+    "linter": {
+        "rules": {
+            "preset": "recommended",
+            "correctness": {"noUndeclaredVariables": "error", "noUnusedVariables": "error"},
+            "suspicious": {"useAwait": "error"},
+        }
+    },
+}
+
+
+def lint_page() -> int:
+    """Look for mistakes in the script of index.html, with a linter that npm gets. Returns the exit status."""
+    folder = WORK / f"biome-{BIOME}"
+    if not (found := list(folder.glob("node_modules/@biomejs/cli-*/biome*"))):
+        npm: tuple[str, ...] = (shutil.which("npm") or "",)
+        if npm == ("",):
+            python = make_venv(WORK / "npm")
+            quietly("pip", python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", NPM_PACKAGE)
+            npm = (python, "-I", "-c", NPM_PROGRAM)
+        folder.mkdir(parents=True, exist_ok=True)
+        say("== getting the linter of the page's script")
+        package = f"@biomejs/biome@{BIOME}"
+        quietly("npm", *npm, "install", "--silent", "--no-save", "--ignore-scripts", package, cwd=folder)
+        found = list(folder.glob("node_modules/@biomejs/cli-*/biome*"))
+    if not found:
+        raise BuildError("npm has no linter for this system.")
+    head, _, rest = read_text(ROOT / "index.html").rpartition("<script>")
+    # Empty lines before it, so that its lines have the numbers that they have in the page.
+    script = "\n" * head.count("\n") + rest.partition("</script>")[0]
+    (folder / "index.html.cjs").write_text(script, encoding="utf-8")
+    (folder / "biome.json").write_text(json.dumps({"root": True, **BIOME_RULES}), encoding="utf-8")
+    say("== biome lint")
+    return subprocess.run((found[0], "lint", "--error-on-warnings", "index.html.cjs"), cwd=folder).returncode
+
+
 def set_up_tests() -> str:
     """The Python of .venv, which has everything that the tests import; Dropzone is there as well."""
     python = make_venv(ROOT / ".venv")
@@ -721,11 +760,12 @@ def run_tests(pytest_arguments: Sequence[str]) -> int:
     install_missing()
     python = set_up_tests()
     get_chromium(python)
-    # All four run, so that one look shows everything there is to mend.
+    # All five run, so that one look shows everything there is to mend.
     statuses = [
         run("ruff check", python, "-m", "ruff", "check"),
         run("ruff format --check", python, "-m", "ruff", "format", "--check"),
         run("mypy", python, "-m", "mypy"),
+        lint_page(),
         run("pytest", python, "-m", "pytest", *pytest_arguments),
     ]
     return next((status for status in statuses if status), 0)

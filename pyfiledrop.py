@@ -277,7 +277,7 @@ class Settings:
     )  # fmt: skip
     timeout: int = option(
         "--timeout", default=120_000, type=integer(1000, 86_400_000), metavar="MS",
-        help="time the page gives one chunk before it sends it again, in ms",
+        help="time in which nothing moves before the page sends again, in ms",
     )  # fmt: skip
     chunk_size: int | None = option(
         "--chunk-size", default=None, type=integer(KIB, 1 << 40), metavar="BYTES",
@@ -285,10 +285,11 @@ class Settings:
     )  # fmt: skip
     parallel_chunks: int = option(
         "--parallel-chunks", default=4, type=integer(1, 5), metavar="N",
-        help="chunks the page sends at a time; at most 5, so that one of a browser's six connections stays free",
+        help="requests with chunks the page sends at a time; at most 5, so that one of a browser's six connections"
+        " stays free",
     )  # fmt: skip
     disable_parallel_chunks: bool = option(
-        "--disable-parallel-chunks", default=False, action="store_true", help="send one chunk after the other"
+        "--disable-parallel-chunks", default=False, action="store_true", help="send one such request after the other"
     )
     disable_force_chunking: bool = option(
         "--disable-force-chunking", default=False, action="store_true",
@@ -4640,10 +4641,10 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 <template id="file-row">
   <li>
     <p class="title"><a class="link" download><bdi class="name"></bdi></a> <span class="size"></span></p>
-    <progress value="0"></progress>
+    <progress class="bar" value="0"></progress>
     <p class="status"></p>
     <p class="actions">
-      <button type="button" class="copy"></button>
+      <button type="button" class="copy" hidden></button>
       <button type="button" class="retry"></button>
       <button type="button" class="cancel"></button>
     </p>
@@ -4653,42 +4654,56 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
   <li>
     <p class="title"><a class="link" download><bdi class="name"></bdi></a></p>
     <p class="status"></p>
-    <p class="actions"><button type="button" class="copy"></button> <button type="button" class="remove"></button></p>
+    <p class="actions"><button type="button" class="copy" hidden></button> <button type="button" class="remove"></button></p>
     <p class="ask" hidden>Delete from the server? <button type="button" class="delete"></button> <button type="button" class="keep"></button></p>
   </li>
 </template>
 
-<script type="application/json" id="settings">{"version": "", "maxSize": 104857600000, "timeout": 120000, "chunkSize": null, "parallelChunks": 4, "forceChunking": true, "downloads": false}</script>
+<script type="application/json" id="settings">{"version": "", "maxSize": 104857600000, "timeout": 120000, "parallelChunks": 4, "formBytes": null, "runBytes": 99614720, "downloads": false}</script>
 <script src="dropzone.js"></script>
 <script>
+// The page's script. Dropzone gives the drop area, reads folders and holds the queue of files. Of its methods only the public
+// `uploadFiles` is replaced: a file that it hands over is sent from there on by this script alone.
+//
+//   1. Words     numbers, states and refusals to what a person reads; arithmetic with chunks. Pure functions.
+//   2. Server    questions to the server, waiting for it while it is away, and what other tabs are sending.
+//   3. Uploads   begin, runs of chunks in lanes, retry, resume, cancel. Nothing here knows how an upload looks.
+//   4. Rows      what is seen: the uploads of this page, and the list of what was dropped from this browser.
+//   5. Wiring    what brings the sections and Dropzone together, and the start.
+//
+// Each section uses those above it. What happens below is asked for through `tell`, which the last two sections fill.
+// Plain http in a local network is the normal case, so nothing here may need a secure context: no Web Locks, no crypto.subtle.
 (() => {
 'use strict';
 
 const MIB = 1024 * 1024;
-const CHUNK_BYTES = 8 * MIB;      // automatic chunk size, and the size the timeout is meant for
-const CHUNKS_PER_FILE = 2000;     // automatic chunks grow so that no file has more
-const FILES_AT_ONCE = 4;
+const LEAST_SHARE_BYTES = 8 * MIB;
+const RUN_SECONDS = 2;
+const RUN_GROWTH = 8;             // how many times larger than the last run the next may be
 const REQUESTS_AT_ONCE = 5;       // a browser has six connections per server; one is left for questions
-const TRIES_PER_CHUNK = 8;
+const FILES_AT_ONCE = 8;          // more than lanes, so that a lane never waits for the answer to another file's beginning
+const TRIES = 8;                  // failures in a row, with nothing more of the file in after any of them
+const TIMES_ANEW = 3;             // that an upload may begin anew, or come to its end without being done
 const LONGEST_PAUSE_S = 30;
+const ANSWER_MS = 300;            // in which other tabs say what they send
 const TICK_MS = 250;
 
 const $ = (id) => document.getElementById(id);
 const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, 1000 * seconds); });
 const settings = JSON.parse($('settings').textContent);
-const input = $('file');
-const files = $('files');
-const list = $('list');
-const title = document.title;
+const tell = {};
 
-// ---- Words: numbers and states to what a person reads. Pure functions. ----
+// ---- 1. Words ----
 
 const LOST = 'Connection lost. Waiting for the server…';
 const UNREADABLE = 'This file can no longer be read: it was changed, moved or removed. Choose it again.';
 const UNFINISHED = 'The server has not finished this file. Retry sends it what it lacks.';
+const REMOVED = 'This upload was removed from the server. Retry sends the file from its beginning.';
 const BROKEN = 'The connection breaks off again and again. Retry goes on from what has arrived.';
 const UNSURE = 'The connection broke off. The file may have arrived all the same: look at the list before you retry.';
 const STRANGER = 'Something between this page and the server answered in its place. Check the connection, then retry.';
+const BEHIND = 'Waiting for another file of the same name';
+const ELSEWHERE = 'Waiting while another tab sends this file';
 
 // For answers that are not the server's own: a proxy's error page is never shown.
 const REFUSALS = {
@@ -4715,44 +4730,517 @@ const duration = (s) => s < 60 ? `${Math.ceil(s)} s` : s < 3600 ? `${Math.ceil(s
 const percent = (part, whole) => whole ? Math.floor(100 * part / whole) : 0;
 const date = new Intl.DateTimeFormat([], {dateStyle: 'medium', timeStyle: 'short'});
 
-const stateOf = ({error, done, held, begun, sent, size}, offline) => error ? 'failed' : done ? 'done'
-  : offline || held ? 'paused' : !begun ? 'waiting' : sent < size ? 'sending' : 'finishing';
+const stateOf = ({error, done, held, begun, waits, sent, size}, outage) => error ? 'failed' : done ? 'done'
+  : outage || held ? 'paused' : !begun || waits ? 'waiting' : sent < size ? 'sending' : 'finishing';
 
-const describe = (state, {error, held, sent, size, speed}, offline) => ({
-  waiting: () => 'Waiting',
+const describe = (state, {error, held, waits, sent, size, speed}, outage) => ({
+  waiting: () => waits || 'Waiting',
   sending: () => [`${percent(sent, size)} %`, speed && `${bytes(speed)}/s`, speed && `${duration((size - sent) / speed)} left`].filter(Boolean).join(' · '),
-  paused: () => offline || `${held} Trying again…`,
+  paused: () => outage || `${held} Trying again…`,
   finishing: () => 'Finishing…',
   done: () => 'Uploaded',
   failed: () => error,
 })[state]();
 
-// Names differ between systems in how accents are composed; the server stores them composed and without control characters.
-const plain = (name) => name.normalize('NFC').replace(/\p{C}/gu, '');
+// Chunks are counted in ranges, as the server does: [[first, last], …].
+const gaps = (count, ranges) => {
+  const missing = [];
+  let next = 0;
+  for (const [first, last] of [...ranges].sort(([a], [b]) => a - b)) {
+    if (first > next) missing.push([next, first - 1]);
+    next = Math.max(next, last + 1);
+  }
+  if (next < count) missing.push([next, count - 1]);
+  return missing;
+};
 
-// ---- Page: small helpers that touch it. Names only ever go through textContent and attributes. ----
+const bytesIn = (ranges, {chunkSize, size}) =>
+  ranges.reduce((sum, [first, last]) => sum + Math.min(size, (last + 1) * chunkSize) - first * chunkSize, 0);
+
+// ---- 2. Server ----
+//
+// Whoever asks gets the answer or an error that says whether trying again may help. While the server is away nobody tries on
+// his own: all wait in `reach` for the one question that it answers at last.
+
+const failure = (status, body, wait) => Object.assign(new Error(sentence(status, body)),
+  {status, own: typeof body?.error === 'string', wait: Number(wait) || 0});
+
+const call = async (path, method = 'GET', data = undefined) => {
+  const response = await fetch(path, {
+    method,
+    headers: {Accept: 'application/json', ...data && {'Content-Type': 'application/json'}},
+    body: data && JSON.stringify(data),
+    cache: 'no-store',
+    signal: AbortSignal.timeout?.(30000),
+  });
+  const body = await response.json().catch(() => null);
+  if (response.ok && body) return {...body, status: response.status};
+  throw failure(response.ok ? 502 : response.status, body, response.headers.get('Retry-After'));
+};
+
+// An error without a status, or with one that a proxy gives for a server that is down, or the server's own trouble.
+const isOutage = (error) => !(error.status < 500);
+const reasonOf = (error, otherwise) => error.own || !isOutage(error) ? error.message : otherwise;
+
+const remove = (uuid) => call(`uploads/${uuid}`, 'DELETE').catch((error) => {
+  if (error.status !== 404) tell.notice(reasonOf(error, 'The server could not be reached, so nothing was removed. Try again.'));
+  return error.status === 404;
+});
+
+// Resolves when the server answers; to true if it did not at first.
+let outage = '';          // what to say while the server cannot be reached
+let reaching = null;
+let wake = () => {};
+const reach = () => reaching ??= probe().finally(() => {
+  reaching = null;
+  tell.reached();
+});
+const probe = async () => {
+  for (let seconds = 1; ; seconds = Math.min(LONGEST_PAUSE_S, 2 * seconds)) {
+    try {
+      await call('uploads');
+      break;
+    } catch (error) {
+      if (!isOutage(error)) break;
+      const text = error.own ? `${error.message} Trying again…` : LOST;
+      if (outage !== text) setOutage(text);
+    }
+    await Promise.race([pause(seconds), new Promise((resolve) => { wake = resolve; })]);
+  }
+  if (!outage) return false;
+  setOutage('');
+  return true;
+};
+const setOutage = (text) => {
+  outage = text;
+  tell.outage(text);
+};
+addEventListener('online', () => wake());
+
+// Tabs tell each other what they send, so that one does not take up another's upload, and when a list is out of date.
+const elsewhere = new Set();   // UUIDs, as far as the other tabs have answered
+const channel = new BroadcastChannel(`pyfiledrop ${location.pathname}`);
+channel.onmessage = ({data}) => {
+  if (data === 'changed') tell.changedElsewhere();
+  else if (data === 'who') channel.postMessage(tell.mine());
+  else {
+    for (const uuid of data) elsewhere.add(uuid);
+    tell.sentElsewhere(data);
+  }
+};
+const isSentElsewhere = async (uuid) => {
+  elsewhere.delete(uuid);
+  channel.postMessage('who');
+  await pause(ANSWER_MS / 1000);
+  return elsewhere.has(uuid);
+};
+
+const getUploads = async () => {
+  elsewhere.clear();
+  channel.postMessage('who');   // answers come while the request is under way, or a moment later
+  const list = [];
+  let next = '';
+  do {
+    const page = await call(`uploads${next && `?before=${next}`}`);
+    list.push(...page.uploads);
+    next = page.next;
+  } while (next);
+  return list;
+};
+
+// ---- 3. Uploads ----
+//
+// An upload is one file of this page. It begins with a question (`ask`): the server finds it again or begins it, and answers
+// its UUID, the size of a chunk and which chunks are in. What is then missing is its `todo`. A *run* is one request with one
+// chunk or several in a row, taken from the front of the `todo`. When a run breaks off, `todo` becomes null: the upload asks
+// again before it goes on. So this page never believes that a chunk is in, or is not, unless the server has said so.
+//
+// All uploads share a few *lanes*, for a browser opens only six connections to a server. Whenever something has happened,
+// `pump` fills the lanes: with a question or a run of the upload that has the fewest requests under way, so that a small file
+// need not wait for a large one.
+//
+// How long a run is, the line decides. The first is one chunk. Then each has what the line carries in two seconds, so that a
+// fast line is not slowed by the pauses between requests, and on a slow one there is little to lose when it breaks.
+//
+// Whatever an upload waits for may come when a person has cancelled it, or retried it. So whoever waits keeps the `turn` that
+// the upload had, and finds out by `isCurrent` that its time is over.
+
+const uploads = new Set();     // of this page, done and failed ones too
+const active = new Set();      // those that the queue has handed over and that have not ended
+const running = new Set();     // requests under way: {upload, turn, sent, movedAt} and of a run {first, last, size, body, xhr}
+const mostLanes = Math.min(REQUESTS_AT_ONCE, settings.parallelChunks);
+let lanes = mostLanes;
+let runBytes = 0;              // what the latest run says that the next one may have
+let mostRunBytes = settings.runBytes;
+
+// The state from which an upload is sent. A UUID that it has already stays: the server may have more of it than was heard.
+const prepare = (upload) => Object.assign(upload, {
+  turn: upload.turn + 1,
+  isForm: settings.formBytes !== null && upload.size <= settings.formBytes,
+  chunkSize: 0, todo: null,
+  received: 0,                 // bytes that are in, without those of runs under way
+  sent: 0,                     // with those
+  speed: 0, sampledAt: 0, sampledSent: 0,
+  begun: false,                // a request was sent
+  asking: false,               // a question is under way, or other tabs are asked
+  meanwhile: [],               // chunks that came in since that question was sent: its answer may not know of them
+  owned: false,                // the chunks to come are ours to send: no other tab does
+  resumed: false,              // it was there before
+  behind: null,                // the other file of the same name, size and time that goes first
+  waits: '',                   // the sentence that says whom it waits for
+  held: '',                    // why it tries again; the server has not taken a chunk since
+  resting: false,              // what went wrong is being looked into, or a pause has to pass
+  full: false,                 // it waits for room on the server
+  failures: 0, beginnings: 0, endings: 0, stalls: 0,
+  error: '', done: false, known: null,
+});
+const newUpload = (file) => {
+  const upload = prepare({file, size: file.size, turn: 0, uuid: ''});
+  uploads.add(upload);
+  return upload;
+};
+
+const isBusy = (upload) => !upload.error && !upload.done;
+const isCurrent = ({upload, turn}) => active.has(upload) && upload.turn === turn;
+const requestsOf = (upload) => [...running].filter((request) => request.upload === upload);
+
+tell.mine = () => [...active].filter((upload) => upload.owned).map(({uuid}) => uuid);
+
+const start = (upload) => {
+  active.add(upload);
+  queueMicrotask(pump);        // after the other files of the same drop have come
+  tickSoon();
+};
+
+const mustAsk = (upload) => !upload.todo && !upload.isForm;
+const isReady = (upload) => !upload.asking && !upload.resting && (upload.todo ? upload.todo.length > 0 : !active.has(upload.behind));
+
+const pump = () => {
+  while (!reaching) {
+    const runs = [...running].filter(({xhr}) => xhr).length;
+    const questions = running.size - runs;
+    const isFree = runs + Math.max(0, questions - 1) < lanes;   // one question may be beside the lanes: it is short
+    const ready = [...active].filter((upload) => isReady(upload) && (isFree || (mustAsk(upload) && !questions)));
+    if (!ready.length) return;
+    const load = new Map(ready.map((upload) => [upload, requestsOf(upload).length]));
+    const next = ready.reduce((best, upload) => load.get(upload) < load.get(best) ? upload : best);
+    if (mustAsk(next)) ask(next);
+    else send(next);
+  }
+};
+
+const enter = (request) => {
+  const now = performance.now();
+  running.add(Object.assign(request, {turn: request.upload.turn, sent: 0, beganAt: now, movedAt: now}));
+};
+
+// Asks what the server has of this file. One that it does not have begins by being asked for.
+const ask = async (upload) => {
+  const {file, size, uuid} = upload;
+  const request = {upload};
+  Object.assign(upload, {asking: true, meanwhile: []});
+  enter(request);
+  let known = null;
+  let error = null;
+  try {
+    known = uuid ? await call(`uploads/${uuid}`)
+      : await call('uploads', 'POST', {name: file.name, size, modified: file.lastModified});
+  } catch (reason) {
+    error = reason;
+  }
+  running.delete(request);
+  if (isCurrent(request)) {
+    upload.asking = false;
+    if (error) refused(request, error);
+    else if (known.upload?.done) finish(upload, known.upload);
+    else if (!known.upload?.chunk_size) fail(upload, STRANGER);
+    else if (upload.owned) take(upload, known.upload);
+    else claim(request, known.upload, known.status === 201);
+  }
+  pump();
+};
+
+// Takes an upload for its own, unless another file of the same name, size and time has it, on this page or in another tab.
+// Such files may differ in their bytes, so they must not come together in one upload: each waits until the one before it is
+// in, and then begins its own.
+const claim = async (request, known, isNew) => {
+  const {upload} = request;
+  const rival = [...uploads].find((other) => other !== upload && !other.done && other.uuid === known.uuid);
+  upload.asking = true;
+  upload.behind = null;
+  if (rival && active.has(rival)) {
+    Object.assign(upload, {behind: rival, waits: BEHIND});
+    makeRoom();
+  } else if (rival && rival.file.fullPath !== upload.file.fullPath) {
+    // It has failed, and it is another file, from another folder. It can be sent again from its beginning.
+    if (await remove(known.uuid)) rival.uuid = '';
+    else await pause(1);
+  } else {
+    if (rival) tell.replaced(rival);   // it was this very file: its row would, when it is discarded, remove what is sent now
+    upload.uuid = known.uuid;
+    upload.waits = '';
+    while (!isNew && isCurrent(request) && await isSentElsewhere(known.uuid)) {
+      upload.uuid = '';
+      upload.waits = ELSEWHERE;
+      makeRoom();
+      tell.changed(upload);
+      await pause(1);
+    }
+    upload.owned = isCurrent(request) && upload.uuid !== '';
+  }
+  if (!isCurrent(request)) return;
+  upload.asking = false;
+  if (upload.owned) {
+    upload.resumed = !isNew;
+    take(upload, known);
+    if (upload.resumed) tell.resumed();
+  } else tell.changed(upload);
+  pump();
+};
+
+// Goes on from what the server has: what is neither there nor under way is to be done.
+const take = (upload, {chunk_size: chunkSize, chunk_count: count, chunks}) => {
+  const underWay = requestsOf(upload).map(({first, last}) => [first, last]);
+  const before = upload.received;
+  upload.chunkSize = chunkSize;
+  upload.todo = gaps(count, [...chunks, ...upload.meanwhile, ...underWay]);
+  // If all is in and the file is not done, its last chunk, sent again, asks the server to finish it.
+  if (!upload.todo.length && !underWay.length) upload.todo = [[count - 1, count - 1]];
+  upload.received = upload.size - bytesIn([...upload.todo, ...underWay], upload);
+  if (upload.received > before) upload.failures = 0;
+};
+
+// The next chunks in a row: as many as two seconds carry, but no more than this lane's share of what is left, so that all
+// lanes come to the end of a file together.
+const nextRun = (upload) => {
+  const {todo, chunkSize} = upload;
+  const share = Math.max(LEAST_SHARE_BYTES, bytesIn(todo, upload) / lanes);
+  const most = Math.max(1, Math.floor(Math.min(runBytes, share, mostRunBytes) / chunkSize));
+  const [[first, end]] = todo;
+  const last = Math.min(end, first + most - 1);
+  if (last === end) todo.shift();
+  else todo[0] = [last + 1, end];
+  return {upload, first, last};
+};
+
+const send = (upload) => {
+  const {file, uuid, isForm, chunkSize} = upload;
+  const xhr = new XMLHttpRequest();
+  let run = {upload, xhr, first: 0, last: 0, body: file};
+  if (isForm) {
+    upload.todo = [];
+    run.form = new FormData();
+    run.form.append('modified', file.lastModified);
+    run.form.append('file', file);
+    xhr.open('POST', 'upload');
+  } else {
+    run = {...nextRun(upload), xhr};
+    run.body = file.slice(run.first * chunkSize, (run.last + 1) * chunkSize);
+    xhr.open('PUT', `uploads/${uuid}/${run.first}`);
+    xhr.setRequestHeader('Content-Type', 'application/octet-stream');
+  }
+  run.size = run.body.size;
+  xhr.setRequestHeader('Accept', 'application/json');
+  const settle = (then) => () => {
+    running.delete(run);
+    if (isCurrent(run)) then(run);
+    pump();
+  };
+  xhr.upload.onprogress = (event) => Object.assign(run, {sent: Math.min(run.size, event.loaded), movedAt: performance.now()});
+  xhr.onload = settle(judge);
+  xhr.onerror = settle(broken);
+  xhr.onabort = settle(() => { if (run.stalled) broken(run); });
+  enter(run);
+  if (!upload.begun) Object.assign(upload, {begun: true, sampledAt: run.beganAt, sampledSent: upload.received});
+  xhr.send(run.form ?? run.body);
+};
+
+const judge = (run) => {
+  const {xhr, upload, form, first, last, size} = run;
+  let answer = null;
+  try { answer = JSON.parse(xhr.responseText); } catch { /* not the server's own */ }
+  if (xhr.status >= 300) return refused(run, failure(xhr.status, answer, xhr.getResponseHeader('Retry-After')));
+  const known = form ? answer?.files?.[0] : answer?.upload;
+  if (!known) return fail(upload, STRANGER);
+  if (known.done) return finish(upload, known);   // answers may overtake each other: this one counts
+  Object.assign(upload, {received: upload.received + size, held: '', full: false, failures: 0, beginnings: 0, stalls: 0});
+  if (size >= upload.chunkSize) {
+    runBytes = Math.min(RUN_GROWTH * size, RUN_SECONDS * size / ((performance.now() - run.beganAt) / 1000));
+  }
+  if (upload.asking) upload.meanwhile.push([first, last]);
+  if (!upload.todo || upload.todo.length || upload.resting || requestsOf(upload).length) return;
+  // All was acknowledged and the file is not done. Something may be gone again, after a power cut for example.
+  if (++upload.endings > TIMES_ANEW) return fail(upload, UNFINISHED);
+  upload.todo = null;
+};
+
+// What the server, or something on the way to it, does not want. Some of it mends itself.
+const refused = (request, error) => {
+  const {upload} = request;
+  const {status, own, message} = error;
+  if (status === undefined || (!own && status >= 502 && status <= 504)) return broken(request, status && message);
+  // It is not known any more, because nothing of it was in when the server was started anew; or it is not what it was.
+  const isLost = own && (status === 404 || ((status === 409 || status === 410) && (upload.resumed || !upload.owned)));
+  if (isLost && ++upload.beginnings <= TIMES_ANEW) {
+    Object.assign(upload, {uuid: '', todo: null, received: 0, owned: false, resumed: false});
+    return halt(upload);
+  }
+  if (!own && status === 413 && request.last > request.first) {   // one chunk may be small enough
+    mostRunBytes = request.size / 2;
+    return Object.assign(upload, {todo: null});
+  }
+  if (status >= 500 || status === 408 || status === 429) return again(upload, message, error.wait, status === 507);
+  if (own && status === 410) upload.uuid = '';
+  fail(upload, own && status === 410 ? REMOVED : message);
+};
+
+// No answer. Either the file cannot be read any more, or the server is away for everybody, or it is this request's bad luck.
+const broken = async (request, reason = BROKEN) => {
+  const {upload, form} = request;
+  upload.resting = true;
+  upload.todo = null;
+  runBytes = 0;
+  try {
+    await upload.file.slice(0, 1).arrayBuffer();
+  } catch {
+    if (isCurrent(request)) fail(upload, UNREADABLE);
+    return;
+  }
+  const wasAway = await reach();
+  if (!isCurrent(request)) return;
+  if (form) return fail(upload, UNSURE);   // it has no UUID, and would be stored a second time
+  upload.resting = false;
+  if (wasAway) pump();                     // an outage is not this file's fault and is not counted
+  else again(upload, reason);
+};
+
+// Tries again after a pause. While it waits for room on the server it never gives up.
+const again = (upload, reason, wait = 0, isFull = false) => {
+  upload.todo = null;
+  if (upload.resting) return;              // another run of it has met the same
+  if (!isFull || upload.failures < 5) upload.failures++;
+  if (upload.failures >= TRIES) return fail(upload, reason);
+  upload.resting = true;
+  upload.held = reason === BROKEN ? 'The connection broke off.' : reason;
+  upload.full = isFull;
+  if (isFull) makeRoom();
+  tell.changed(upload);
+  const {turn} = upload;
+  pause(Math.min(LONGEST_PAUSE_S, Math.max(wait, 2 ** (upload.failures - 1)))).then(() => {
+    if (!isCurrent({upload, turn})) return;
+    upload.resting = false;
+    pump();
+  });
+};
+
+// What waits for room, or for another file, must not keep those waiting that could be sent.
+const makeRoom = () => tell.room(FILES_AT_ONCE + [...active].filter((upload) => upload.full || upload.waits).length);
+
+const halt = (upload) => { for (const request of requestsOf(upload)) request.xhr?.abort(); };
+
+const end = (upload) => {
+  active.delete(upload);
+  upload.turn++;
+  halt(upload);
+};
+
+const finish = (upload, known) => {
+  end(upload);
+  Object.assign(upload, {done: true, known, sent: upload.size});
+  tell.done(upload);
+};
+
+const fail = (upload, reason) => {
+  end(upload);
+  upload.error = reason;
+  tell.failed(upload);
+};
+
+// Whether what is left of a failed upload is no longer this row's to remove: another tab may have gone on with it.
+const isTakenUp = async (uuid) => {
+  const list = await getUploads().catch(() => []);
+  return elsewhere.has(uuid) || list.some((known) => known.uuid === uuid && known.done);
+};
+
+const cancel = async (upload) => {
+  const {uuid, owned, error, turn} = upload;
+  active.add(upload);   // until it is gone, those of the same name wait
+  Object.assign(upload, {turn: turn + 1, resting: true, owned: false});
+  halt(upload);
+  uploads.delete(upload);
+  tell.cancelled(upload);
+  if (uuid && (error ? !await isTakenUp(uuid) : owned)) await remove(uuid);
+  active.delete(upload);
+  pump();
+  tell.removed();
+};
+
+const measure = (upload, now) => {
+  const underWay = requestsOf(upload).reduce((sum, request) => sum + request.sent, 0);
+  upload.sent = Math.min(upload.size, upload.received + underWay);
+  const seconds = (now - upload.sampledAt) / 1000;
+  if (seconds < .5) return;
+  const rate = Math.max(0, upload.sent - upload.sampledSent) / seconds;
+  upload.speed = upload.speed ? upload.speed + (rate - upload.speed) * (1 - Math.exp(-seconds / 3)) : rate;
+  if (upload.speed < 1000) upload.speed = 0;   // it stands still: no time is left, and no time will do
+  upload.sampledAt = now;
+  upload.sampledSent = upload.sent;
+};
+
+// A timer and not animation frames: a hidden tab gets no frames, yet its uploads go on.
+let ticking = 0;
+const tickSoon = () => { if (!ticking) ticking = setTimeout(tick, TICK_MS); };
+const tick = () => {
+  ticking = 0;
+  const now = performance.now();
+  for (const run of running) {
+    // Nothing has moved for too long: fewer at once, and more patience, for what is under way may be large for this line.
+    if (!run.xhr || now - run.movedAt < settings.timeout * 2 ** run.upload.stalls) continue;
+    run.stalled = true;
+    run.upload.stalls++;
+    lanes = Math.max(1, lanes >> 1);
+    run.xhr.abort();
+  }
+  for (const upload of active) if (upload.begun) measure(upload, now);
+  tell.tick();
+  if ([...uploads].some(isBusy)) tickSoon();
+};
+
+// ---- 4. Rows ----
+//
+// Names only ever go through textContent and attributes, never as HTML. There may be thousands of rows: one keeps its parts
+// at hand, and an element is only touched when it would change.
+
+const input = $('file');
+const files = $('files');
+const list = $('list');
+const title = document.title;
 
 const say = (text) => { $('notice').textContent = text; };
+tell.notice = say;
+
+const setText = (element, text) => { if (element.textContent !== text) element.textContent = text; };
 
 const setLabel = (button, text, name) => {
   button.textContent = text;
   button.setAttribute('aria-label', `${text}: ${name}`);   // rows of equal buttons must differ for a screen reader
 };
 
-const newRow = (template, name) => {
+const newRow = (template, name, ...parts) => {
   const li = $(template).content.firstElementChild.cloneNode(true);
-  li.querySelector('.name').textContent = li.querySelector('.name').title = name;
-  return li;
+  const row = {li};
+  for (const part of ['name', 'link', 'status', 'copy', ...parts]) row[part] = li.getElementsByClassName(part)[0];
+  row.name.textContent = row.name.title = name;
+  return row;
 };
 
-const setLink = (li, name, link) => {
-  const copyButton = li.querySelector('.copy');
-  copyButton.hidden = !link;
-  if (!link || copyButton.onclick) return;
+const setLink = (row, name, link) => {
+  if (!link || row.copy.onclick) return;
   const url = new URL(link, document.baseURI).href;
-  li.querySelector('.link').href = url;
-  setLabel(copyButton, 'Copy link', name);
-  copyButton.onclick = () => copy(copyButton, name, url);
+  row.link.href = url;
+  row.copy.hidden = false;
+  setLabel(row.copy, 'Copy link', name);
+  row.copy.onclick = () => copy(row.copy, name, url);
 };
 
 const copy = async (button, name, url) => {
@@ -4783,122 +5271,172 @@ const dismiss = (li) => {
   if (focused) ([...next?.querySelectorAll('button') ?? []].find((button) => button.offsetParent) ?? input).focus();
 };
 
-// ---- Server: everything but the chunks themselves. ----
+// The uploads of this page.
 
-const call = async (path, method = 'GET') => {
-  const response = await fetch(path, {method, headers: {Accept: 'application/json'}, cache: 'no-store', signal: AbortSignal.timeout?.(30000)});
-  const body = await response.json().catch(() => null);
-  if (response.ok && body) return body;
-  const status = response.ok ? 502 : response.status;
-  throw Object.assign(new Error(sentence(status, body)), {status, own: typeof body?.error === 'string'});
+const rowOf = new WeakMap();    // upload → its row
+const batch = new Set();        // what the percentage in the title counts: everything since the page was last idle
+let arrived = [];               // names not yet announced
+let refusals = [];              // sentences about what was not uploaded, the same
+let announcing = 0;
+
+const addRow = (upload) => {
+  const {file: {name}, size} = upload;
+  const row = newRow('file-row', name, 'size', 'bar', 'retry', 'cancel');
+  row.size.textContent = bytes(size);
+  row.bar.setAttribute('aria-label', `Upload of ${name}`);
+  setLabel(row.retry, 'Retry', name);
+  row.retry.onclick = () => {
+    tell.retry(upload);
+    row.cancel.focus();   // Retry hides itself
+  };
+  row.cancel.onclick = () => cancel(upload);
+  rowOf.set(upload, row);
+  files.append(row.li);
 };
 
-// An error without a status, or with one that a proxy gives for a server that is down, or the server's own trouble.
-const isOutage = (error) => !(error.status < 500);
-const reasonOf = (error, otherwise) => error.own || !isOutage(error) ? error.message : otherwise;
+const dropRow = (upload) => {
+  uploads.delete(upload);
+  batch.delete(upload);
+  dismiss(rowOf.get(upload).li);
+};
 
-const remove = (uuid) => call(`uploads/${uuid}`, 'DELETE').catch((error) => {
-  if (error.status !== 404) say(reasonOf(error, 'The server could not be reached, so nothing was removed. Try again.'));
-  return error.status === 404;
-});
-
-// Tabs tell each other what they send, so that one does not take up another's upload, and when a list is out of date.
-const elsewhere = new Set();
-const channel = new BroadcastChannel(`pyfiledrop ${location.pathname}`);
-channel.onmessage = ({data}) => {
-  if (data === 'changed') refreshSoon();
-  else if (data === 'who') channel.postMessage([...views].filter(isBusy).map((view) => view.file.upload.uuid));
-  else {
-    for (const uuid of data) elsewhere.add(uuid);
-    if (data.some((uuid) => listRows.has(uuid))) showList(latest);   // it was late: the list is there already
+const draw = (upload) => {
+  const row = rowOf.get(upload);
+  const state = stateOf(upload, outage);
+  if (state === 'paused') upload.speed = 0;   // what was measured before a pause says nothing about the time after it
+  setText(row.status, describe(state, upload, outage));
+  if (state !== 'done') {
+    row.bar.value = upload.size ? upload.sent / upload.size : 0;
+    setText(row.bar, `${percent(upload.sent, upload.size)} %`);
   }
+  if (row.state === state) return;
+  row.li.dataset.state = row.state = state;
+  row.retry.hidden = state !== 'failed' || upload.isTooLarge;
+  const label = state === 'failed' ? 'Discard' : 'Cancel';
+  if (row.cancel.textContent !== label) setLabel(row.cancel, label, upload.file.name);
+  setLink(row, upload.file.name, upload.known?.link);
+  if (state === 'done' && document.activeElement === row.cancel) (row.copy.hidden ? input : row.copy).focus();
+  row.cancel.hidden = state === 'done';
 };
-const getUploads = async () => {
-  elsewhere.clear();
-  channel.postMessage('who');   // answers come while the request is under way, or a moment later
-  const uploads = [];
-  let next = '';
-  do {
-    const page = await call(`uploads${next && `?before=${next}`}`);
-    uploads.push(...page.uploads);
-    next = page.next;
-  } while (next);
-  return uploads;
+tell.changed = draw;
+
+tell.tick = () => {
+  let busy = false;
+  let sent = 0;
+  let size = 0;
+  for (const upload of active) if (upload.begun) draw(upload);
+  for (const upload of batch) {
+    busy ||= isBusy(upload);
+    sent += upload.sent;
+    size += upload.size;
+  }
+  document.title = busy ? `${percent(sent, size)} % – ${title}` : title;
+  if (!busy) batch.clear();
 };
 
-// ---- The list of what was dropped from this browser. ----
+tell.outage = (text) => {
+  say(text || 'The server is back.');
+  for (const upload of uploads) if (isBusy(upload)) draw(upload);
+  if (text) return;
+  lanes = mostLanes;   // what stood still says nothing about the line as it is now
+  refreshSoon();
+};
 
-const listRows = new Map();     // uuid → li
-let refreshTimer = 0;
-let refreshTook = 0;            // ms; a long list is asked for less often
+const announce = () => {
+  if (announcing) return;
+  announcing = setTimeout(() => {
+    // A thousand small files are one sentence, not a thousand.
+    const news = [
+      arrived.length > 1 ? `${arrived.length} files have arrived.` : arrived.map((name) => `${name} has arrived.`)[0],
+      refusals.length > 1 ? `${refusals.length} files were not uploaded.` : refusals[0],
+    ];
+    say(news.filter(Boolean).join(' '));
+    [announcing, arrived, refusals] = [0, [], []];
+  }, 500);
+};
+
+// The list of what was dropped from this browser. What this page has sent is added by itself; the server is asked when the
+// page has nothing more to send, and when somebody else may have changed something.
+
+const listRows = new Map();     // UUID → row
+const fresh = new Map();        // UUID → what has arrived since the server was asked last
+let latest = [];                // what it said then
+let showing = 0;
+let refreshing = 0;
+let refreshTook = 0;            // ms; a long list is asked for, and drawn, less often
 let refreshes = 0;
-let latest = [];                // what the server said last
 
-const refreshSoon = () => { refreshTimer ||= setTimeout(refresh, 200 + 5 * refreshTook); };
+const showSoon = () => { if (!showing) showing = setTimeout(showList, 200 + 5 * refreshTook); };
+const refreshSoon = () => { if (!refreshing) refreshing = setTimeout(refresh, 200 + 5 * refreshTook); };
 const changed = () => {
   refreshSoon();
   channel.postMessage('changed');
 };
 
 const refresh = async () => {
-  clearTimeout(refreshTimer);
-  refreshTimer = 0;
-  const started = performance.now();
+  clearTimeout(refreshing);
+  refreshing = 0;
   const turn = ++refreshes;
-  const uploads = await getUploads().catch(() => null);
-  if (uploads && turn === refreshes) showList(latest = uploads);
+  const before = [...fresh.keys()];
+  const answer = await getUploads().catch(() => null);
+  if (!answer || turn !== refreshes) return;
+  for (const uuid of before) fresh.delete(uuid);
+  latest = answer;
+  showList();
+};
+
+const showList = () => {
+  clearTimeout(showing);
+  showing = 0;
+  const started = performance.now();
+  const above = new Set([...uploads].filter((upload) => !upload.done).map((upload) => upload.uuid));
+  const shown = [...[...fresh.values()].reverse(), ...latest.filter(({uuid}) => !fresh.has(uuid))].filter(({uuid}) => !above.has(uuid));
+  const uuids = new Set(shown.map(({uuid}) => uuid));
+  for (const [uuid, row] of listRows) if (!uuids.has(uuid)) dropListRow(uuid, row);
+  // Rows are kept and moved only when they must: moving one would take the focus from its buttons.
+  let place = list.firstElementChild;
+  for (const known of shown) {
+    const row = listRows.get(known.uuid) ?? newListRow(known);
+    setLink(row, known.name, known.link);
+    if (row.li.dataset.done !== String(known.done)) row.li.dataset.done = known.done;
+    setText(row.status, known.done ? `${bytes(known.size)} · ${date.format(known.created * 1000)}`
+      : `${percent(known.received, known.size)} % in – ${elsewhere.has(known.uuid) ? 'being sent in another tab' : 'drop the same file again to go on'}`);
+    if (row.li === place) place = place.nextElementSibling;
+    else list.insertBefore(row.li, place);
+  }
+  $('clear').hidden = !shown.some((known) => known.done);
+  $('history').hidden = !shown.length && !$('forgotten').textContent;
   refreshTook = performance.now() - started;
 };
 
-const showList = (uploads) => {
-  const above = new Set([...views].filter((view) => !view.done).map((view) => view.file.upload.uuid));
-  const shown = uploads.filter((upload) => !above.has(upload.uuid));
-  const uuids = new Set(shown.map((upload) => upload.uuid));
-  for (const [uuid, li] of listRows) if (!uuids.has(uuid)) dropListRow(uuid, li);
-  // Rows are kept and moved only when they must: moving one would take the focus from its buttons.
-  let place = list.firstElementChild;
-  for (const upload of shown) {
-    if (!listRows.has(upload.uuid)) listRows.set(upload.uuid, newListRow(upload));
-    const li = listRows.get(upload.uuid);
-    setLink(li, upload.name, upload.link);
-    li.dataset.done = upload.done;
-    li.querySelector('.status').textContent = upload.done ? `${bytes(upload.size)} · ${date.format(upload.created * 1000)}`
-      : `${percent(upload.received, upload.size)} % in – ${elsewhere.has(upload.uuid) ? 'being sent in another tab' : 'drop the same file again to go on'}`;
-    if (li === place) place = place.nextElementSibling;
-    else list.insertBefore(li, place);
-  }
-  $('clear').hidden = !shown.some((upload) => upload.done);
-  $('history').hidden = !shown.length && !$('forgotten').textContent;
-};
-
 const newListRow = ({uuid, name}) => {
-  const li = newRow('list-row', name);
-  const [actions, ask, removeButton, deleteButton, keepButton] =
-    ['.actions', '.ask', '.remove', '.delete', '.keep'].map((part) => li.querySelector(part));
+  const row = newRow('list-row', name, 'actions', 'ask', 'remove', 'delete', 'keep');
   const asking = (on) => {
-    actions.hidden = on;
-    ask.hidden = !on;
-    (on ? keepButton : removeButton).focus();
+    row.actions.hidden = on;
+    row.ask.hidden = !on;
+    (on ? row.keep : row.remove).focus();
   };
-  setLabel(removeButton, 'Remove', name);
-  setLabel(deleteButton, 'Delete', name);
-  setLabel(keepButton, 'Keep', name);
-  removeButton.onclick = () => asking(true);
-  keepButton.onclick = () => asking(false);
-  ask.onkeydown = (event) => { if (event.key === 'Escape') asking(false); };
-  deleteButton.onclick = async () => {
+  setLabel(row.remove, 'Remove', name);
+  setLabel(row.delete, 'Delete', name);
+  setLabel(row.keep, 'Keep', name);
+  row.remove.onclick = () => asking(true);
+  row.keep.onclick = () => asking(false);
+  row.ask.onkeydown = (event) => { if (event.key === 'Escape') asking(false); };
+  row.delete.onclick = async () => {
     if (!await remove(uuid)) return asking(false);
     say(`${name} is removed.`);
-    dropListRow(uuid, li);
-    for (const view of views) if (view.done && view.answer.uuid === uuid) dropView(view);
+    fresh.delete(uuid);
+    dropListRow(uuid, row);
+    for (const upload of uploads) if (upload.done && upload.known.uuid === uuid) dropRow(upload);
     changed();
   };
-  return li;
+  listRows.set(uuid, row);
+  return row;
 };
 
-const dropListRow = (uuid, li) => {
+const dropListRow = (uuid, row) => {
   listRows.delete(uuid);
-  dismiss(li);
+  dismiss(row.li);
 };
 
 $('clear').onclick = async () => {
@@ -4909,111 +5447,20 @@ $('clear').onclick = async () => {
   }
   $('forgotten').textContent = 'The list is cleared. The files stay on the server, and their links go on working.';
   $('history-title').focus();
-  for (const view of views) if (view.done) dropView(view);
+  fresh.clear();
+  for (const upload of uploads) if (upload.done) dropRow(upload);
   changed();
 };
 
-// ---- The files of this page. A view is one of them: what is known and what is shown. ----
+tell.resumed = showSoon;   // it is above now
+tell.removed = changed;
+tell.changedElsewhere = () => { if (!document.hidden) refreshSoon(); };
+tell.sentElsewhere = (uuids) => { if (uuids.some((uuid) => listRows.has(uuid))) showSoon(); };
 
-const views = new Set();
-const viewOf = new WeakMap();   // File → view
-const batch = new Set();        // what the percentage in the title counts: everything since the page was last idle
-const running = new Set();      // requests under way: {xhr, body, file, upload, view, block, sent}
-let waiting = [];               // requests that wait for a turn
-const mostLanes = Math.min(REQUESTS_AT_ONCE, settings.parallelChunks);
-let lanes = mostLanes;
-let offline = '';               // what to say while the server cannot be reached
-let arrived = [];               // names not yet announced
-let refused = [];               // sentences about what was not uploaded, the same
-let announcing = 0;
-
-const isBusy = (view) => !view.error && !view.done;
-
-const measure = (view, now) => {
-  const underWay = [...running].reduce((sum, request) => sum + (request.view === view ? request.sent : 0), 0);
-  view.sent = Math.min(view.size, view.received + underWay);
-  const seconds = (now - view.sampledAt) / 1000;
-  if (seconds < .5) return;
-  const rate = Math.max(0, view.sent - view.sampledSent) / seconds;
-  view.speed = view.speed ? view.speed + (rate - view.speed) * (1 - Math.exp(-seconds / 3)) : rate;
-  if (view.speed < 1000) view.speed = 0;   // it stands still: no time is left, and no time will do
-  view.sampledAt = now;
-  view.sampledSent = view.sent;
-};
-
-const draw = (view) => {
-  if (view.begun) measure(view, performance.now());
-  const state = stateOf(view, offline);
-  if (state === 'paused') view.speed = 0;   // what was measured before a pause says nothing about the time after it
-  const {li} = view;
-  const part = (name) => li.querySelector(name);
-  li.dataset.state = state;
-  part('.status').textContent = describe(state, view, offline);
-  part('progress').value = view.size ? view.sent / view.size : 0;
-  part('progress').textContent = `${percent(view.sent, view.size)} %`;
-  part('.retry').hidden = state !== 'failed' || view.refused;
-  const label = state === 'failed' ? 'Discard' : 'Cancel';
-  if (part('.cancel').textContent !== label) setLabel(part('.cancel'), label, view.file.name);
-  setLink(li, view.file.name, view.done && view.answer.link);
-  if (state === 'done' && document.activeElement === part('.cancel')) (part('.copy').hidden ? input : part('.copy')).focus();
-  part('.cancel').hidden = state === 'done';
-};
-
-// A timer and not animation frames: a hidden tab gets no frames, yet its title should go on counting.
-let ticking = 0;
-const tick = () => {
-  ticking = 0;
-  const busy = [...views].filter(isBusy);
-  for (const view of busy) if (view.begun) draw(view);
-  let sent = 0;
-  let size = 0;
-  for (const view of batch) {
-    sent += view.sent;
-    size += view.size;
-  }
-  document.title = busy.length ? `${percent(sent, size)} % – ${title}` : title;
-  if (busy.length) tickSoon();
-  else batch.clear();
-};
-const tickSoon = () => { ticking ||= setTimeout(tick, TICK_MS); };
-
-const newView = (file) => {
-  const view = {file, size: file.size, li: newRow('file-row', file.name)};
-  const {li} = view;
-  li.querySelector('.size').textContent = bytes(file.size);
-  li.querySelector('progress').setAttribute('aria-label', `Upload of ${file.name}`);
-  setLabel(li.querySelector('.retry'), 'Retry', file.name);
-  li.querySelector('.retry').onclick = () => {
-    restart(view);
-    li.querySelector('.cancel').focus();   // Retry hides itself
-  };
-  li.querySelector('.cancel').onclick = () => cancel(view);
-  viewOf.set(file, view);
-  views.add(view);
-  files.append(li);
-  return view;
-};
-
-const dropView = (view) => {
-  views.delete(view);
-  batch.delete(view);
-  dismiss(view.li);
-};
-
-const announce = () => {
-  announcing ||= setTimeout(() => {
-    // A thousand small files are one sentence, not a thousand.
-    const news = [
-      arrived.length > 1 ? `${arrived.length} files have arrived.` : arrived.map((name) => `${name} has arrived.`)[0],
-      refused.length > 1 ? `${refused.length} files were not uploaded.` : refused[0],
-    ];
-    say(news.filter(Boolean).join(' '));
-    [announcing, arrived, refused] = [0, [], []];
-  }, 500);
-};
+// ---- 5. Wiring ----
 
 addEventListener('beforeunload', (event) => {
-  if (![...views].some(isBusy)) return;
+  if (![...uploads].some(isBusy)) return;
   event.preventDefault();
   event.returnValue = true;   // what older browsers look at
 });
@@ -5025,387 +5472,97 @@ if (typeof Dropzone === 'undefined') return;
 document.documentElement.classList.add('scripted');
 $('hint').textContent = `Up to ${bytes(settings.maxSize)} each. An interrupted upload goes on where it stopped.`;
 
-// ---- Uploading: Dropzone cuts files into chunks and keeps the books; when and how often a request is sent is decided here. ----
-
-// Dropzone's own uses Math.random, but the UUID is the key to the file. crypto.randomUUID does not exist on plain http.
-Dropzone.uuidv4 = () => {
-  const random = crypto.getRandomValues(new Uint8Array(16));
-  random[6] = random[6] & 0x0f | 0x40;
-  random[8] = random[8] & 0x3f | 0x80;
-  const hex = Array.from(random, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, '$1-$2-$3-$4-$5');
-};
-
 const showOverlay = (event) => { $('overlay').hidden = !event.dataTransfer.types.includes('Files'); };
 const hideOverlay = () => { $('overlay').hidden = true; };
 $('overlay').onpointermove = hideOverlay;   // no such event comes while something is dragged: the drag ended elsewhere
 
+const uploadOf = new WeakMap();   // File → upload
+
 const dropzone = new Dropzone(document.documentElement, {
-  url: 'upload',
+  url: 'upload',   // it must have one, and never uses it
   clickable: false,
   disablePreviews: true,
   previewsContainer: false,
   createImageThumbnails: false,
   ignoreHiddenFiles: false,   // a folder is all that is in it
-  chunking: true,
-  forceChunking: settings.forceChunking,
   parallelUploads: FILES_AT_ONCE,
-  parallelChunkUploads: settings.parallelChunks,
   maxFilesize: null,
   dragenter: showOverlay,
   dragover: showOverlay,
   dragleave: (event) => { if (!event.relatedTarget) hideOverlay(); },
   drop: hideOverlay,
-  canceled: () => {},   // by default it counts as an error
 
   accept(file, done) {
-    const view = viewOf.get(file);
-    view.refused = file.size > settings.maxSize;
-    done(view.refused ? `This file is larger than the server takes: ${bytes(settings.maxSize)} at most.` : undefined);
-  },
-
-  async transformFile(file, done) {
-    const view = viewOf.get(file);
-    const {upload} = file;
-    await prepare(view, upload);
-    if (!isCurrent({file, upload})) return;
-    this.options.chunkSize = view.chunkSize;   // read once, right after done()
-    done(file);
-  },
-
-  // As Dropzone's own, but with this file's chunk size: the option holds that of the file prepared last.
-  params([file], xhr, chunk) {
-    const {chunkSize} = viewOf.get(file);
-    return {
-      ...chunk && {
-        dzuuid: file.upload.uuid,
-        dzchunkindex: chunk.index,
-        dztotalfilesize: file.size,
-        dzchunksize: chunkSize,
-        dztotalchunkcount: file.upload.totalChunkCount,
-        dzchunkbyteoffset: chunk.index * chunkSize,
-      },
-      modified: file.lastModified,
-    };
-  },
-
-  // Every chunk is acknowledged. It is done when the server has said so, which need not be in the answer that came last.
-  async chunksUploaded(file, done) {
-    const view = viewOf.get(file);
-    const {upload} = file;
-    if (!view.answer) {
-      const known = await call(`uploads/${upload.uuid}`).catch(() => null);
-      if (known?.upload.done) view.answer = known.upload;
-    }
-    if (!isCurrent({file, upload})) return;
-    if (view.answer) return done();
-    if (view.mended) return fail(view, UNFINISHED);
-    // What was acknowledged may be gone again, after a power cut or because another tab removed it.
-    view.mended = true;
-    restart(view);
+    const upload = uploadOf.get(file);
+    upload.isTooLarge = file.size > settings.maxSize;
+    done(upload.isTooLarge ? `This file is larger than the server takes: ${bytes(settings.maxSize)} at most.` : undefined);
   },
 });
-
-// A retried file is the same File with a new `upload`; whatever belongs to the old one is void.
-const isCurrent = ({file, upload}) => file.upload === upload && file.status === Dropzone.UPLOADING;
+dropzone.uploadFiles = (batch) => { for (const file of batch) start(uploadOf.get(file)); };
 
 dropzone.on('addedfile', (file) => {
-  const view = viewOf.get(file) ?? newView(file);
-  Object.assign(view, {
-    received: 0, sent: 0, speed: 0, sampledAt: 0, sampledSent: 0,
-    begun: false, done: false, error: '', held: '', full: false, answer: null, present: null, resumed: false,
-  });
-  batch.add(view);
-  draw(view);
-  tickSoon();
+  if (uploadOf.has(file)) prepare(uploadOf.get(file));   // it is tried again
+  else {
+    uploadOf.set(file, newUpload(file));
+    addRow(uploadOf.get(file));
+  }
+  batch.add(uploadOf.get(file));
+  draw(uploadOf.get(file));
 });
-
-dropzone.on('success', (file) => {
-  const view = viewOf.get(file);
-  view.done = true;
-  view.sent = view.size;
-  $('forgotten').textContent = '';
-  draw(view);
-  arrived.push(file.name);
-  announce();
-  dropzone.removeFile(file);   // it would hold on to the file and all its requests for good
-  changed();
-});
-
-dropzone.on('error', (file, error) => {
-  const view = viewOf.get(file);
-  view.error = error;
-  asked = null;   // what has arrived of it may be gone on with at once, and the last answer may not know of it
-  batch.delete(view);
-  draw(view);
-  refused.push(`${file.name} was not uploaded. ${error}`);
-  announce();
-  changed();
-});
-
+dropzone.on('error', (file, reason) => fail(uploadOf.get(file), reason));   // only what `accept` has refused
 dropzone.on('emptyfolder', (path) => say(`The folder ${path} is empty.`));
+
+// The queue keeps a file until its upload has ended, and hands over the next one then. By its status the removal is no cancelling.
+const release = ({file}, status) => {
+  file.status = status;
+  dropzone.removeFile(file);
+  dropzone.processQueue();
+};
+const leave = (upload, status) => {
+  release(upload, status);
+  makeRoom();
+  pump();
+};
+
+tell.room = (count) => {
+  if (dropzone.options.parallelUploads === count) return;
+  dropzone.options.parallelUploads = count;   // it is read each time
+  dropzone.processQueue();
+};
+tell.reached = pump;
+tell.retry = (upload) => dropzone.addFile(upload.file);
+tell.replaced = dropRow;
+
+tell.done = (upload) => {
+  leave(upload, Dropzone.SUCCESS);
+  $('forgotten').textContent = '';
+  draw(upload);
+  arrived.push(upload.file.name);
+  announce();
+  fresh.set(upload.known.uuid, upload.known);
+  showSoon();
+  if (active.size) channel.postMessage('changed');
+  else changed();
+};
+
+tell.failed = (upload) => {
+  leave(upload, Dropzone.ERROR);
+  batch.delete(upload);
+  draw(upload);
+  refusals.push(`${upload.file.name} was not uploaded. ${upload.error}`);
+  announce();
+  changed();
+};
+
+tell.cancelled = (upload) => {
+  leave(upload, Dropzone.CANCELED);
+  dropRow(upload);
+  say(`${upload.file.name} is ${upload.error ? 'discarded' : 'cancelled'}.`);
+};
 
 input.onchange = () => {
   dropzone.handleFiles([...input.files]);
   input.value = '';   // so that choosing the same file again is a change
-};
-
-// Finds out whether the server already has a part of this file, and with that its chunk size. The file itself is not read.
-// Of a file in one chunk there is nothing to find, unless this is another attempt: then its answer may have been lost.
-const prepare = async (view, upload) => {
-  const {file} = view;
-  const anew = view.anew;
-  const lastUuid = view.uuid;
-  const fresh = upload.uuid;
-  view.anew = false;
-  view.chunkSize = settings.chunkSize ?? MIB * Math.max(CHUNK_BYTES / MIB, Math.ceil(file.size / MIB / CHUNKS_PER_FILE));
-  while (!anew && (lastUuid || file.size > view.chunkSize) && isCurrent({file, upload})) {
-    try {
-      upload.uuid = fresh;
-      const uploads = await recentUploads();
-      // What failed on this page may be chosen again; the same name in another folder is another file.
-      const others = [...views].filter((other) => other !== view && !(other.error && other.file.fullPath === file.fullPath));
-      const taken = new Set(others.flatMap((other) => [other.uuid, other.file.upload.uuid]));
-      const free = uploads.filter((known) => !taken.has(known.uuid) && !elsewhere.has(known.uuid));
-      const found = free.find((known) => known.uuid === lastUuid) ?? free.find((known) => !known.done
-        && known.size === file.size && known.modified === file.lastModified && plain(known.name) === plain(file.name));
-      if (!found) break;
-      upload.uuid = found.uuid;   // from here on it is taken
-      const {upload: known} = await call(`uploads/${found.uuid}`).catch((error) => {
-        if (isOutage(error)) throw error;
-        return {upload: {}};
-      });
-      if (elsewhere.has(found.uuid)) continue;
-      // Finished since the list was made, it is another file's, of the same name.
-      if ((!known.done || found.uuid === lastUuid) && known.chunk_size
-        && known.chunk_count === Math.max(1, Math.ceil(file.size / known.chunk_size))) {
-        view.chunkSize = known.chunk_size;
-        view.present = known.chunks;
-        view.resumed = true;
-        // The row that failed would, when it is discarded, remove what this one sends.
-        for (const other of views) if (other !== view && other.uuid === found.uuid) dropView(other);
-        refreshSoon();   // the list need not ask for this file any more
-      } else {
-        upload.uuid = fresh;
-      }
-      break;
-    } catch (error) {
-      if (!isOutage(error)) break;
-      if (!await reach()) await pause(1);
-    }
-  }
-  view.uuid = upload.uuid;
-};
-
-// Files dropped together share one question.
-let asked = null;
-const recentUploads = () => {
-  if (!asked) {
-    asked = getUploads();
-    setTimeout(() => { asked = null; }, 300);
-  }
-  return asked;
-};
-
-// Enters the chunks that are in into Dropzone's books, before it starts any of them. Its first one exists already.
-const skipPresent = (view, upload) => {
-  const {chunkSize, size, file} = view;
-  const last = upload.totalChunkCount - 1;
-  for (let [index, end] of view.present) {
-    for (; index <= end; index++) {
-      const length = Math.min(chunkSize, size - index * chunkSize);
-      // If all are in, the last is sent again: that asks the server to finish.
-      if (index === last && view.received + length === size) break;
-      view.received += length;
-      upload.chunks[index] = Object.assign(upload.chunks[index] ?? {file, index, status: Dropzone.SUCCESS},
-        {progress: 100, total: length, bytesSent: length});
-    }
-  }
-  view.present = null;
-};
-
-// Which block a request is for, submitRequest is told by Dropzone 6.3.4 and later only.
-let handedOver;
-const uploadData = dropzone._uploadData;
-dropzone._uploadData = (files, blocks) => {
-  [handedOver] = blocks;
-  uploadData.call(dropzone, files, blocks);
-};
-
-// Dropzone hands over each request here instead of sending it. A browser has six connections per server, and a
-// timeout counts from send(): so only a few are sent at a time, over all files.
-dropzone.submitRequest = (xhr, body, [file]) => {
-  const block = handedOver;
-  const view = viewOf.get(file);
-  const {upload} = file;
-  if (view.present) {
-    skipPresent(view, upload);
-    const first = upload.chunks[block.chunkIndex];
-    if (first.progress === 100) {
-      queueMicrotask(() => { if (isCurrent({file, upload})) upload.finishedChunkUpload(first); });
-      return;
-    }
-  }
-  waiting.push({xhr, body, file, upload, view, block, sent: 0});
-  queueMicrotask(pump);   // after the other files of the same drop have asked too
-};
-
-const pump = () => {
-  while (!reaching && running.size < lanes && waiting.length) {
-    // The file with the fewest requests under way comes first, so a small file need not wait for a large one.
-    const load = (request) => [...running].filter(({view}) => view === request.view).length;
-    const next = waiting.reduce((best, request) => load(request) < load(best) ? request : best);
-    waiting.splice(waiting.indexOf(next), 1);
-    if (isCurrent(next)) send(next);
-  }
-};
-
-const send = (request) => {
-  const {xhr, body, view, block} = request;
-  const countIt = xhr.onload;
-  const settle = (then) => () => {
-    running.delete(request);
-    if (isCurrent(request)) then(request);
-    pump();
-  };
-  const size = block.data.size;
-  running.add(request);
-  if (!view.begun) Object.assign(view, {begun: true, sampledAt: performance.now(), sampledSent: view.received});
-  xhr.timeout = settings.timeout * Math.max(1, size / CHUNK_BYTES) * 2 ** (block.timeouts ?? 0);
-  // In place of Dropzone's, which goes through all chunks for each event and counts the form around the data too.
-  xhr.upload.onprogress = (event) => { request.sent = Math.min(size, event.loaded); };
-  xhr.onload = settle(() => judge(request, countIt));
-  xhr.onerror = settle(broken);
-  xhr.ontimeout = settle(() => {
-    // Too slow for that many at once, or for that time: fewer, and more patience.
-    block.timeouts = (block.timeouts ?? 0) + 1;
-    lanes = Math.max(1, lanes >> 1);
-    broken(request);
-  });
-  xhr.onabort = settle(() => {});
-  xhr.send(body);
-};
-
-const judge = (request, countIt) => {
-  const {xhr, view, block} = request;
-  const {status} = xhr;
-  let answer = null;
-  try { answer = JSON.parse(xhr.responseText); } catch { /* not the server's own */ }
-  if (status < 300) {
-    const [known] = answer?.files ?? [];
-    if (!known) return fail(view, STRANGER);
-    if (known.done) view.answer = known;   // answers may overtake each other: this one counts
-    view.received += block.data.size;
-    view.held = '';
-    view.full = false;
-    return countIt.call(xhr);
-  }
-  const reason = sentence(status, answer);
-  if (view.resumed && [404, 409, 410].includes(status)) return restart(view, true);
-  if (status < 500 && status !== 408 && status !== 429) return fail(view, reason);
-  if (!answer && status >= 502 && status <= 504) return broken(request, reason);   // a proxy whose server may be down
-  again(request, reason, status === 507);
-};
-
-// No answer. Either the file cannot be read any more, or the server is away for everybody, or it is this chunk's bad luck.
-const broken = async (request, reason = BROKEN) => {
-  try {
-    await request.block.data.slice(0, 1).arrayBuffer();
-  } catch {
-    if (isCurrent(request)) fail(request.view, UNREADABLE);
-    return;
-  }
-  const lost = await reach();
-  if (!isCurrent(request)) return;
-  if (!request.upload.chunked) return fail(request.view, UNSURE);   // it has no UUID, and would be stored a second time
-  if (lost) resend(request);   // an outage is not the chunk's fault and is not counted
-  else again(request, reason);
-};
-
-const again = (request, reason, patient = false) => {
-  const {view, block, xhr} = request;
-  block.failures = (block.failures ?? 0) + (patient && block.failures > 4 ? 0 : 1);
-  if (block.failures >= TRIES_PER_CHUNK) return fail(view, reason);
-  const wanted = Number(xhr.getResponseHeader('Retry-After')) || 0;
-  view.held = reason === BROKEN ? 'The connection broke off.' : reason;
-  draw(view);
-  if (patient && !view.full) {
-    // Waiting for room it must not keep files waiting that fit. Dropzone reads the option each time.
-    view.full = true;
-    dropzone.options.parallelUploads = FILES_AT_ONCE + [...views].filter((other) => isBusy(other) && other.full).length;
-    dropzone.processQueue();
-  }
-  pause(Math.min(LONGEST_PAUSE_S, Math.max(wanted, 2 ** (block.failures - 1)))).then(() => { if (isCurrent(request)) resend(request); });
-};
-
-const resend = ({file, block}) => dropzone._uploadData([file], [block]);
-
-// Resolves when the server answers; to true if it did not at first.
-let reaching = null;
-let wake = () => {};
-const reach = () => reaching ??= probe().finally(() => {
-  reaching = null;
-  pump();
-});
-const probe = async () => {
-  for (let seconds = 1; ; seconds = Math.min(LONGEST_PAUSE_S, 2 * seconds)) {
-    try {
-      await call('uploads');
-      break;
-    } catch (error) {
-      if (!isOutage(error)) break;
-      const text = error.own ? `${error.message} Trying again…` : LOST;
-      if (offline !== text) setOffline(text);
-    }
-    await Promise.race([pause(seconds), new Promise((resolve) => { wake = resolve; })]);
-  }
-  if (!offline) return false;
-  lanes = mostLanes;   // what timed out says nothing about the line as it is now
-  setOffline('');
-  refreshSoon();
-  return true;
-};
-const setOffline = (text) => {
-  offline = text;
-  say(offline || 'The server is back.');
-  for (const view of views) if (isBusy(view)) draw(view);
-};
-addEventListener('online', () => wake());
-
-// Stops every request of a file. Dropzone would let the others run on after an error, up to a file that "succeeds".
-const halt = (view) => {
-  waiting = waiting.filter((request) => request.view !== view);
-  for (const request of running) if (request.view === view) request.xhr.abort();
-};
-
-const fail = (view, reason) => {
-  view.file.status = Dropzone.ERROR;
-  halt(view);
-  dropzone._errorProcessing([view.file], reason);
-};
-
-const restart = (view, anew = false) => {
-  asked = null;   // what the server said before is out of date
-  view.anew = anew;
-  view.file.status = Dropzone.ERROR;   // else removing it counts as cancelling
-  halt(view);
-  dropzone.removeFile(view.file);
-  dropzone.addFile(view.file);
-};
-
-// Whether what is left of a failed upload is no longer this row's to remove: another tab may have gone on with it.
-const isTakenUp = async (uuid) => {
-  const uploads = await getUploads().catch(() => []);
-  return elsewhere.has(uuid) || uploads.some((known) => known.uuid === uuid && known.done);
-};
-
-const cancel = async (view) => {
-  dropzone.removeFile(view.file);
-  halt(view);
-  dropView(view);
-  say(`${view.file.name} is ${view.error ? 'discarded' : 'cancelled'}.`);
-  if (view.uuid && !(view.error && await isTakenUp(view.uuid))) await remove(view.uuid);
-  changed();
 };
 })();
 </script>
@@ -5454,6 +5611,7 @@ button { background: #2563eb; border-color: #2563eb; color: #fff; cursor: pointe
 """
 
 _SETTINGS_BLOCK = re.compile(r'(<script type="application/json" id="settings">).*?(</script>)', re.DOTALL)
+MAX_RUN_BYTES = 95 * MIB  # of one request of the page; many proxies take none of more than 100 MB
 _INLINE_BLOCK = re.compile(r"<(script|style)(?: [^>]*)?>(.*?)</\1>", re.DOTALL)
 
 
@@ -5496,9 +5654,9 @@ def render_page(settings: Settings, source: str, asks: bool = False) -> tuple[st
         "version": __version__,
         "maxSize": min(settings.max_bytes, settings.max_total_bytes or settings.max_bytes),
         "timeout": settings.timeout,
-        "chunkSize": settings.chunk_size,
-        "parallelChunks": 1 if settings.disable_parallel_chunks else settings.parallel_chunks,
-        "forceChunking": not settings.disable_force_chunking,
+        "parallelChunks": settings.lanes,
+        "formBytes": settings.chunk_bytes(0) if settings.disable_force_chunking else None,
+        "runBytes": MAX_RUN_BYTES,
         "downloads": settings.allow_downloads,
     }
     block = json.dumps(facts).replace("<", "\\u003c")

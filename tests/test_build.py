@@ -205,6 +205,21 @@ def test_page_without_index_html_is_refused(project: Path, capsys: pytest.Captur
     assert "index.html cannot be read" in refused(capsys, "page")
 
 
+def test_linter_sees_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The page's script has none; with a name in it that is nowhere, the linter fails and says where."""
+    assert build.lint_page() == 0
+    page = (build.ROOT / "index.html").read_text(encoding="utf-8")
+    broken = page.replace("dropzone.on('addedfile'", "dropzones.on('addedfile'")
+    (tmp_path / "index.html").write_text(broken, encoding="utf-8")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    assert build.lint_page() == 1
+    line = 1 + broken[: broken.index("dropzones.on")].count("\n")
+    said = capfd.readouterr()
+    assert f"index.html.cjs:{line}:" in said.out + said.err
+
+
 # dropzone
 
 
