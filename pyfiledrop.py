@@ -2796,6 +2796,10 @@ class _Live:
         self.data: Data | None = None  # from its first chunk on, and as long as there are unsynced ones
         self.unsynced: list[int] = []  # numbers of chunks
 
+    def running(self) -> list[Writer]:
+        """Its writers of which whole chunks count although the rest is on its way."""
+        return [writer for writer in list(self.writers) if writer.keeps and writer.state is WriterState.WRITING]
+
     @property
     def failed(self) -> bool:
         """Whether a sync failed, and the record does not know it yet."""
@@ -3016,11 +3020,11 @@ class Store:
     def _stop_early(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
         """Takes a writer's right for a later one, and keeps what it has brought whole, if that counts."""
         live.writers.remove(writer)
-        try:
+        if writer.keeps:
+            return self._stop_and_take(live, upload, writer)
+        with contextlib.suppress(OSError):  # of bytes that fall anyway
             writer.stop()
-        except OSError:  # then nobody knows what of its bytes are in the file
-            return upload
-        return self._take_from(live, upload, writer) if writer.keeps else upload
+        return upload
 
     def _writer_for_missing(self, live: _Live, upload: Upload, numbers: range, length: int, keeps: bool) -> Writer:
         present = frozenset(self.record.chunks_in(upload, numbers.start, len(numbers)) if upload.merged else ())
@@ -3109,10 +3113,9 @@ class Store:
                 upload = self._current(live, uuid)
                 if upload is None:
                     raise NotFound
-                writer.stop()  # a file system may report an error only when a descriptor is closed
-                upload = self._take_from(live, upload, writer)
+                upload = self._stop_and_take(live, upload, writer)
                 self._end_writer(live, writer, WriterState.MERGED)
-                return upload
+                return self._confirmed(upload)
         return self._wait_for_heir(writer)
 
     def _wait_for_heir(self, writer: Writer) -> Upload:
@@ -3140,13 +3143,13 @@ class Store:
         with disk_errors(uuid), self._locked(uuid) as live:
             upload = self._current(live, uuid)
             try:
-                if upload is not None and writer.keeps and writer.state is WriterState.WRITING:
-                    writer.stop()
-                    upload = self._take_from(live, upload, writer)
+                if upload is not None and writer.keeps:
+                    self._stop_and_take(live, upload, writer)
             finally:
                 self._end_writer(live, writer, WriterState.ENDED)
-            if upload is not None and upload.merged == 0 and not live.writers:
-                self._discard(live, upload)
+                upload = self._current(live, uuid)
+                if upload is not None and upload.merged == 0 and not live.writers:
+                    self._discard(live, upload)
 
     @staticmethod
     def _end_writer(live: _Live, writer: Writer, state: WriterState) -> None:
@@ -3156,13 +3159,30 @@ class Store:
 
     def keep_progress(self, uuid: str) -> Upload | None:
         """Merges what runs on their way have brought whole, so that it counts whatever becomes of them. Returns the
-        upload, if there is one."""
+        upload, if there are such runs."""
+        live = self._lives.get(uuid)
+        if live is None or not live.running():  # also while it is published, for which one would wait long
+            return None
         with disk_errors(uuid), self._locked(uuid) as live:
             upload = self._current(live, uuid)
-            for writer in [writer for writer in live.writers if writer.keeps]:
+            for writer in live.running():
                 if upload is not None:
-                    upload = self._take_from(live, upload, writer, may_publish=False)
+                    with contextlib.suppress(NoSpace):  # of which its own request is told
+                        upload = self._take_from(live, upload, writer, may_publish=False)
             return upload
+
+    def _stop_and_take(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
+        """Stops a writer, and merges the chunks that it has brought whole. One that was stopped before has no more."""
+        if writer.state is not WriterState.WRITING:
+            return upload
+        try:
+            writer.stop()
+        except OSError:
+            # A file system may report an error only when a descriptor is closed, and then what is in may be lost.
+            if writer.merged and live.data is not None:
+                live.data.failed = True
+            raise
+        return self._take_from(live, upload, writer)
 
     def _take_from(self, live: _Live, upload: Upload, writer: Writer, may_publish: bool = True) -> Upload:
         """Merges the chunks that a writer has brought whole."""
@@ -3394,10 +3414,9 @@ class Store:
         """
         with self._lives_lock:
             lives = list(self._lives.items())
-        for uuid, live in lives:
-            if any(writer.keeps for writer in list(live.writers)):
-                with contextlib.suppress(DropError):
-                    self.keep_progress(uuid)
+        for uuid, _ in lives:
+            with contextlib.suppress(DropError):
+                self.keep_progress(uuid)
         done = [uuid for uuid, live in lives if (live.unsynced or live.failed) and self._flush(uuid)]
         if done:
             with contextlib.suppress(DropError), disk_errors():  # logged; the next round tries again
