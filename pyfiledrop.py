@@ -2920,7 +2920,7 @@ class Store:
                 found = self.record.find_unfinished(owner, name, size, modified)
                 found = found or self._announced.find_like(owner, name, size, modified)
             if found is not None:
-                return self.keep_progress(found.uuid) or found, False
+                return self._confirmed(self.keep_progress(found.uuid) or found), False
             upload = Upload.begun(owner, str(uuidlib.uuid4()), name, size, chunk_size, modified)
             self._engine.check(upload)
             self._space.check_new(size)

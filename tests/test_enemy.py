@@ -191,3 +191,17 @@ def test_a_run_whose_descriptor_reports_an_error_at_its_end(
     assert chunks_in(store, file) == set()
     store.abandon(writer)
     finish(folders, store, [file])
+
+
+def test_done_is_said_by_nobody_before_it_is_on_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is published and on record, but the record's disk fails. A second run is not told "done"."""
+    file = announce(store, File(b"aaaabbbb"))
+    with fill(begin_run(store, file, 1, 1), file) as second:
+        store.upload(ALICE, file.uuid)  # so that it is in
+        with fill(begin_run(store, file, 0, 0), file) as first, monkeypatch.context() as patch:
+            patch.setattr(store.record, "make_durable", fail)
+            with pytest.raises(DiskFault):
+                store.merge(first)
+            with pytest.raises(DiskFault):
+                store.merge(second)
+    assert store.upload(ALICE, file.uuid).stored == file.stored
