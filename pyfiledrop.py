@@ -2916,9 +2916,9 @@ class Store:
         """
         with disk_errors():
             found = None
-            if owner is not None:
-                found = self.record.find_unfinished(owner, name, size, modified)
-                found = found or self._announced.find_like(owner, name, size, modified)
+            if owner is not None:  # announced ones first, for the reason that upload() has
+                announced = self._announced.find_like(owner, name, size, modified)
+                found = self.record.find_unfinished(owner, name, size, modified) or announced
             if found is not None:
                 return self._confirmed(self.keep_progress(found.uuid) or found), False
             upload = Upload.begun(owner, str(uuidlib.uuid4()), name, size, chunk_size, modified)
@@ -3304,7 +3304,8 @@ class Store:
     def upload(self, owner: str | None, uuid: str) -> Upload:
         """One upload of an owner, or one that belongs to whoever knows its UUID. Raises NotFound."""
         with disk_errors(uuid):
-            upload = self.record.find(uuid) or self._announced.find(uuid)
+            announced = self._announced.find(uuid)  # first: it is on record before it is no longer announced
+            upload = self.record.find(uuid) or announced
             if upload is None:
                 raise NotFound
             self._check_owner(upload, owner)
@@ -3317,7 +3318,10 @@ class Store:
         if upload.stored is not None:
             return [[0, upload.chunk_count - 1]]
         with disk_errors(upload.uuid):
-            return chunk_ranges(self.record.chunks_in(upload))
+            ranges = chunk_ranges(self.record.chunks_in(upload))
+            if not ranges and upload.merged and (now := self.record.find(upload.uuid)) and now.stored is not None:
+                return [[0, upload.chunk_count - 1]]  # it was published meanwhile
+            return ranges
 
     def open(self, uuid: str) -> tuple[Upload, Content]:
         """A finished file and its record, which is made now if somebody put the file there by hand.

@@ -205,3 +205,30 @@ def test_done_is_said_by_nobody_before_it_is_on_the_disk(store: Store, monkeypat
             with pytest.raises(DiskFault):
                 store.merge(second)
     assert store.upload(ALICE, file.uuid).stored == file.stored
+
+
+def test_chunks_of_an_upload_that_is_finished_meanwhile(store: Store) -> None:
+    """Between a run's merge and its answer another run makes the file whole. No chunk is asked for again."""
+    file = announce(store, File(b"aaaabbbb"))
+    with fill(begin_run(store, file, 0, 0), file) as writer:
+        upload = store.merge(writer)
+    with fill(begin_run(store, file, 1, 1), file) as writer:
+        store.merge(writer)
+    assert store.chunks_in(upload) == [[0, 1]]
+
+
+def test_asked_for_while_its_first_chunk_makes_it_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload goes from the announced ones to the record. Whoever asks at that moment finds it."""
+    file = announce(store, File(b"aaaa", chunk_size=4))
+    real = Record.find
+
+    def find(self: Record, uuid: str) -> Upload | None:
+        found = real(self, uuid)
+        with monkeypatch.context() as patch:
+            patch.setattr(Record, "find", real)
+            if found is None:
+                send_all(store, file)
+        return found
+
+    monkeypatch.setattr(Record, "find", find)
+    assert store.upload(ALICE, file.uuid).name == file.name
