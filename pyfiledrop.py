@@ -2987,7 +2987,10 @@ class Store:
     def _check_access(self, upload: Upload, owner: str | None) -> None:
         """Raises NotFound for another owner's upload, and Gone for a finished one whose file was taken away by hand."""
         self._check_owner(upload, owner)
-        if upload.stored is not None and not (self._engine.has(upload.stored) or self._engine.republish(upload)):
+        if upload.stored is None or self._engine.has(upload.stored):
+            return
+        self._engine.check()  # or the whole folder is away
+        if not self._engine.republish(upload):
             raise Gone("This file was removed from the server. Start the upload anew.")
 
     def _check_removed(self, uuid: str) -> None:

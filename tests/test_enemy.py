@@ -232,3 +232,20 @@ def test_asked_for_while_its_first_chunk_makes_it_whole(store: Store, monkeypatc
 
     monkeypatch.setattr(Record, "find", find)
     assert store.upload(ALICE, file.uuid).name == file.name
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["moved away", "made anew"])
+def test_a_finished_file_sent_again_while_storage_is_away(folders: Folders, store: Store, anew: bool) -> None:
+    """It was not removed: its client is told to come again, and it is nowhere else put in place."""
+    file = File(b"aaaabbbb")
+    file.send(store)
+    folders.storage.rename(folders.root / "moved")
+    if anew:
+        folders.storage.mkdir()
+    with pytest.raises(Unavailable):
+        file.begin(store, 0)
+    if anew:
+        assert os.listdir(folders.storage) == []
+        folders.storage.rmdir()
+    (folders.root / "moved").rename(folders.storage)
+    assert file.send(store).stored
