@@ -249,3 +249,16 @@ def test_a_finished_file_sent_again_while_storage_is_away(folders: Folders, stor
         folders.storage.rmdir()
     (folders.root / "moved").rename(folders.storage)
     assert file.send(store).stored
+
+
+def test_what_an_attempt_could_not_remove_is_in_nobodys_way(
+    folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first run broke off, and the system did not let go of its data for a moment. The next one begins anew."""
+    file = announce(store, File(b"aaaabbbb"))
+    with monkeypatch.context() as patch:
+        patch.setattr(pyfiledrop, "_unlink", fail)
+        store.abandon(begin_run(store, file, 0, 0))
+    assert folders.unfinished() == {file.uuid}
+    send_all(store, file)
+    assert folders.files() == {file.stored}
