@@ -3591,7 +3591,11 @@ def sync_again(record: Record, engine: Engine, upload: Upload) -> None:
     """Syncs what the last run did not come to. If that fails, it is asked for anew."""
     if not (numbers := record.unsynced_chunks(upload)):
         return
-    data = engine.reopen(upload)
+    try:
+        data = engine.reopen(upload)
+    except DataLost:  # somebody put something else in its place: it begins anew
+        record.forget_chunks(upload)
+        return
     try:
         data.sync_later()()
         record.mark_synced(upload, numbers)

@@ -251,6 +251,18 @@ def test_a_finished_file_sent_again_while_storage_is_away(folders: Folders, stor
     assert file.send(store).stored
 
 
+def test_data_with_a_second_name_does_not_keep_the_server_from_starting(folders: Folders) -> None:
+    """As a backup by hard links leaves it: nobody knows who writes to it, so the upload begins anew."""
+    file = File(b"aaaabbbbcccc")
+    file.send(folders.open(), 0, 1)
+    left = folders.after_crash()
+    os.link(left.data(file), left.root / "backup")
+    store = left.open()
+    assert chunks_in(store, file) == set()
+    finish(left, store, [file])
+    left.close()
+
+
 def test_what_an_attempt_could_not_remove_is_in_nobodys_way(
     folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
