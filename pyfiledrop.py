@@ -1550,11 +1550,6 @@ class Record:
         query = "SELECT number FROM chunks WHERE upload = ? AND NOT synced"
         return [number for (number,) in self._rows(query, upload.id)]
 
-    def with_unsynced_chunks(self) -> list[str]:
-        """UUIDs of all uploads that have such chunks."""
-        query = "SELECT DISTINCT uuid FROM uploads JOIN chunks ON chunks.upload = uploads.id WHERE NOT synced"
-        return [uuid for (uuid,) in self._rows(query)]
-
     def removal(self, uuid: str) -> bool | None:
         """None: no upload of this UUID was removed. True: it is used up for ever. False: it may begin again."""
         rows = self._rows("SELECT for_ever FROM removed WHERE uuid = ?", uuid)
@@ -2075,8 +2070,8 @@ class Disk:
         self._making = threading.Lock()  # held by whoever changes these two
         self._descriptors: list[int] = []  # to be closed at the end
         try:
-            self.moves, self._is_one_disk = self._probe()
             self._lock_chunks()
+            self.moves, self._is_one_disk = self._probe()
             if os.name == "nt":  # where a folder cannot be opened
                 self._sync_storage = SharedSync(lambda: None)
             else:
