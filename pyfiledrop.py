@@ -1550,11 +1550,6 @@ class Record:
         query = "SELECT number FROM chunks WHERE upload = ? AND NOT synced"
         return [number for (number,) in self._rows(query, upload.id)]
 
-    def with_unsynced_chunks(self) -> list[str]:
-        """UUIDs of all uploads that have such chunks."""
-        query = "SELECT DISTINCT uuid FROM uploads JOIN chunks ON chunks.upload = uploads.id WHERE NOT synced"
-        return [uuid for (uuid,) in self._rows(query)]
-
     def removal(self, uuid: str) -> bool | None:
         """None: no upload of this UUID was removed. True: it is used up for ever. False: it may begin again."""
         rows = self._rows("SELECT for_ever FROM removed WHERE uuid = ?", uuid)
@@ -2075,8 +2070,8 @@ class Disk:
         self._making = threading.Lock()  # held by whoever changes these two
         self._descriptors: list[int] = []  # to be closed at the end
         try:
-            self.moves, self._is_one_disk = self._probe()
             self._lock_chunks()
+            self.moves, self._is_one_disk = self._probe()
             if os.name == "nt":  # where a folder cannot be opened
                 self._sync_storage = SharedSync(lambda: None)
             else:
@@ -2796,6 +2791,10 @@ class _Live:
         self.data: Data | None = None  # from its first chunk on, and as long as there are unsynced ones
         self.unsynced: list[int] = []  # numbers of chunks
 
+    def running(self) -> list[Writer]:
+        """Its writers of which whole chunks count although the rest is on its way."""
+        return [writer for writer in list(self.writers) if writer.keeps and writer.state is WriterState.WRITING]
+
     @property
     def failed(self) -> bool:
         """Whether a sync failed, and the record does not know it yet."""
@@ -2912,11 +2911,11 @@ class Store:
         """
         with disk_errors():
             found = None
-            if owner is not None:
-                found = self.record.find_unfinished(owner, name, size, modified)
-                found = found or self._announced.find_like(owner, name, size, modified)
+            if owner is not None:  # announced ones first, for the reason that upload() has
+                announced = self._announced.find_like(owner, name, size, modified)
+                found = self.record.find_unfinished(owner, name, size, modified) or announced
             if found is not None:
-                return self.keep_progress(found.uuid) or found, False
+                return self._confirmed(self.keep_progress(found.uuid) or found), False
             upload = Upload.begun(owner, str(uuidlib.uuid4()), name, size, chunk_size, modified)
             self._engine.check(upload)
             self._space.check_new(size)
@@ -2983,7 +2982,10 @@ class Store:
     def _check_access(self, upload: Upload, owner: str | None) -> None:
         """Raises NotFound for another owner's upload, and Gone for a finished one whose file was taken away by hand."""
         self._check_owner(upload, owner)
-        if upload.stored is not None and not (self._engine.has(upload.stored) or self._engine.republish(upload)):
+        if upload.stored is None or self._engine.has(upload.stored):
+            return
+        self._engine.check()  # or the whole folder is away
+        if not self._engine.republish(upload):
             raise Gone("This file was removed from the server. Start the upload anew.")
 
     def _check_removed(self, uuid: str) -> None:
@@ -3016,11 +3018,11 @@ class Store:
     def _stop_early(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
         """Takes a writer's right for a later one, and keeps what it has brought whole, if that counts."""
         live.writers.remove(writer)
-        try:
+        if writer.keeps:
+            return self._stop_and_take(live, upload, writer)
+        with contextlib.suppress(OSError):  # of bytes that fall anyway
             writer.stop()
-        except OSError:  # then nobody knows what of its bytes are in the file
-            return upload
-        return self._take_from(live, upload, writer) if writer.keeps else upload
+        return upload
 
     def _writer_for_missing(self, live: _Live, upload: Upload, numbers: range, length: int, keeps: bool) -> Writer:
         present = frozenset(self.record.chunks_in(upload, numbers.start, len(numbers)) if upload.merged else ())
@@ -3055,7 +3057,9 @@ class Store:
     def _create(self, live: _Live, upload: Upload) -> Upload:
         self._engine.check(upload)
         if not self._engine.is_free(upload):  # before it is on record, or what is there would be taken for ours
-            raise Conflict("A folder of this upload's name is there already. Start the upload anew.")
+            self._check_removed(upload.uuid)
+            if not self._engine.is_free(upload):
+                raise Conflict("A folder of this upload's name is there already. Start the upload anew.")
         self._check_open()
         self._space.check_new(upload.size)
         if upload.chunk_count == 1:
@@ -3109,10 +3113,9 @@ class Store:
                 upload = self._current(live, uuid)
                 if upload is None:
                     raise NotFound
-                writer.stop()  # a file system may report an error only when a descriptor is closed
-                upload = self._take_from(live, upload, writer)
+                upload = self._stop_and_take(live, upload, writer)
                 self._end_writer(live, writer, WriterState.MERGED)
-                return upload
+                return self._confirmed(upload)
         return self._wait_for_heir(writer)
 
     def _wait_for_heir(self, writer: Writer) -> Upload:
@@ -3140,13 +3143,13 @@ class Store:
         with disk_errors(uuid), self._locked(uuid) as live:
             upload = self._current(live, uuid)
             try:
-                if upload is not None and writer.keeps and writer.state is WriterState.WRITING:
-                    writer.stop()
-                    upload = self._take_from(live, upload, writer)
+                if upload is not None and writer.keeps:
+                    self._stop_and_take(live, upload, writer)
             finally:
                 self._end_writer(live, writer, WriterState.ENDED)
-            if upload is not None and upload.merged == 0 and not live.writers:
-                self._discard(live, upload)
+                upload = self._current(live, uuid)
+                if upload is not None and upload.merged == 0 and not live.writers:
+                    self._discard(live, upload)
 
     @staticmethod
     def _end_writer(live: _Live, writer: Writer, state: WriterState) -> None:
@@ -3156,13 +3159,30 @@ class Store:
 
     def keep_progress(self, uuid: str) -> Upload | None:
         """Merges what runs on their way have brought whole, so that it counts whatever becomes of them. Returns the
-        upload, if there is one."""
+        upload, if there are such runs."""
+        live = self._lives.get(uuid)
+        if live is None or not live.running():  # also while it is published, for which one would wait long
+            return None
         with disk_errors(uuid), self._locked(uuid) as live:
             upload = self._current(live, uuid)
-            for writer in [writer for writer in live.writers if writer.keeps]:
+            for writer in live.running():
                 if upload is not None:
-                    upload = self._take_from(live, upload, writer, may_publish=False)
+                    with contextlib.suppress(NoSpace):  # of which its own request is told
+                        upload = self._take_from(live, upload, writer, may_publish=False)
             return upload
+
+    def _stop_and_take(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
+        """Stops a writer, and merges the chunks that it has brought whole. One that was stopped before has no more."""
+        if writer.state is not WriterState.WRITING:
+            return upload
+        try:
+            writer.stop()
+        except OSError:
+            # A file system may report an error only when a descriptor is closed, and then what is in may be lost.
+            if writer.merged and live.data is not None:
+                live.data.failed = True
+            raise
+        return self._take_from(live, upload, writer)
 
     def _take_from(self, live: _Live, upload: Upload, writer: Writer, may_publish: bool = True) -> Upload:
         """Merges the chunks that a writer has brought whole."""
@@ -3284,7 +3304,8 @@ class Store:
     def upload(self, owner: str | None, uuid: str) -> Upload:
         """One upload of an owner, or one that belongs to whoever knows its UUID. Raises NotFound."""
         with disk_errors(uuid):
-            upload = self.record.find(uuid) or self._announced.find(uuid)
+            announced = self._announced.find(uuid)  # first: it is on record before it is no longer announced
+            upload = self.record.find(uuid) or announced
             if upload is None:
                 raise NotFound
             self._check_owner(upload, owner)
@@ -3297,7 +3318,10 @@ class Store:
         if upload.stored is not None:
             return [[0, upload.chunk_count - 1]]
         with disk_errors(upload.uuid):
-            return chunk_ranges(self.record.chunks_in(upload))
+            ranges = chunk_ranges(self.record.chunks_in(upload))
+            if not ranges and upload.merged and (now := self.record.find(upload.uuid)) and now.stored is not None:
+                return [[0, upload.chunk_count - 1]]  # it was published meanwhile
+            return ranges
 
     def open(self, uuid: str) -> tuple[Upload, Content]:
         """A finished file and its record, which is made now if somebody put the file there by hand.
@@ -3394,10 +3418,9 @@ class Store:
         """
         with self._lives_lock:
             lives = list(self._lives.items())
-        for uuid, live in lives:
-            if any(writer.keeps for writer in list(live.writers)):
-                with contextlib.suppress(DropError):
-                    self.keep_progress(uuid)
+        for uuid, _ in lives:
+            with contextlib.suppress(DropError):
+                self.keep_progress(uuid)
         done = [uuid for uuid, live in lives if (live.unsynced or live.failed) and self._flush(uuid)]
         if done:
             with contextlib.suppress(DropError), disk_errors():  # logged; the next round tries again
@@ -3563,7 +3586,11 @@ def sync_again(record: Record, engine: Engine, upload: Upload) -> None:
     """Syncs what the last run did not come to. If that fails, it is asked for anew."""
     if not (numbers := record.unsynced_chunks(upload)):
         return
-    data = engine.reopen(upload)
+    try:
+        data = engine.reopen(upload)
+    except DataLost:  # somebody put something else in its place: it begins anew
+        record.forget_chunks(upload)
+        return
     try:
         data.sync_later()()
         record.mark_synced(upload, numbers)
