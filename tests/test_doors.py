@@ -1381,6 +1381,16 @@ def test_row_52_what_is_queued_is_written_at_the_end() -> None:
     assert done.stderr.count("\n") == 3000 and done.returncode == 0
 
 
+def test_log_goes_on_after_a_line_that_cannot_be_made() -> None:
+    """A mistake in a line's format costs that line, and is named; the lines after it are there."""
+    program = (
+        "import pyfiledrop; pyfiledrop.set_up_log(pyfiledrop.Settings.parse([]))\n"
+        "pyfiledrop.log.info('%d bytes', 'many'); pyfiledrop.log.info('the next line')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=build.ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stderr.endswith(" the next line\n") and "TypeError" in done.stderr and done.returncode == 0
+
+
 @pytest.fixture
 def unread(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     """A pipe that is a log file, and the descriptor of its other end; nobody reads unless the test does."""
