@@ -4680,7 +4680,6 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 const MIB = 1024 * 1024;
 const LEAST_SHARE_BYTES = 8 * MIB;
 const RUN_SECONDS = 2;
-const RUN_GROWTH = 8;             // how many times larger than the last run the next may be
 const REQUESTS_AT_ONCE = 5;       // a browser has six connections per server; one is left for questions
 const FILES_AT_ONCE = 8;          // more than lanes, so that a lane never waits for the answer to another file's beginning
 const TRIES = 8;                  // failures in a row, with nothing more of the file in after any of them
@@ -5069,7 +5068,8 @@ const judge = (run) => {
   if (known.done) return finish(upload, known);   // answers may overtake each other: this one counts
   Object.assign(upload, {received: upload.received + size, held: '', full: false, failures: 0, beginnings: 0, stalls: 0});
   if (size >= upload.chunkSize) {
-    runBytes = Math.min(RUN_GROWTH * size, RUN_SECONDS * size / ((performance.now() - run.beganAt) / 1000));
+    const seconds = (performance.now() - run.beganAt) / 1000;
+    runBytes = Math.max(runBytes / 2, RUN_SECONDS * size / seconds);   // a single slow one says little
   }
   if (upload.asking) upload.meanwhile.push([first, last]);
   if (!upload.todo || upload.todo.length || upload.resting || requestsOf(upload).length) return;
