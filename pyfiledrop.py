@@ -4585,6 +4585,7 @@ html:not(.scripted) #drop { justify-items: start; min-height: 0; }
 #notice { min-height: 1.5rem; margin: .625rem .25rem; font-size: .875rem; overflow-wrap: anywhere; }
 .rows { background: var(--surface); border: 1px solid var(--line); border-radius: .75rem; box-shadow: var(--shadow); }
 .rows:empty { display: none; }
+.rows li { content-visibility: auto; contain-intrinsic-size: auto 4.75rem; }   /* of thousands of rows only those in sight are laid out and painted */
 .rows li { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .25rem 1rem; align-items: center; padding: .75rem 1rem; }
 .rows li + li { border-top: 1px solid var(--line); }
 .title { display: flex; gap: .25rem .75rem; align-items: baseline; justify-content: space-between; min-width: 0; }
@@ -4706,7 +4707,6 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 const MIB = 1024 * 1024;
 const LEAST_SHARE_BYTES = 8 * MIB;
 const RUN_SECONDS = 2;
-const RUN_GROWTH = 8;             // how many times larger than the last run the next may be
 const REQUESTS_AT_ONCE = 5;       // a browser has six connections per server; one is left for questions
 const FILES_AT_ONCE = 8;          // more than lanes, so that a lane never waits for the answer to another file's beginning
 const TRIES = 8;                  // failures in a row, with nothing more of the file in after any of them
@@ -4747,10 +4747,12 @@ const REFUSALS = {
 const sentence = (status, body) => typeof body?.error === 'string' ? body.error
   : REFUSALS[status] ?? `The upload was ${status < 500 ? 'refused' : 'interrupted'} on the way (status ${status}). Retry, or ask the server’s owner.`;
 
+const whole = new Intl.NumberFormat([], {maximumFractionDigits: 0});
+const tenths = new Intl.NumberFormat([], {maximumFractionDigits: 1});
 const bytes = (n) => {
   const power = n < 1000 ? 0 : Math.min(5, Math.max(1, Math.floor(Math.log(n) / Math.log(1024) + .02)));
   const amount = n / 1024 ** power;
-  return `${amount.toLocaleString([], {maximumFractionDigits: power && amount < 100 ? 1 : 0})} ${['B', 'KB', 'MB', 'GB', 'TB', 'PB'][power]}`;
+  return `${(power && amount < 100 ? tenths : whole).format(amount)} ${['B', 'KB', 'MB', 'GB', 'TB', 'PB'][power]}`;
 };
 const duration = (s) => s < 60 ? `${Math.ceil(s)} s` : s < 3600 ? `${Math.ceil(s / 60)} min`
   : `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
@@ -5062,7 +5064,8 @@ const send = (upload) => {
     xhr.open('POST', 'upload');
   } else {
     run = {...nextRun(upload), xhr};
-    run.body = file.slice(run.first * chunkSize, (run.last + 1) * chunkSize);
+    const isWhole = run.first === 0 && run.last * chunkSize + chunkSize >= upload.size;
+    run.body = isWhole ? file : file.slice(run.first * chunkSize, (run.last + 1) * chunkSize);
     xhr.open('PUT', `uploads/${uuid}/${run.first}`);
     xhr.setRequestHeader('Content-Type', 'application/octet-stream');
   }
@@ -5092,7 +5095,8 @@ const judge = (run) => {
   if (known.done) return finish(upload, known);   // answers may overtake each other: this one counts
   Object.assign(upload, {received: upload.received + size, held: '', full: false, failures: 0, beginnings: 0, stalls: 0});
   if (size >= upload.chunkSize) {
-    runBytes = Math.min(RUN_GROWTH * size, RUN_SECONDS * size / ((performance.now() - run.beganAt) / 1000));
+    const seconds = (performance.now() - run.beganAt) / 1000;
+    runBytes = Math.max(runBytes / 2, RUN_SECONDS * size / seconds);   // a single slow one says little
   }
   if (upload.asking) upload.meanwhile.push([first, last]);
   if (!upload.todo || upload.todo.length || upload.resting || requestsOf(upload).length) return;
@@ -5389,15 +5393,22 @@ const listRows = new Map();     // UUID → row
 const fresh = new Map();        // UUID → what has arrived since the server was asked last
 let latest = [];                // what it said then
 let showing = 0;
+let telling = 0;
 let refreshing = 0;
 let refreshTook = 0;            // ms; a long list is asked for, and drawn, less often
 let refreshes = 0;
 
+const tellOthersSoon = () => { if (!telling) telling = setTimeout(tellOthers, 500); };
+const tellOthers = () => {
+  clearTimeout(telling);
+  telling = 0;
+  channel.postMessage('changed');
+};
 const showSoon = () => { if (!showing) showing = setTimeout(showList, 200 + 5 * refreshTook); };
 const refreshSoon = () => { if (!refreshing) refreshing = setTimeout(refresh, 200 + 5 * refreshTook); };
 const changed = () => {
   refreshSoon();
-  channel.postMessage('changed');
+  tellOthers();
 };
 
 const refresh = async () => {
@@ -5568,7 +5579,7 @@ tell.done = (upload) => {
   announce();
   fresh.set(upload.known.uuid, upload.known);
   showSoon();
-  if (active.size) channel.postMessage('changed');
+  if (active.size) tellOthersSoon();
   else changed();
 };
 
