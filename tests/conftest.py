@@ -31,6 +31,7 @@ from email.message import Message
 from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from browsing import CHROMIUM_ARGUMENTS, Visits
@@ -46,6 +47,8 @@ ANSWER_SECONDS = 15.0
 BOUNDARY = "----pyfiledrop-test-boundary"
 #: Stands in a request for the name of the drop's cookie, which only the server knows that it will be sent to.
 DROP_COOKIE = "<drop>"
+PASSWORD = "Grüße & 100% =+secret:"  # with all that a form or a header could take for something else
+FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 Fields = Mapping[str, "str | bytes"] | Iterable[tuple[str, "str | bytes"]]
 
@@ -99,8 +102,7 @@ class Server:
     @functools.cached_property
     def drop_cookie(self) -> str:
         """The name of the cookie that holds a browser's drop; it carries a mark that this server's record made."""
-        password = f":{self._env.get('PYFILEDROP_PASSWORD', '')}".encode()
-        page = request("GET", "/", {"Authorization": f"Basic {base64.b64encode(password).decode()}"})
+        page = request("GET", "/", basic(self._env.get("PYFILEDROP_PASSWORD", "")))
         name: str = exchange(self, page).headers["Set-Cookie"].partition("=")[0]
         return name
 
@@ -231,6 +233,14 @@ def shared_server(program: list[str], tmp_path_factory: pytest.TempPathFactory) 
     next(servers, None)
 
 
+@pytest.fixture(scope="module")
+def guarded(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a password, for tests that never give a wrong one."""
+    servers = _servers(program, lambda: tmp_path_factory.mktemp("guarded"))
+    yield next(servers)("-a", env={"PYFILEDROP_PASSWORD": PASSWORD})
+    next(servers, None)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium without a window."""
@@ -251,19 +261,43 @@ def visit(browser: Browser) -> Iterator[Visits]:
     visits.end()
 
 
+def launched(folder: Callable[[], Path], changes: str, *options: str, env: dict[str, str]) -> Iterator[Server]:
+    """A server with some of its constants changed."""
+    servers = _servers([sys.executable, str(build.ROOT / "tests" / "launch.py"), changes], folder)
+    yield next(servers)(*options, env=env)
+    next(servers, None)
+
+
 @pytest.fixture
 def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
     """A function that starts a server with some of its constants changed: `NAME=NUMBER,NAME=NUMBER`, options."""
     with contextlib.ExitStack() as stack:
 
         def start(changes: str, *options: str) -> Server:
-            command = [sys.executable, str(build.ROOT / "tests" / "launch.py"), changes]
-            servers = _servers(command, lambda: tmp_path_factory.mktemp("launched"))
-            server = next(servers)(*options)
+            servers = launched(lambda: tmp_path_factory.mktemp("launched"), changes, *options, env={})
+            server = next(servers)
             stack.callback(next, servers, None)
             return server
 
         yield start
+
+
+def fails_to_start(program: list[str], folder: Path, *options: str, env: dict[bytes, bytes] | None = None) -> str:
+    """Start it with what it cannot use: one sentence on stderr, exit status 2. Returns the sentence."""
+    places = ["--host", "127.0.0.1", "-p", "0", "-s", str(folder / "storage"), "-c", str(folder / "chunks")]
+    done = subprocess.run(
+        [*program, *places, *options],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        env={**os.environb, **env} if env else None,
+        start_new_session=True,  # no terminal on which it could ask
+    )
+    assert done.returncode == 2, done
+    line = done.stderr.decode()
+    assert re.fullmatch(r"pyfiledrop: [A-Z].*\.\n", line), line
+    assert not done.stdout
+    return line
 
 
 @contextlib.contextmanager
@@ -460,6 +494,35 @@ def upload(
     assert file["done"], file
     result: dict[str, Any] = file
     return result
+
+
+def stored(server: Server, uuid: str) -> bytes:
+    """The bytes of the one file in storage that has this UUID before its name."""
+    (path,) = server.storage.glob(f"{uuid}_*")
+    return path.read_bytes()
+
+
+def sign_in_request(password: str, **headers: str) -> bytes:
+    """What the form sends."""
+    body = f"password={quote(password, safe='')}".encode()
+    kind = "application/x-www-form-urlencoded"
+    return request("POST", "/", {"Content-Type": kind, "Accept": "text/html", **headers}, body)
+
+
+def basic(password: str, user: str = "") -> dict[str, str]:
+    """The header that `curl -u user:password` sends."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def cookie_of(answer: Response) -> str:
+    """The one cookie that an answer sets, name and value, as a browser sends it back."""
+    (line,) = answer.headers.get_all("Set-Cookie") or []
+    cookie: str = line.partition(";")[0]
+    return cookie
+
+
+def curl(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["curl", "-sS", *arguments], capture_output=True, timeout=60)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
