@@ -64,14 +64,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz", type=int, default=100_000, help="how many requests test_fuzz sends")
     parser.addoption("--full", action="store_true", help="let the crowd of test_load send files of 50 MB, not of 2")
     parser.addoption("--soak", type=float, default=0, metavar="SECONDS", help="run test_soak for so long")
+    parser.addoption("--fast", action="store_true", help="leave out what takes long or needs a browser")
+
+
+def suite(item: pytest.Item) -> str:
+    """What the test's file is about, as in `build.READING_ORDER`."""
+    return item.path.stem.removeprefix("test_")
+
+
+def is_wanted(config: pytest.Config, item: pytest.Item) -> bool:
+    """The soak runs only when it is asked for, and with --fast only what is quick."""
+    if item.name == "test_soak":
+        return bool(config.getoption("--soak"))
+    is_slow = suite(item) in build.SLOW or item.get_closest_marker("slow") or "browser" in item.fixturenames  # type: ignore[attr-defined]
+    return not (is_slow and config.getoption("--fast"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The soak runs only when it is asked for."""
-    if not config.getoption("--soak"):
-        soaks = [item for item in items if item.name == "test_soak"]
-        config.hook.pytest_deselected(items=soaks)
-        items[:] = [item for item in items if item not in soaks]
+    """Leaves out what is not wanted, and puts the rest into reading order, unless files were named in another."""
+    left_out = [item for item in items if not is_wanted(config, item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+    if config.args_source != config.ArgsSource.ARGS:
+        items.sort(key=lambda item: build.READING_ORDER.index(suite(item)))
 
 
 # The server

@@ -136,6 +136,7 @@ def crowd(shared_server: Server) -> Iterator[Crowd]:
         yield crowd
 
 
+@pytest.mark.slow
 def test_row_30_chunks_in_random_order_over_32_connections(shared_server: Server, crowd: Crowd) -> None:
     """All chunks in random order over 32 connections, 1,000 times: whole, equal to what was sent, nothing left over."""
     dice = random.Random(30)
