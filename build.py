@@ -144,7 +144,8 @@ NOT_IN_EXE = (
 # What an sdist consists of.
 SOURCES = (
     *("pyfiledrop.py", "index.html", "build.py", "pyproject.toml", "requirements.txt"),
-    *("README.md", "CHANGELOG.md", "LICENSE", "tests", ".ci", ".github", ".gitignore", ".pre-commit-config.yaml"),
+    *("README.md", "CHANGELOG.md", "LICENSE", "tests", ".ci", ".github"),
+    *(".editorconfig", ".gitignore", ".pre-commit-config.yaml"),
 )
 
 CHROMIUM_COMMANDS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
