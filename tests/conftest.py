@@ -207,31 +207,30 @@ def program(pytestconfig: pytest.Config) -> list[str]:
     return [sys.executable, str(build.ROOT / "pyfiledrop.py")]
 
 
-def _servers(program: list[str], make_folder: Callable[[], Path]) -> Iterator[StartServer]:
-    started: list[Server] = []
-
-    def start(*options: str, env: Mapping[str, str] | None = None, folder: Path | None = None) -> Server:
-        server = Server(program, folder or make_folder(), options, env or {})
-        started.append(server)
-        return server
-
+@contextlib.contextmanager
+def running(program: list[str], folder: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A server as long as the context lasts. It must end in order then, and no bug may have shown up in its log."""
+    server = Server(program, folder, options, env or {})
     try:
-        yield start
-        for server in started:
-            if server.proc.poll() is None:
-                server.stop()
-        for server in started:
-            if server.storage.exists():  # not on a disk that is gone again
-                assert "Traceback" not in server.log(), server.log()
+        yield server
+        if server.proc.poll() is None:
+            server.stop()
+        if server.storage.exists():  # not on a disk that is gone again
+            assert "Traceback" not in server.log(), server.log()
     finally:
-        for server in started:
-            server.kill()
+        server.kill()
 
 
 @pytest.fixture
 def start_server(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
     """A function that starts a server with these options, variables and folder (a new one unless given)."""
-    yield from _servers(program, lambda: tmp_path_factory.mktemp("server"))
+    with contextlib.ExitStack() as stack:
+
+        def start(*options: str, env: Mapping[str, str] | None = None, folder: Path | None = None) -> Server:
+            place = folder or tmp_path_factory.mktemp("server")
+            return stack.enter_context(running(program, place, *options, env=env))
+
+        yield start
 
 
 @pytest.fixture
@@ -243,17 +242,15 @@ def server(start_server: StartServer) -> Server:
 @pytest.fixture(scope="module")
 def shared_server(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with downloads allowed, for all tests of a module: they must not depend on what it holds."""
-    servers = _servers(program, lambda: tmp_path_factory.mktemp("server"))
-    yield next(servers)("-a")
-    next(servers, None)
+    with running(program, tmp_path_factory.mktemp("server"), "-a") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def guarded(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with a password, for tests that never give a wrong one."""
-    servers = _servers(program, lambda: tmp_path_factory.mktemp("guarded"))
-    yield next(servers)("-a", env={"PYFILEDROP_PASSWORD": PASSWORD})
-    next(servers, None)
+    with running(program, tmp_path_factory.mktemp("guarded"), "-a", env={"PYFILEDROP_PASSWORD": PASSWORD}) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -276,23 +273,19 @@ def visit(browser: Browser) -> Iterator[Visits]:
     visits.end()
 
 
-def launched(folder: Callable[[], Path], changes: str, *options: str, env: dict[str, str]) -> Iterator[Server]:
-    """A server with some of its constants changed."""
-    servers = _servers([sys.executable, str(build.ROOT / "tests" / "launch.py"), changes], folder)
-    yield next(servers)(*options, env=env)
-    next(servers, None)
+def changed_program(changes: str) -> list[str]:
+    """The command that starts a server with some of its constants changed: `NAME=NUMBER,NAME=NUMBER`."""
+    return [sys.executable, str(build.ROOT / "tests" / "launch.py"), changes]
 
 
 @pytest.fixture
 def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
-    """A function that starts a server with some of its constants changed: `NAME=NUMBER,NAME=NUMBER`, options."""
+    """A function that starts a server with some of its constants changed, as `changed_program` takes them, options."""
     with contextlib.ExitStack() as stack:
 
         def start(changes: str, *options: str) -> Server:
-            servers = launched(lambda: tmp_path_factory.mktemp("launched"), changes, *options, env={})
-            server = next(servers)
-            stack.callback(next, servers, None)
-            return server
+            place = tmp_path_factory.mktemp("launched")
+            return stack.enter_context(running(changed_program(changes), place, *options))
 
         yield start
 

@@ -31,12 +31,12 @@ from conftest import (
     Response,
     Server,
     StartServer,
-    _servers,
     basic,
     chunk_request,
     exchange,
     multipart_body,
     request,
+    running,
     serving,
     stored,
     upload,
@@ -957,10 +957,9 @@ def test_names_that_are_no_text(start_server: StartServer, tmp_path: Path, folde
 
 @pytest.fixture(scope="module")
 def named(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    servers = _servers(program, lambda: tmp_path_factory.mktemp("named"))
-    names = ("Drop.Example", "192.0.2.7", "::1")
-    yield next(servers)("-a", *(word for name in names for word in ("--allow-host", name)))
-    next(servers, None)
+    options = [word for name in ("Drop.Example", "192.0.2.7", "::1") for word in ("--allow-host", name)]
+    with running(program, tmp_path_factory.mktemp("named"), "-a", *options) as server:
+        yield server
 
 
 @pytest.mark.parametrize(

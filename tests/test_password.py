@@ -26,14 +26,15 @@ from conftest import (
     Server,
     StartServer,
     basic,
+    changed_program,
     chunk_request,
     cookie_of,
     curl,
     exchange,
     fails_to_start,
-    launched,
     multipart_body,
     request,
+    running,
     sign_in_request,
     wait_until,
 )
@@ -69,7 +70,8 @@ def flip(text: str) -> str:
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with a password that lets everybody try again at once."""
     env = {"PYFILEDROP_PASSWORD": PASSWORD}
-    yield from launched(lambda: tmp_path_factory.mktemp("patient"), "MAX_DELAY_SECONDS=0", env=env)
+    with running(changed_program("MAX_DELAY_SECONDS=0"), tmp_path_factory.mktemp("patient"), env=env) as server:
+        yield server
 
 
 # The password: signing in
@@ -385,13 +387,13 @@ def test_row_53_log_names_the_client(start_server: StartServer) -> None:
 
 
 @pytest.mark.parametrize(("proxies", "status"), [(("--trusted-proxy", "127.0.0.1"), 200), ((), 503)])
-def test_row_53_connections_of_a_proxy(tmp_path: Path, proxies: tuple[str, ...], status: int) -> None:
+def test_row_53_connections_of_a_proxy(launch: StartServer, proxies: tuple[str, ...], status: int) -> None:
     """A trusted proxy may have more connections than any other address."""
-    for server in launched(lambda: tmp_path, "MAX_CONNECTIONS_PER_ADDRESS=1", *proxies, env={}):
-        with Connection(server) as first:
-            first.send(request("PUT", "/upload/x", {"Expect": "100-continue", "Content-Length": "1"}))
-            assert first.sock.recv(12) == b"HTTP/1.1 100"  # it is not idle, and makes no room
-            assert exchange(server, request("GET", "/uploads")).status == status
+    server = launch("MAX_CONNECTIONS_PER_ADDRESS=1", *proxies)
+    with Connection(server) as first:
+        first.send(request("PUT", "/upload/x", {"Expect": "100-continue", "Content-Length": "1"}))
+        assert first.sock.recv(12) == b"HTTP/1.1 100"  # it is not idle, and makes no room
+        assert exchange(server, request("GET", "/uploads")).status == status
 
 
 def is_in_now(server: Server, headers: dict[str, str]) -> bool:

@@ -40,6 +40,7 @@ from conftest import (
     exchange,
     multipart_body,
     request,
+    running,
     upload,
     wait_until,
 )
@@ -559,9 +560,8 @@ def test_row_17_empty_file(shared_server: Server) -> None:
 @pytest.fixture(scope="module")
 def small_server(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that takes files up to a megabyte."""
-    server = Server(program, tmp_path_factory.mktemp("small"), ("-a", "--max-size", "1"), {})
-    yield server
-    server.stop()
+    with running(program, tmp_path_factory.mktemp("small"), "-a", "--max-size", "1") as server:
+        yield server
 
 
 MIB = 1 << 20

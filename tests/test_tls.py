@@ -21,15 +21,14 @@ from conftest import (
     Response,
     Server,
     StartServer,
-    _servers,
     chunk_request,
     cookie_of,
     curl,
     exchange,
     fails_to_start,
-    launched,
     multipart_body,
     request,
+    running,
     sign_in_request,
     upload,
     wait_until,
@@ -65,11 +64,9 @@ def tls_server(
     program: list[str], tmp_path_factory: pytest.TempPathFactory, certificate: tuple[str, str], trust: ssl.SSLContext
 ) -> Iterator[Server]:
     cert, key = certificate
-    servers = _servers(program, lambda: tmp_path_factory.mktemp("https"))
-    server = next(servers)("-a", "--tls-cert", cert, "--tls-key", key)
-    server.tls = trust
-    yield server
-    next(servers, None)
+    with running(program, tmp_path_factory.mktemp("https"), "-a", "--tls-cert", cert, "--tls-key", key) as server:
+        server.tls = trust
+        yield server
 
 
 def tell(answer: Response) -> tuple[int, Any]:
@@ -207,26 +204,22 @@ def without_tls(server: Server) -> Iterator[None]:
         server.tls = trust
 
 
-def test_https_handshakes_that_stall(
-    tmp_path_factory: pytest.TempPathFactory, certificate: tuple[str, str], trust: ssl.SSLContext
-) -> None:
+def test_https_handshakes_that_stall(launch: StartServer, certificate: tuple[str, str], trust: ssl.SSLContext) -> None:
     """Who connects and never shakes hands, or not to the end, stops nobody and is dropped at the deadline."""
     cert, key = certificate
-    folder = tmp_path_factory.mktemp("stalled")
-    options = ("-a", "--tls-cert", cert, "--tls-key", key)
-    for server in launched(lambda: folder, "HEAD_SECONDS=2,TICK_SECONDS=1", *options, env={}):
-        first = hello(trust)
-        with contextlib.ExitStack() as stack:
-            stalled = [stack.enter_context(Connection(server)) for _ in range(60)]
-            for number, connection in enumerate(stalled):
-                connection.send(first[: number * len(first) // len(stalled)])
-            server.tls = trust
-            content = random.randbytes(300_000)
-            link = upload(server, content, chunk_size=100_000)["link"]
-            assert exchange(server, request("GET", f"/{link}")).body == content
-            assert all(connection.closed() for connection in stalled)
-        assert exchange(server, request("GET", "/uploads")).status == 200
-        assert "bug" not in server.log() and "Traceback" not in server.log()
+    server = launch("HEAD_SECONDS=2,TICK_SECONDS=1", "-a", "--tls-cert", cert, "--tls-key", key)
+    first = hello(trust)
+    with contextlib.ExitStack() as stack:
+        stalled = [stack.enter_context(Connection(server)) for _ in range(60)]
+        for number, connection in enumerate(stalled):
+            connection.send(first[: number * len(first) // len(stalled)])
+        server.tls = trust
+        content = random.randbytes(300_000)
+        link = upload(server, content, chunk_size=100_000)["link"]
+        assert exchange(server, request("GET", f"/{link}")).body == content
+        assert all(connection.closed() for connection in stalled)
+    assert exchange(server, request("GET", "/uploads")).status == 200
+    assert "bug" not in server.log()
 
 
 def test_https_handshakes_that_stall_at_the_end(
