@@ -805,7 +805,8 @@ def run_tests(pytest_arguments: Sequence[str], fast: bool) -> int:
         install_missing()
     python = set_up_tests()
     if fast:
-        pytest_arguments = ["--fast", *pytest_arguments]
+        # In as many processes as there are cores, each of which takes a whole file at a time.
+        pytest_arguments = ["--fast", "-n", "auto", "--dist", "loadfile", *pytest_arguments]
     else:
         get_chromium(python)
     # All five run, so that one look shows everything there is to mend.

@@ -538,7 +538,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"it has not come true within {seconds:g} s"
-        time.sleep(0.02)
+        time.sleep(0.005)
 
 
 # The store without a server

@@ -515,6 +515,7 @@ def copy(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_wheel_holds_the_module_and_the_command(copy: Path) -> None:
     """`pip install .` gives `pyfiledrop`, with Dropzone inside and the packages that the project's files say."""
     source = build.read_text(build.ROOT / "pyfiledrop.py")
@@ -538,6 +539,7 @@ def test_wheel_holds_the_module_and_the_command(copy: Path) -> None:
         assert f"Requires-Dist: {requirement}\n" in metadata
 
 
+@pytest.mark.slow
 def test_wheel_without_dropzone_says_so(copy: Path) -> None:
     """It is made all the same: its page loads Dropzone from a CDN."""
     done = pip_wheel(copy)
@@ -804,6 +806,7 @@ def collected(*arguments: str) -> list[str]:
     return re.findall(r"^tests/test_(\w+\.py::.+)$", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_tests_run_in_reading_order() -> None:
     """File after file, unless files are named in another order; every test but the soak."""
     tests = collected()
@@ -812,6 +815,7 @@ def test_tests_run_in_reading_order() -> None:
     assert [test.partition(".")[0] for test in collected("tests/test_docs.py", "tests/test_body.py")][0] == "docs"
 
 
+@pytest.mark.slow
 def test_fast_leaves_out_what_takes_long() -> None:
     """Whole files, and of the others what needs a browser or is marked; the rest is there."""
     fast = collected("--fast")
@@ -838,7 +842,7 @@ def test_fast_needs_no_more_than_pip_has(machine: Machine, project: Path, monkey
         "python -m ruff check",
         "python -m ruff format --check",
         "python -m mypy",
-        "python -m pytest --fast -k range --fa",
+        "python -m pytest --fast -n auto --dist loadfile -k range --fa",
     ]
 
 
@@ -1114,6 +1118,7 @@ def test_nothing_is_mutated_while_tests_fail(mutable: Path, capsys: pytest.Captu
     assert sentence.endswith("because without one this fails already: tests/test_size.py::test_four[a b].")
 
 
+@pytest.mark.slow
 def test_a_mutant_that_takes_too_long_is_killed(
     mutable: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

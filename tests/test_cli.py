@@ -370,6 +370,7 @@ def test_sigterm_while_an_upload_runs(server: Server) -> None:
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(WINDOWS, reason="Windows has no signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_twice_while_an_upload_stands_still(server: Server, number: signal.Signals) -> None:

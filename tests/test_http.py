@@ -842,6 +842,7 @@ def test_an_older_storage(start_server: StartServer, tmp_path: Path) -> None:
     assert all(fetch(server, name[:36]).body == content for name, content in files.items())
 
 
+@pytest.mark.slow
 def test_a_file_that_was_put_there_by_hand(start_server: StartServer) -> None:
     """It is found while the server runs, a moment after somebody asks for it, whatever else lies there."""
     server = start_server("-a")

@@ -290,6 +290,7 @@ def test_row_52_log_that_nobody_reads(launch: StartServer, unread: tuple[Path, i
     assert said.count("\n") == len(asked()) + len(missing()), "every line is whole"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes among its files")
 def test_row_52_end_while_nobody_reads(program: list[str], unread: tuple[Path, int], tmp_path: Path) -> None:
     """A terminal that stands still, for what is logged and printed alike, does not keep the program from ending."""
