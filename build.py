@@ -603,7 +603,7 @@ def build_editable(wheel_directory: str, config_settings: Any = None, metadata_d
 # else, then what stands on it. pytest runs them in this order, so that the first of several failures is closest to the
 # cause.
 READING_ORDER = (
-    *("decisions", "store", "body", "http", "password", "tls", "log", "threats"),
+    *("decisions", "engine", "store", "body", "http", "password", "tls", "log", "threats"),
     *("faults", "crash", "power", "model", "load", "fuzz"),
     *("browser", "browser_resume", "cli", "forms", "build", "docs"),
 )
@@ -831,6 +831,13 @@ def run_tests(pytest_arguments: Sequence[str], fast: bool) -> int:
 # that look closest first, because the first failure ends the run.
 MUTATION_TESTS = {
     "decisions": ("tests/test_decisions.py", "tests/test_cli.py", "tests/test_http.py"),
+    "system": ("tests/test_store.py", "tests/test_decisions.py", "tests/test_engine.py", "tests/test_faults.py"),
+    "turn": ("tests/test_store.py", "tests/test_faults.py"),
+    "record": ("tests/test_store.py", "tests/test_faults.py", "tests/test_model.py", "tests/test_http.py"),
+    "engine": (
+        *("tests/test_engine.py", "tests/test_store.py", "tests/test_faults.py", "tests/test_model.py"),
+        "tests/test_http.py",
+    ),
     "store": (
         *("tests/test_store.py", "tests/test_decisions.py", "tests/test_faults.py", "tests/test_model.py"),
         "tests/test_http.py",
@@ -839,11 +846,11 @@ MUTATION_TESTS = {
     "app": ("tests/test_http.py", "tests/test_threats.py", "tests/test_password.py", "tests/test_log.py"),
     "server": (
         *("tests/test_threats.py", "tests/test_http.py", "tests/test_password.py", "tests/test_tls.py"),
-        *("tests/test_log.py", "tests/test_cli.py"),
         "tests/test_load.py::test_row_54_idle_connections_make_room",
         "tests/test_load.py::test_row_55_as_many_descriptors_as_are_needed",
         "tests/test_load.py::test_row_55_fewer_are_let_in",
     ),
+    "command": ("tests/test_cli.py", "tests/test_log.py", "tests/test_password.py"),
 }
 # What is left out of them, by pytest's -k, because it takes long or needs Chromium.
 NO_MUTATION_TESTS = "browser or axe or signal_twice or every_call_fails or power_cut and (two or links)"
