@@ -2625,7 +2625,8 @@ class Announcements:
 #   from      to        by                    when
 #   -         WRITING   Store, at its begin   at least one of its chunks is not in yet
 #   -         IGNORED   Store, at its begin   all of them are in: it takes bytes, and they go nowhere
-#   WRITING   IGNORED   begin of another      a later request brings one of its chunks; what it brought whole is kept
+#   WRITING   IGNORED   begin of another      a later request brings a chunk that it still has to bring; what it brought
+#                                             whole is kept
 #   WRITING   IGNORED   Store                 its upload was removed, is whole without it, or its disk failed
 #   WRITING   MERGED    Store.merge           all of its chunks are in
 #   any       ENDED     Store.abandon         its request is over, and it was not merged
@@ -2880,7 +2881,7 @@ class Store:
                 found = self.record.find_unfinished(owner, name, size, modified)
                 found = found or self._announced.find_like(owner, name, size, modified)
             if found is not None:
-                return self.keep_progress(found.uuid) or found, False
+                return self._confirmed(self.keep_progress(found.uuid) or found), False
             upload = Upload.begun(owner, str(uuidlib.uuid4()), name, size, chunk_size, modified)
             self._engine.check(upload)
             self._space.check_new(size)
@@ -2896,7 +2897,6 @@ class Store:
         with disk_errors(chunk.uuid), self._locked(chunk.uuid) as live:
             upload = self._current(live, chunk.uuid)
             if upload is None:
-                self._check_removed(chunk.uuid)
                 upload = Upload.begun(owner, chunk.uuid, name, chunk.file_size, chunk.chunk_size, chunk.modified)
             else:
                 self._check_access(upload, owner)
@@ -2965,9 +2965,14 @@ class Store:
             self._distrust(live, upload)
             upload = self._current(live, upload.uuid) or upload
         if not upload.id and live.data is None:
+            self._check_removed(upload.uuid)
             return self._add_writer(live, self._create(live, upload), numbers, length, keeps=keeps)
         self._engine.check(upload)
-        earlier = [writer for writer in live.writers if overlap(writer.numbers, numbers)]
+        near = [writer for writer in live.writers if overlap(writer.numbers, numbers)]
+        for writer in near:
+            upload = self._keep(live, upload, writer)
+        # Who brings only what is in stops nobody: it repeats a request whose answer was lost.
+        earlier = [writer for writer in near if any(n in numbers for n in writer.unmerged(len(writer.numbers)))]
         for writer in earlier:
             upload = self._stop_early(live, upload, writer)
         heir = self._writer_for_missing(live, upload, numbers, length, keeps)
@@ -3076,7 +3081,7 @@ class Store:
                 writer.stop()  # a file system may report an error only when a descriptor is closed
                 upload = self._take_from(live, upload, writer)
                 self._end_writer(live, writer, WriterState.MERGED)
-                return upload
+                return self._confirmed(upload)
         return self._wait_for_heir(writer)
 
     def _wait_for_heir(self, writer: Writer) -> Upload:
@@ -3109,8 +3114,9 @@ class Store:
                     upload = self._take_from(live, upload, writer)
             finally:
                 self._end_writer(live, writer, WriterState.ENDED)
-            if upload is not None and upload.merged == 0 and not live.writers:
-                self._discard(live, upload)
+                upload = self._current(live, uuid)  # as it is now, also if a part of its chunks was not merged
+                if upload is not None and upload.merged == 0 and not live.writers:
+                    self._discard(live, upload)
 
     @staticmethod
     def _end_writer(live: _Live, writer: Writer, state: WriterState) -> None:
@@ -3123,10 +3129,18 @@ class Store:
         upload, if there is one."""
         with disk_errors(uuid), self._locked(uuid) as live:
             upload = self._current(live, uuid)
-            for writer in [writer for writer in live.writers if writer.keeps]:
+            for writer in live.writers:
                 if upload is not None:
-                    upload = self._take_from(live, upload, writer, may_publish=False)
+                    upload = self._keep(live, upload, writer)
             return upload
+
+    def _keep(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
+        """Merges what a run on its way has brought whole, if there is room for it. That is never the end of a file: its
+        own request brings that about, and learns of it."""
+        with contextlib.suppress(NoSpace):
+            if writer.keeps:
+                upload = self._take_from(live, upload, writer, may_publish=False)
+        return upload
 
     def _take_from(self, live: _Live, upload: Upload, writer: Writer, may_publish: bool = True) -> Upload:
         """Merges the chunks that a writer has brought whole."""
@@ -3261,7 +3275,11 @@ class Store:
         if upload.stored is not None:
             return [[0, upload.chunk_count - 1]]
         with disk_errors(upload.uuid):
-            return chunk_ranges(self.record.chunks_in(upload))
+            numbers = self.record.chunks_in(upload)
+            if upload.merged and not numbers:  # another request may have made it a finished file meanwhile
+                now = self.record.find(upload.uuid)
+                return self.chunks_in(now) if now is not None and now.stored is not None else []
+            return chunk_ranges(numbers)
 
     def open(self, uuid: str) -> tuple[Upload, Content]:
         """A finished file and its record, which is made now if somebody put the file there by hand.
