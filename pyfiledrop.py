@@ -2630,7 +2630,8 @@ class Announcements:
 #   from      to        by                    when
 #   -         WRITING   Store, at its begin   at least one of its chunks is not in yet
 #   -         IGNORED   Store, at its begin   all of them are in: it takes bytes, and they go nowhere
-#   WRITING   IGNORED   begin of another      a later request brings one of its chunks; what it brought whole is kept
+#   WRITING   IGNORED   begin of another      a later request brings a chunk that it still has to bring; what it brought
+#                                             whole is kept
 #   WRITING   IGNORED   Store                 its upload was removed, is whole without it, or its disk failed
 #   WRITING   MERGED    Store.merge           all of its chunks are in
 #   any       ENDED     Store.abandon         its request is over, and it was not merged
@@ -2752,6 +2753,11 @@ class Writer:
         with disk_errors(self.upload.uuid):
             yield from self._part.read(size)
 
+    @property
+    def is_run_under_way(self) -> bool:
+        """Whether the chunks count that it has brought whole, although the rest is still to come."""
+        return self.keeps and self.state is WriterState.WRITING
+
     def whole_chunks(self) -> int:
         """How many of its chunks it has brought whole, from the first on."""
         return len(self.numbers) if self.written == self.length else self.written // self.upload.chunk_size
@@ -2791,9 +2797,9 @@ class _Live:
         self.data: Data | None = None  # from its first chunk on, and as long as there are unsynced ones
         self.unsynced: list[int] = []  # numbers of chunks
 
-    def running(self) -> list[Writer]:
-        """Its writers of which whole chunks count although the rest is on its way."""
-        return [writer for writer in list(self.writers) if writer.keeps and writer.state is WriterState.WRITING]
+    def runs(self) -> list[Writer]:
+        """Those of its writers that are runs under way."""
+        return [writer for writer in list(self.writers) if writer.is_run_under_way]
 
     @property
     def failed(self) -> bool:
@@ -2931,7 +2937,6 @@ class Store:
         with disk_errors(chunk.uuid), self._locked(chunk.uuid) as live:
             upload = self._current(live, chunk.uuid)
             if upload is None:
-                self._check_removed(chunk.uuid)
                 upload = Upload.begun(owner, chunk.uuid, name, chunk.file_size, chunk.chunk_size, chunk.modified)
             else:
                 self._check_access(upload, owner)
@@ -3003,9 +3008,14 @@ class Store:
             self._distrust(live, upload)
             upload = self._current(live, upload.uuid) or upload
         if not upload.id and live.data is None:
+            self._check_removed(upload.uuid)
             return self._add_writer(live, self._create(live, upload), numbers, length, keeps=keeps)
         self._engine.check(upload)
-        earlier = [writer for writer in live.writers if overlap(writer.numbers, numbers)]
+        near = [writer for writer in live.writers if overlap(writer.numbers, numbers)]
+        for writer in near:
+            upload = self._keep(live, upload, writer)
+        # Who brings only what is in stops nobody: it repeats a request whose answer was lost.
+        earlier = [writer for writer in near if any(n in numbers for n in writer.unmerged(len(writer.numbers)))]
         for writer in earlier:
             upload = self._stop_early(live, upload, writer)
         heir = self._writer_for_missing(live, upload, numbers, length, keeps)
@@ -3147,7 +3157,7 @@ class Store:
                     self._stop_and_take(live, upload, writer)
             finally:
                 self._end_writer(live, writer, WriterState.ENDED)
-                upload = self._current(live, uuid)
+                upload = self._current(live, uuid)  # as it is now, also if a part of its chunks was not merged
                 if upload is not None and upload.merged == 0 and not live.writers:
                     self._discard(live, upload)
 
@@ -3161,14 +3171,13 @@ class Store:
         """Merges what runs on their way have brought whole, so that it counts whatever becomes of them. Returns the
         upload, if there are such runs."""
         live = self._lives.get(uuid)
-        if live is None or not live.running():  # also while it is published, for which one would wait long
+        if live is None or not live.runs():  # also while it is published, for which one would wait long
             return None
         with disk_errors(uuid), self._locked(uuid) as live:
             upload = self._current(live, uuid)
-            for writer in live.running():
+            for writer in live.runs():
                 if upload is not None:
-                    with contextlib.suppress(NoSpace):  # of which its own request is told
-                        upload = self._take_from(live, upload, writer, may_publish=False)
+                    upload = self._keep(live, upload, writer)
             return upload
 
     def _stop_and_take(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
@@ -3183,6 +3192,14 @@ class Store:
                 live.data.failed = True
             raise
         return self._take_from(live, upload, writer)
+
+    def _keep(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
+        """Merges what a run on its way has brought whole, if there is room for it. That is never the end of a file: its
+        own request brings that about, and learns of it."""
+        with contextlib.suppress(NoSpace):
+            if writer.is_run_under_way:
+                upload = self._take_from(live, upload, writer, may_publish=False)
+        return upload
 
     def _take_from(self, live: _Live, upload: Upload, writer: Writer, may_publish: bool = True) -> Upload:
         """Merges the chunks that a writer has brought whole."""
@@ -3318,10 +3335,11 @@ class Store:
         if upload.stored is not None:
             return [[0, upload.chunk_count - 1]]
         with disk_errors(upload.uuid):
-            ranges = chunk_ranges(self.record.chunks_in(upload))
-            if not ranges and upload.merged and (now := self.record.find(upload.uuid)) and now.stored is not None:
-                return [[0, upload.chunk_count - 1]]  # it was published meanwhile
-            return ranges
+            numbers = self.record.chunks_in(upload)
+            if upload.merged and not numbers:  # another request may have made it a finished file meanwhile
+                now = self.record.find(upload.uuid)
+                return self.chunks_in(now) if now is not None and now.stored is not None else []
+            return chunk_ranges(numbers)
 
     def open(self, uuid: str) -> tuple[Upload, Content]:
         """A finished file and its record, which is made now if somebody put the file there by hand.
