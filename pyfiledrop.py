@@ -3067,9 +3067,7 @@ class Store:
     def _create(self, live: _Live, upload: Upload) -> Upload:
         self._engine.check(upload)
         if not self._engine.is_free(upload):  # before it is on record, or what is there would be taken for ours
-            self._check_removed(upload.uuid)
-            if not self._engine.is_free(upload):
-                raise Conflict("A folder of this upload's name is there already. Start the upload anew.")
+            raise Conflict("A folder of this upload's name is there already. Start the upload anew.")
         self._check_open()
         self._space.check_new(upload.size)
         if upload.chunk_count == 1:
