@@ -1550,11 +1550,6 @@ class Record:
         query = "SELECT number FROM chunks WHERE upload = ? AND NOT synced"
         return [number for (number,) in self._rows(query, upload.id)]
 
-    def with_unsynced_chunks(self) -> list[str]:
-        """UUIDs of all uploads that have such chunks."""
-        query = "SELECT DISTINCT uuid FROM uploads JOIN chunks ON chunks.upload = uploads.id WHERE NOT synced"
-        return [uuid for (uuid,) in self._rows(query)]
-
     def removal(self, uuid: str) -> bool | None:
         """None: no upload of this UUID was removed. True: it is used up for ever. False: it may begin again."""
         rows = self._rows("SELECT for_ever FROM removed WHERE uuid = ?", uuid)
@@ -2075,8 +2070,8 @@ class Disk:
         self._making = threading.Lock()  # held by whoever changes these two
         self._descriptors: list[int] = []  # to be closed at the end
         try:
-            self.moves, self._is_one_disk = self._probe()
             self._lock_chunks()
+            self.moves, self._is_one_disk = self._probe()
             if os.name == "nt":  # where a folder cannot be opened
                 self._sync_storage = SharedSync(lambda: None)
             else:
@@ -2635,7 +2630,8 @@ class Announcements:
 #   from      to        by                    when
 #   -         WRITING   Store, at its begin   at least one of its chunks is not in yet
 #   -         IGNORED   Store, at its begin   all of them are in: it takes bytes, and they go nowhere
-#   WRITING   IGNORED   begin of another      a later request brings one of its chunks; what it brought whole is kept
+#   WRITING   IGNORED   begin of another      a later request brings a chunk that it still has to bring; what it brought
+#                                             whole is kept
 #   WRITING   IGNORED   Store                 its upload was removed, is whole without it, or its disk failed
 #   WRITING   MERGED    Store.merge           all of its chunks are in
 #   any       ENDED     Store.abandon         its request is over, and it was not merged
@@ -2757,6 +2753,11 @@ class Writer:
         with disk_errors(self.upload.uuid):
             yield from self._part.read(size)
 
+    @property
+    def is_run_under_way(self) -> bool:
+        """Whether the chunks count that it has brought whole, although the rest is still to come."""
+        return self.keeps and self.state is WriterState.WRITING
+
     def whole_chunks(self) -> int:
         """How many of its chunks it has brought whole, from the first on."""
         return len(self.numbers) if self.written == self.length else self.written // self.upload.chunk_size
@@ -2795,6 +2796,10 @@ class _Live:
         self.splicing = threading.Lock()  # its writers'
         self.data: Data | None = None  # from its first chunk on, and as long as there are unsynced ones
         self.unsynced: list[int] = []  # numbers of chunks
+
+    def runs(self) -> list[Writer]:
+        """Those of its writers that are runs under way."""
+        return [writer for writer in list(self.writers) if writer.is_run_under_way]
 
     @property
     def failed(self) -> bool:
@@ -2912,11 +2917,11 @@ class Store:
         """
         with disk_errors():
             found = None
-            if owner is not None:
-                found = self.record.find_unfinished(owner, name, size, modified)
-                found = found or self._announced.find_like(owner, name, size, modified)
+            if owner is not None:  # announced ones first, for the reason that upload() has
+                announced = self._announced.find_like(owner, name, size, modified)
+                found = self.record.find_unfinished(owner, name, size, modified) or announced
             if found is not None:
-                return self.keep_progress(found.uuid) or found, False
+                return self._confirmed(self.keep_progress(found.uuid) or found), False
             upload = Upload.begun(owner, str(uuidlib.uuid4()), name, size, chunk_size, modified)
             self._engine.check(upload)
             self._space.check_new(size)
@@ -2932,7 +2937,6 @@ class Store:
         with disk_errors(chunk.uuid), self._locked(chunk.uuid) as live:
             upload = self._current(live, chunk.uuid)
             if upload is None:
-                self._check_removed(chunk.uuid)
                 upload = Upload.begun(owner, chunk.uuid, name, chunk.file_size, chunk.chunk_size, chunk.modified)
             else:
                 self._check_access(upload, owner)
@@ -2983,7 +2987,10 @@ class Store:
     def _check_access(self, upload: Upload, owner: str | None) -> None:
         """Raises NotFound for another owner's upload, and Gone for a finished one whose file was taken away by hand."""
         self._check_owner(upload, owner)
-        if upload.stored is not None and not (self._engine.has(upload.stored) or self._engine.republish(upload)):
+        if upload.stored is None or self._engine.has(upload.stored):
+            return
+        self._engine.check()  # or the whole folder is away
+        if not self._engine.republish(upload):
             raise Gone("This file was removed from the server. Start the upload anew.")
 
     def _check_removed(self, uuid: str) -> None:
@@ -3001,9 +3008,14 @@ class Store:
             self._distrust(live, upload)
             upload = self._current(live, upload.uuid) or upload
         if not upload.id and live.data is None:
+            self._check_removed(upload.uuid)
             return self._add_writer(live, self._create(live, upload), numbers, length, keeps=keeps)
         self._engine.check(upload)
-        earlier = [writer for writer in live.writers if overlap(writer.numbers, numbers)]
+        near = [writer for writer in live.writers if overlap(writer.numbers, numbers)]
+        for writer in near:
+            upload = self._keep(live, upload, writer)
+        # Who brings only what is in stops nobody: it repeats a request whose answer was lost.
+        earlier = [writer for writer in near if any(n in numbers for n in writer.unmerged(len(writer.numbers)))]
         for writer in earlier:
             upload = self._stop_early(live, upload, writer)
         heir = self._writer_for_missing(live, upload, numbers, length, keeps)
@@ -3016,11 +3028,11 @@ class Store:
     def _stop_early(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
         """Takes a writer's right for a later one, and keeps what it has brought whole, if that counts."""
         live.writers.remove(writer)
-        try:
+        if writer.keeps:
+            return self._stop_and_take(live, upload, writer)
+        with contextlib.suppress(OSError):  # of bytes that fall anyway
             writer.stop()
-        except OSError:  # then nobody knows what of its bytes are in the file
-            return upload
-        return self._take_from(live, upload, writer) if writer.keeps else upload
+        return upload
 
     def _writer_for_missing(self, live: _Live, upload: Upload, numbers: range, length: int, keeps: bool) -> Writer:
         present = frozenset(self.record.chunks_in(upload, numbers.start, len(numbers)) if upload.merged else ())
@@ -3055,7 +3067,9 @@ class Store:
     def _create(self, live: _Live, upload: Upload) -> Upload:
         self._engine.check(upload)
         if not self._engine.is_free(upload):  # before it is on record, or what is there would be taken for ours
-            raise Conflict("A folder of this upload's name is there already. Start the upload anew.")
+            self._check_removed(upload.uuid)
+            if not self._engine.is_free(upload):
+                raise Conflict("A folder of this upload's name is there already. Start the upload anew.")
         self._check_open()
         self._space.check_new(upload.size)
         if upload.chunk_count == 1:
@@ -3109,10 +3123,9 @@ class Store:
                 upload = self._current(live, uuid)
                 if upload is None:
                     raise NotFound
-                writer.stop()  # a file system may report an error only when a descriptor is closed
-                upload = self._take_from(live, upload, writer)
+                upload = self._stop_and_take(live, upload, writer)
                 self._end_writer(live, writer, WriterState.MERGED)
-                return upload
+                return self._confirmed(upload)
         return self._wait_for_heir(writer)
 
     def _wait_for_heir(self, writer: Writer) -> Upload:
@@ -3140,13 +3153,13 @@ class Store:
         with disk_errors(uuid), self._locked(uuid) as live:
             upload = self._current(live, uuid)
             try:
-                if upload is not None and writer.keeps and writer.state is WriterState.WRITING:
-                    writer.stop()
-                    upload = self._take_from(live, upload, writer)
+                if upload is not None and writer.keeps:
+                    self._stop_and_take(live, upload, writer)
             finally:
                 self._end_writer(live, writer, WriterState.ENDED)
-            if upload is not None and upload.merged == 0 and not live.writers:
-                self._discard(live, upload)
+                upload = self._current(live, uuid)  # as it is now, also if a part of its chunks was not merged
+                if upload is not None and upload.merged == 0 and not live.writers:
+                    self._discard(live, upload)
 
     @staticmethod
     def _end_writer(live: _Live, writer: Writer, state: WriterState) -> None:
@@ -3156,13 +3169,37 @@ class Store:
 
     def keep_progress(self, uuid: str) -> Upload | None:
         """Merges what runs on their way have brought whole, so that it counts whatever becomes of them. Returns the
-        upload, if there is one."""
+        upload, if there are such runs."""
+        live = self._lives.get(uuid)
+        if live is None or not live.runs():  # also while it is published, for which one would wait long
+            return None
         with disk_errors(uuid), self._locked(uuid) as live:
             upload = self._current(live, uuid)
-            for writer in [writer for writer in live.writers if writer.keeps]:
+            for writer in live.runs():
                 if upload is not None:
-                    upload = self._take_from(live, upload, writer, may_publish=False)
+                    upload = self._keep(live, upload, writer)
             return upload
+
+    def _stop_and_take(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
+        """Stops a writer, and merges the chunks that it has brought whole. One that was stopped before has no more."""
+        if writer.state is not WriterState.WRITING:
+            return upload
+        try:
+            writer.stop()
+        except OSError:
+            # A file system may report an error only when a descriptor is closed, and then what is in may be lost.
+            if writer.merged and live.data is not None:
+                live.data.failed = True
+            raise
+        return self._take_from(live, upload, writer)
+
+    def _keep(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
+        """Merges what a run on its way has brought whole, if there is room for it. That is never the end of a file: its
+        own request brings that about, and learns of it."""
+        with contextlib.suppress(NoSpace):
+            if writer.is_run_under_way:
+                upload = self._take_from(live, upload, writer, may_publish=False)
+        return upload
 
     def _take_from(self, live: _Live, upload: Upload, writer: Writer, may_publish: bool = True) -> Upload:
         """Merges the chunks that a writer has brought whole."""
@@ -3284,7 +3321,8 @@ class Store:
     def upload(self, owner: str | None, uuid: str) -> Upload:
         """One upload of an owner, or one that belongs to whoever knows its UUID. Raises NotFound."""
         with disk_errors(uuid):
-            upload = self.record.find(uuid) or self._announced.find(uuid)
+            announced = self._announced.find(uuid)  # first: it is on record before it is no longer announced
+            upload = self.record.find(uuid) or announced
             if upload is None:
                 raise NotFound
             self._check_owner(upload, owner)
@@ -3297,7 +3335,11 @@ class Store:
         if upload.stored is not None:
             return [[0, upload.chunk_count - 1]]
         with disk_errors(upload.uuid):
-            return chunk_ranges(self.record.chunks_in(upload))
+            numbers = self.record.chunks_in(upload)
+            if upload.merged and not numbers:  # another request may have made it a finished file meanwhile
+                now = self.record.find(upload.uuid)
+                return self.chunks_in(now) if now is not None and now.stored is not None else []
+            return chunk_ranges(numbers)
 
     def open(self, uuid: str) -> tuple[Upload, Content]:
         """A finished file and its record, which is made now if somebody put the file there by hand.
@@ -3394,10 +3436,9 @@ class Store:
         """
         with self._lives_lock:
             lives = list(self._lives.items())
-        for uuid, live in lives:
-            if any(writer.keeps for writer in list(live.writers)):
-                with contextlib.suppress(DropError):
-                    self.keep_progress(uuid)
+        for uuid, _ in lives:
+            with contextlib.suppress(DropError):
+                self.keep_progress(uuid)
         done = [uuid for uuid, live in lives if (live.unsynced or live.failed) and self._flush(uuid)]
         if done:
             with contextlib.suppress(DropError), disk_errors():  # logged; the next round tries again
@@ -3563,7 +3604,11 @@ def sync_again(record: Record, engine: Engine, upload: Upload) -> None:
     """Syncs what the last run did not come to. If that fails, it is asked for anew."""
     if not (numbers := record.unsynced_chunks(upload)):
         return
-    data = engine.reopen(upload)
+    try:
+        data = engine.reopen(upload)
+    except DataLost:  # somebody put something else in its place: it begins anew
+        record.forget_chunks(upload)
+        return
     try:
         data.sync_later()()
         record.mark_synced(upload, numbers)
@@ -4565,6 +4610,7 @@ html:not(.scripted) #drop { justify-items: start; min-height: 0; }
 #notice { min-height: 1.5rem; margin: .625rem .25rem; font-size: .875rem; overflow-wrap: anywhere; }
 .rows { background: var(--surface); border: 1px solid var(--line); border-radius: .75rem; box-shadow: var(--shadow); }
 .rows:empty { display: none; }
+.rows li { content-visibility: auto; contain-intrinsic-size: auto 4.75rem; }   /* of thousands of rows only those in sight are laid out and painted */
 .rows li { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .25rem 1rem; align-items: center; padding: .75rem 1rem; }
 .rows li + li { border-top: 1px solid var(--line); }
 .title { display: flex; gap: .25rem .75rem; align-items: baseline; justify-content: space-between; min-width: 0; }
@@ -4686,7 +4732,6 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 const MIB = 1024 * 1024;
 const LEAST_SHARE_BYTES = 8 * MIB;
 const RUN_SECONDS = 2;
-const RUN_GROWTH = 8;             // how many times larger than the last run the next may be
 const REQUESTS_AT_ONCE = 5;       // a browser has six connections per server; one is left for questions
 const FILES_AT_ONCE = 8;          // more than lanes, so that a lane never waits for the answer to another file's beginning
 const TRIES = 8;                  // failures in a row, with nothing more of the file in after any of them
@@ -4727,10 +4772,12 @@ const REFUSALS = {
 const sentence = (status, body) => typeof body?.error === 'string' ? body.error
   : REFUSALS[status] ?? `The upload was ${status < 500 ? 'refused' : 'interrupted'} on the way (status ${status}). Retry, or ask the server’s owner.`;
 
+const whole = new Intl.NumberFormat([], {maximumFractionDigits: 0});
+const tenths = new Intl.NumberFormat([], {maximumFractionDigits: 1});
 const bytes = (n) => {
   const power = n < 1000 ? 0 : Math.min(5, Math.max(1, Math.floor(Math.log(n) / Math.log(1024) + .02)));
   const amount = n / 1024 ** power;
-  return `${amount.toLocaleString([], {maximumFractionDigits: power && amount < 100 ? 1 : 0})} ${['B', 'KB', 'MB', 'GB', 'TB', 'PB'][power]}`;
+  return `${(power && amount < 100 ? tenths : whole).format(amount)} ${['B', 'KB', 'MB', 'GB', 'TB', 'PB'][power]}`;
 };
 const duration = (s) => s < 60 ? `${Math.ceil(s)} s` : s < 3600 ? `${Math.ceil(s / 60)} min`
   : `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
@@ -5042,7 +5089,8 @@ const send = (upload) => {
     xhr.open('POST', 'upload');
   } else {
     run = {...nextRun(upload), xhr};
-    run.body = file.slice(run.first * chunkSize, (run.last + 1) * chunkSize);
+    const isWhole = run.first === 0 && run.last * chunkSize + chunkSize >= upload.size;
+    run.body = isWhole ? file : file.slice(run.first * chunkSize, (run.last + 1) * chunkSize);
     xhr.open('PUT', `uploads/${uuid}/${run.first}`);
     xhr.setRequestHeader('Content-Type', 'application/octet-stream');
   }
@@ -5072,7 +5120,8 @@ const judge = (run) => {
   if (known.done) return finish(upload, known);   // answers may overtake each other: this one counts
   Object.assign(upload, {received: upload.received + size, held: '', full: false, failures: 0, beginnings: 0, stalls: 0});
   if (size >= upload.chunkSize) {
-    runBytes = Math.min(RUN_GROWTH * size, RUN_SECONDS * size / ((performance.now() - run.beganAt) / 1000));
+    const seconds = (performance.now() - run.beganAt) / 1000;
+    runBytes = Math.max(runBytes / 2, RUN_SECONDS * size / seconds);   // a single slow one says little
   }
   if (upload.asking) upload.meanwhile.push([first, last]);
   if (!upload.todo || upload.todo.length || upload.resting || requestsOf(upload).length) return;
@@ -5369,15 +5418,22 @@ const listRows = new Map();     // UUID → row
 const fresh = new Map();        // UUID → what has arrived since the server was asked last
 let latest = [];                // what it said then
 let showing = 0;
+let telling = 0;
 let refreshing = 0;
 let refreshTook = 0;            // ms; a long list is asked for, and drawn, less often
 let refreshes = 0;
 
+const tellOthersSoon = () => { if (!telling) telling = setTimeout(tellOthers, 500); };
+const tellOthers = () => {
+  clearTimeout(telling);
+  telling = 0;
+  channel.postMessage('changed');
+};
 const showSoon = () => { if (!showing) showing = setTimeout(showList, 200 + 5 * refreshTook); };
 const refreshSoon = () => { if (!refreshing) refreshing = setTimeout(refresh, 200 + 5 * refreshTook); };
 const changed = () => {
   refreshSoon();
-  channel.postMessage('changed');
+  tellOthers();
 };
 
 const refresh = async () => {
@@ -5548,7 +5604,7 @@ tell.done = (upload) => {
   announce();
   fresh.set(upload.known.uuid, upload.known);
   showSoon();
-  if (active.size) channel.postMessage('changed');
+  if (active.size) tellOthersSoon();
   else changed();
 };
 
