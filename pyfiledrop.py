@@ -3770,6 +3770,8 @@ class Wire:
             with contextlib.suppress(BlockingIOError):
                 self.sent += (count := self._sock.send(view, self._no_wait))
                 view = view[count:]
+        if not view:
+            return
         pace = watch_pace()
         while view:  # not sendall, whose timeout is for all of it: a slow reader that moves is served
             count = self._wait(self._sock.send, view)
@@ -3822,12 +3824,16 @@ class Wire:
     def _wait(self, call: Callable[..., Any], *args: Any, seconds: float | None = None) -> Any:
         """What call(*args) returns, which is tried once a tick until something moves. Raises TooSlow."""
         seconds = IDLE_SECONDS if seconds is None else seconds
-        with TURN.paused():
+        had_turn = TURN.give_up()  # TURN.paused() in small, for every small request comes through here
+        try:
             for _ in range(max(1, round(seconds / TICK_SECONDS))):
                 try:
                     return call(*args)
                 except (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                     continue
+        finally:
+            if had_turn:
+                TURN.take()
         raise TooSlow
 
 
@@ -4198,30 +4204,31 @@ def _wants_json() -> bool:
     return "application/json" in bottle.request.environ.get("HTTP_ACCEPT", "")
 
 
-def _render(data: Mapping[str, Any], sentence: str, wants_json: bool) -> tuple[dict[str, str], bytes]:
-    """The one shape of all answers but pages and files: JSON to those who ask for it, a sentence to all others."""
+def _render(data: Mapping[str, Any], sentence: str, wants_json: bool) -> tuple[str, bytes]:
+    """The one shape of all answers but pages and files: JSON to those who ask for it, a sentence to all others.
+
+    Returns its type (RFC 9110, 8.3) and its bytes.
+    """
     text = _to_json(data) if wants_json else sentence + "\n"
-    kind = "application/json" if wants_json else "text/plain; charset=utf-8"
-    return {"Content-Type": kind, "Cache-Control": "no-store"}, text.encode()
+    return "application/json" if wants_json else "text/plain; charset=utf-8", text.encode()
 
 
 def render_error(error: DropError, wants_json: bool = False) -> tuple[str, dict[str, str], bytes]:
     """Status, headers and body of an error's answer. This is the one place that decides them, whoever gives the answer:
     a handler, Bottle, or the server to a request that never got to the app.
     """
-    headers, body = _render({"error": str(error)}, str(error), wants_json)
-    headers |= error.headers
+    kind, body = _render({"error": str(error)}, str(error), wants_json)
+    headers = {"Content-Type": kind, "Content-Length": str(len(body)), **error.headers}
     if wants_json:  # a script of our page: the browser must not ask for a password in its own way
         headers.pop("WWW-Authenticate", None)
-    return f"{error.status.value} {error.status.phrase}", headers | {"Content-Length": str(len(body))}, body
+    return f"{error.status.value} {error.status.phrase}", headers, body
 
 
 def answer(status: int, data: Mapping[str, Any], sentence: str) -> bytes:
     """Sets Bottle's response but for the body, which is returned."""
-    headers, body = _render(data, sentence, _wants_json())
+    kind, body = _render(data, sentence, _wants_json())
     bottle.response.status = int(status)
-    for name, value in headers.items():
-        bottle.response.set_header(name, value)
+    bottle.response.content_type = kind
     return body
 
 
@@ -5822,11 +5829,12 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
 
 #: Bottle writes a bug's traceback here, and waits for whoever reads it. The log has it already.
 _NO_STREAM = types.SimpleNamespace(write=lambda text: None, flush=lambda: None)
-_EVERY_ANSWER = {
+_EVERY_ANSWER = {  # unless it says otherwise itself
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # with "no-referrer" a browser would send our own form with "Origin: null"
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
 }
 
 
@@ -5838,10 +5846,13 @@ def http_date(seconds: int) -> str:
 
 def render_head(status: str, headers: Iterable[tuple[str, str]], is_last: bool) -> bytes:
     """Status line and headers of an answer (RFC 9112, 4 and 5), those that every answer has among them."""
-    names = dict(headers)
     lines = [f"HTTP/1.1 {status}", f"Date: {http_date(int(time.time()))}"]
-    lines += [f"{name}: {value}" for name, value in headers]
-    lines += [f"{name}: {value}" for name, value in _EVERY_ANSWER.items() if name not in names]
+    missing = _EVERY_ANSWER.copy()
+    for name, value in headers:
+        lines.append(f"{name}: {value}")
+        missing.pop(name, None)
+    for name, value in missing.items():
+        lines.append(f"{name}: {value}")
     if is_last:
         lines.append("Connection: close")
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
