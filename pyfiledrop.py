@@ -3152,10 +3152,12 @@ class Store:
             upload = self._current(live, uuid)
             try:
                 if upload is not None and writer.keeps:
-                    self._stop_and_take(live, upload, writer)
+                    upload = self._stop_and_take(live, upload, writer)
+            except BaseException:
+                upload = self._current(live, uuid)  # some of it may have come in, or been forgotten
+                raise
             finally:
                 self._end_writer(live, writer, WriterState.ENDED)
-                upload = self._current(live, uuid)  # as it is now, also if a part of its chunks was not merged
                 if upload is not None and upload.merged == 0 and not live.writers:
                     self._discard(live, upload)
 
