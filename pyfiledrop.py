@@ -2629,7 +2629,8 @@ class Announcements:
 #   from      to        by                    when
 #   -         WRITING   Store, at its begin   at least one of its chunks is not in yet
 #   -         IGNORED   Store, at its begin   all of them are in: it takes bytes, and they go nowhere
-#   WRITING   IGNORED   begin of another      a later request brings one of its chunks; what it brought whole is kept
+#   WRITING   IGNORED   begin of another      a later request brings a chunk that it still has to bring; what it brought
+#                                             whole is kept
 #   WRITING   IGNORED   Store                 its upload was removed, is whole without it, or its disk failed
 #   WRITING   MERGED    Store.merge           all of its chunks are in
 #   any       ENDED     Store.abandon         its request is over, and it was not merged
@@ -2751,6 +2752,11 @@ class Writer:
         with disk_errors(self.upload.uuid):
             yield from self._part.read(size)
 
+    @property
+    def is_run_under_way(self) -> bool:
+        """Whether the chunks count that it has brought whole, although the rest is still to come."""
+        return self.keeps and self.state is WriterState.WRITING
+
     def whole_chunks(self) -> int:
         """How many of its chunks it has brought whole, from the first on."""
         return len(self.numbers) if self.written == self.length else self.written // self.upload.chunk_size
@@ -2790,9 +2796,9 @@ class _Live:
         self.data: Data | None = None  # from its first chunk on, and as long as there are unsynced ones
         self.unsynced: list[int] = []  # numbers of chunks
 
-    def running(self) -> list[Writer]:
-        """Its writers of which whole chunks count although the rest is on its way."""
-        return [writer for writer in list(self.writers) if writer.keeps and writer.state is WriterState.WRITING]
+    def runs(self) -> list[Writer]:
+        """Those of its writers that are runs under way."""
+        return [writer for writer in list(self.writers) if writer.is_run_under_way]
 
     @property
     def failed(self) -> bool:
@@ -2930,7 +2936,6 @@ class Store:
         with disk_errors(chunk.uuid), self._locked(chunk.uuid) as live:
             upload = self._current(live, chunk.uuid)
             if upload is None:
-                self._check_removed(chunk.uuid)
                 upload = Upload.begun(owner, chunk.uuid, name, chunk.file_size, chunk.chunk_size, chunk.modified)
             else:
                 self._check_access(upload, owner)
@@ -3002,9 +3007,14 @@ class Store:
             self._distrust(live, upload)
             upload = self._current(live, upload.uuid) or upload
         if not upload.id and live.data is None:
+            self._check_removed(upload.uuid)
             return self._add_writer(live, self._create(live, upload), numbers, length, keeps=keeps)
         self._engine.check(upload)
-        earlier = [writer for writer in live.writers if overlap(writer.numbers, numbers)]
+        near = [writer for writer in live.writers if overlap(writer.numbers, numbers)]
+        for writer in near:
+            upload = self._keep(live, upload, writer)
+        # Who brings only what is in stops nobody: it repeats a request whose answer was lost.
+        earlier = [writer for writer in near if any(n in numbers for n in writer.unmerged(len(writer.numbers)))]
         for writer in earlier:
             upload = self._stop_early(live, upload, writer)
         heir = self._writer_for_missing(live, upload, numbers, length, keeps)
@@ -3056,9 +3066,7 @@ class Store:
     def _create(self, live: _Live, upload: Upload) -> Upload:
         self._engine.check(upload)
         if not self._engine.is_free(upload):  # before it is on record, or what is there would be taken for ours
-            self._check_removed(upload.uuid)
-            if not self._engine.is_free(upload):
-                raise Conflict("A folder of this upload's name is there already. Start the upload anew.")
+            raise Conflict("A folder of this upload's name is there already. Start the upload anew.")
         self._check_open()
         self._space.check_new(upload.size)
         if upload.chunk_count == 1:
@@ -3162,14 +3170,13 @@ class Store:
         """Merges what runs on their way have brought whole, so that it counts whatever becomes of them. Returns the
         upload, if there are such runs."""
         live = self._lives.get(uuid)
-        if live is None or not live.running():  # also while it is published, for which one would wait long
+        if live is None or not live.runs():  # also while it is published, for which one would wait long
             return None
         with disk_errors(uuid), self._locked(uuid) as live:
             upload = self._current(live, uuid)
-            for writer in live.running():
+            for writer in live.runs():
                 if upload is not None:
-                    with contextlib.suppress(NoSpace):  # of which its own request is told
-                        upload = self._take_from(live, upload, writer, may_publish=False)
+                    upload = self._keep(live, upload, writer)
             return upload
 
     def _stop_and_take(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
@@ -3184,6 +3191,14 @@ class Store:
                 live.data.failed = True
             raise
         return self._take_from(live, upload, writer)
+
+    def _keep(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
+        """Merges what a run on its way has brought whole, if there is room for it. That is never the end of a file: its
+        own request brings that about, and learns of it."""
+        with contextlib.suppress(NoSpace):
+            if writer.is_run_under_way:
+                upload = self._take_from(live, upload, writer, may_publish=False)
+        return upload
 
     def _take_from(self, live: _Live, upload: Upload, writer: Writer, may_publish: bool = True) -> Upload:
         """Merges the chunks that a writer has brought whole."""
@@ -3319,10 +3334,11 @@ class Store:
         if upload.stored is not None:
             return [[0, upload.chunk_count - 1]]
         with disk_errors(upload.uuid):
-            ranges = chunk_ranges(self.record.chunks_in(upload))
-            if not ranges and upload.merged and (now := self.record.find(upload.uuid)) and now.stored is not None:
-                return [[0, upload.chunk_count - 1]]  # it was published meanwhile
-            return ranges
+            numbers = self.record.chunks_in(upload)
+            if upload.merged and not numbers:  # another request may have made it a finished file meanwhile
+                now = self.record.find(upload.uuid)
+                return self.chunks_in(now) if now is not None and now.stored is not None else []
+            return chunk_ranges(numbers)
 
     def open(self, uuid: str) -> tuple[Upload, Content]:
         """A finished file and its record, which is made now if somebody put the file there by hand.
@@ -3755,6 +3771,8 @@ class Wire:
             with contextlib.suppress(BlockingIOError):
                 self.sent += (count := self._sock.send(view, self._no_wait))
                 view = view[count:]
+        if not view:
+            return
         pace = watch_pace()
         while view:  # not sendall, whose timeout is for all of it: a slow reader that moves is served
             count = self._wait(self._sock.send, view)
@@ -3807,12 +3825,16 @@ class Wire:
     def _wait(self, call: Callable[..., Any], *args: Any, seconds: float | None = None) -> Any:
         """What call(*args) returns, which is tried once a tick until something moves. Raises TooSlow."""
         seconds = IDLE_SECONDS if seconds is None else seconds
-        with TURN.paused():
+        had_turn = TURN.give_up()  # TURN.paused() in small, for every small request comes through here
+        try:
             for _ in range(max(1, round(seconds / TICK_SECONDS))):
                 try:
                     return call(*args)
                 except (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                     continue
+        finally:
+            if had_turn:
+                TURN.take()
         raise TooSlow
 
 
@@ -4183,30 +4205,31 @@ def _wants_json() -> bool:
     return "application/json" in bottle.request.environ.get("HTTP_ACCEPT", "")
 
 
-def _render(data: Mapping[str, Any], sentence: str, wants_json: bool) -> tuple[dict[str, str], bytes]:
-    """The one shape of all answers but pages and files: JSON to those who ask for it, a sentence to all others."""
+def _render(data: Mapping[str, Any], sentence: str, wants_json: bool) -> tuple[str, bytes]:
+    """The one shape of all answers but pages and files: JSON to those who ask for it, a sentence to all others.
+
+    Returns its type (RFC 9110, 8.3) and its bytes.
+    """
     text = _to_json(data) if wants_json else sentence + "\n"
-    kind = "application/json" if wants_json else "text/plain; charset=utf-8"
-    return {"Content-Type": kind, "Cache-Control": "no-store"}, text.encode()
+    return "application/json" if wants_json else "text/plain; charset=utf-8", text.encode()
 
 
 def render_error(error: DropError, wants_json: bool = False) -> tuple[str, dict[str, str], bytes]:
     """Status, headers and body of an error's answer. This is the one place that decides them, whoever gives the answer:
     a handler, Bottle, or the server to a request that never got to the app.
     """
-    headers, body = _render({"error": str(error)}, str(error), wants_json)
-    headers |= error.headers
+    kind, body = _render({"error": str(error)}, str(error), wants_json)
+    headers = {"Content-Type": kind, "Content-Length": str(len(body)), **error.headers}
     if wants_json:  # a script of our page: the browser must not ask for a password in its own way
         headers.pop("WWW-Authenticate", None)
-    return f"{error.status.value} {error.status.phrase}", headers | {"Content-Length": str(len(body))}, body
+    return f"{error.status.value} {error.status.phrase}", headers, body
 
 
 def answer(status: int, data: Mapping[str, Any], sentence: str) -> bytes:
     """Sets Bottle's response but for the body, which is returned."""
-    headers, body = _render(data, sentence, _wants_json())
+    kind, body = _render(data, sentence, _wants_json())
     bottle.response.status = int(status)
-    for name, value in headers.items():
-        bottle.response.set_header(name, value)
+    bottle.response.content_type = kind
     return body
 
 
@@ -4586,6 +4609,7 @@ html:not(.scripted) #drop { justify-items: start; min-height: 0; }
 #notice { min-height: 1.5rem; margin: .625rem .25rem; font-size: .875rem; overflow-wrap: anywhere; }
 .rows { background: var(--surface); border: 1px solid var(--line); border-radius: .75rem; box-shadow: var(--shadow); }
 .rows:empty { display: none; }
+.rows li { content-visibility: auto; contain-intrinsic-size: auto 4.75rem; }   /* of thousands of rows only those in sight are laid out and painted */
 .rows li { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .25rem 1rem; align-items: center; padding: .75rem 1rem; }
 .rows li + li { border-top: 1px solid var(--line); }
 .title { display: flex; gap: .25rem .75rem; align-items: baseline; justify-content: space-between; min-width: 0; }
@@ -4707,7 +4731,6 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 const MIB = 1024 * 1024;
 const LEAST_SHARE_BYTES = 8 * MIB;
 const RUN_SECONDS = 2;
-const RUN_GROWTH = 8;             // how many times larger than the last run the next may be
 const REQUESTS_AT_ONCE = 5;       // a browser has six connections per server; one is left for questions
 const FILES_AT_ONCE = 8;          // more than lanes, so that a lane never waits for the answer to another file's beginning
 const TRIES = 8;                  // failures in a row, with nothing more of the file in after any of them
@@ -4748,10 +4771,12 @@ const REFUSALS = {
 const sentence = (status, body) => typeof body?.error === 'string' ? body.error
   : REFUSALS[status] ?? `The upload was ${status < 500 ? 'refused' : 'interrupted'} on the way (status ${status}). Retry, or ask the server’s owner.`;
 
+const whole = new Intl.NumberFormat([], {maximumFractionDigits: 0});
+const tenths = new Intl.NumberFormat([], {maximumFractionDigits: 1});
 const bytes = (n) => {
   const power = n < 1000 ? 0 : Math.min(5, Math.max(1, Math.floor(Math.log(n) / Math.log(1024) + .02)));
   const amount = n / 1024 ** power;
-  return `${amount.toLocaleString([], {maximumFractionDigits: power && amount < 100 ? 1 : 0})} ${['B', 'KB', 'MB', 'GB', 'TB', 'PB'][power]}`;
+  return `${(power && amount < 100 ? tenths : whole).format(amount)} ${['B', 'KB', 'MB', 'GB', 'TB', 'PB'][power]}`;
 };
 const duration = (s) => s < 60 ? `${Math.ceil(s)} s` : s < 3600 ? `${Math.ceil(s / 60)} min`
   : `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
@@ -5063,7 +5088,8 @@ const send = (upload) => {
     xhr.open('POST', 'upload');
   } else {
     run = {...nextRun(upload), xhr};
-    run.body = file.slice(run.first * chunkSize, (run.last + 1) * chunkSize);
+    const isWhole = run.first === 0 && run.last * chunkSize + chunkSize >= upload.size;
+    run.body = isWhole ? file : file.slice(run.first * chunkSize, (run.last + 1) * chunkSize);
     xhr.open('PUT', `uploads/${uuid}/${run.first}`);
     xhr.setRequestHeader('Content-Type', 'application/octet-stream');
   }
@@ -5093,7 +5119,8 @@ const judge = (run) => {
   if (known.done) return finish(upload, known);   // answers may overtake each other: this one counts
   Object.assign(upload, {received: upload.received + size, held: '', full: false, failures: 0, beginnings: 0, stalls: 0});
   if (size >= upload.chunkSize) {
-    runBytes = Math.min(RUN_GROWTH * size, RUN_SECONDS * size / ((performance.now() - run.beganAt) / 1000));
+    const seconds = (performance.now() - run.beganAt) / 1000;
+    runBytes = Math.max(runBytes / 2, RUN_SECONDS * size / seconds);   // a single slow one says little
   }
   if (upload.asking) upload.meanwhile.push([first, last]);
   if (!upload.todo || upload.todo.length || upload.resting || requestsOf(upload).length) return;
@@ -5390,15 +5417,22 @@ const listRows = new Map();     // UUID → row
 const fresh = new Map();        // UUID → what has arrived since the server was asked last
 let latest = [];                // what it said then
 let showing = 0;
+let telling = 0;
 let refreshing = 0;
 let refreshTook = 0;            // ms; a long list is asked for, and drawn, less often
 let refreshes = 0;
 
+const tellOthersSoon = () => { if (!telling) telling = setTimeout(tellOthers, 500); };
+const tellOthers = () => {
+  clearTimeout(telling);
+  telling = 0;
+  channel.postMessage('changed');
+};
 const showSoon = () => { if (!showing) showing = setTimeout(showList, 200 + 5 * refreshTook); };
 const refreshSoon = () => { if (!refreshing) refreshing = setTimeout(refresh, 200 + 5 * refreshTook); };
 const changed = () => {
   refreshSoon();
-  channel.postMessage('changed');
+  tellOthers();
 };
 
 const refresh = async () => {
@@ -5569,7 +5603,7 @@ tell.done = (upload) => {
   announce();
   fresh.set(upload.known.uuid, upload.known);
   showSoon();
-  if (active.size) channel.postMessage('changed');
+  if (active.size) tellOthersSoon();
   else changed();
 };
 
@@ -5796,11 +5830,12 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
 
 #: Bottle writes a bug's traceback here, and waits for whoever reads it. The log has it already.
 _NO_STREAM = types.SimpleNamespace(write=lambda text: None, flush=lambda: None)
-_EVERY_ANSWER = {
+_EVERY_ANSWER = {  # unless it says otherwise itself
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # with "no-referrer" a browser would send our own form with "Origin: null"
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
 }
 
 
@@ -5812,10 +5847,13 @@ def http_date(seconds: int) -> str:
 
 def render_head(status: str, headers: Iterable[tuple[str, str]], is_last: bool) -> bytes:
     """Status line and headers of an answer (RFC 9112, 4 and 5), those that every answer has among them."""
-    names = dict(headers)
     lines = [f"HTTP/1.1 {status}", f"Date: {http_date(int(time.time()))}"]
-    lines += [f"{name}: {value}" for name, value in headers]
-    lines += [f"{name}: {value}" for name, value in _EVERY_ANSWER.items() if name not in names]
+    missing = _EVERY_ANSWER.copy()
+    for name, value in headers:
+        lines.append(f"{name}: {value}")
+        missing.pop(name, None)
+    for name, value in missing.items():
+        lines.append(f"{name}: {value}")
     if is_last:
         lines.append("Connection: close")
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
@@ -6164,16 +6202,19 @@ class LogWriter(logging.Handler):
         super().__init__()
         self._path = path
         self._open()
-        self._lines: deque[str] = deque()
+        self._records: deque[logging.LogRecord] = deque()
         self._left_out = 0  # since the start; changed with the handler's lock held
         self._news, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hands a line over. Called with the handler's lock held, as `logging` does."""
-        if len(self._lines) < MAX_LOG_LINES:
-            self._lines.append(self.format(record))
+        """Hands a line over. Called with the handler's lock held, as `logging` does.
+
+        The thread makes the text of it, for many lines at once. In a request that took a tenth of all its time.
+        """
+        if len(self._records) < MAX_LOG_LINES:
+            self._records.append(record)
         else:
             self._left_out += 1
         if not self._news.is_set():
@@ -6210,8 +6251,9 @@ class LogWriter(logging.Handler):
             self._news.wait()
             ending = self._ending.is_set()
             self._news.clear()
-            lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            missing, count = self._left_out - reported, len(lines)
+            count = len(self._records)
+            lines = list(self._texts(count))
+            missing = self._left_out - reported
             if missing:
                 text = f"{missing} of the log's lines are missing here, for nobody was reading it"
                 lines.append(self.format(logging.makeLogRecord({"msg": text})))
@@ -6223,6 +6265,14 @@ class LogWriter(logging.Handler):
             self._ending.wait(LOG_PAUSE_SECONDS)
         if self._path is not None and self._fd >= 0:
             os.close(self._fd)
+
+    def _texts(self, count: int) -> Iterator[str]:
+        for _ in range(count):
+            record = self._records.popleft()
+            try:
+                yield self.format(record)
+            except Exception:  # a mistake in one line's format costs this line, not the log
+                self.handleError(record)
 
     def _write(self, text: str) -> None:
         data = hide_uuids(text).replace("\n", os.linesep).encode(self._encoding, "backslashreplace")

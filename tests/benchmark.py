@@ -1036,7 +1036,8 @@ def send_by_page(browser: Browser, server: Server, files: Sequence[Path]) -> tup
             tab.goto(f"http://{HOST}:{server.port}/", wait_until="load")
             tab.set_input_files(page.input, files)
             condition = f"() => {page.done} === {len(files)} && performance.now()"
-            done = tab.wait_for_function(condition, timeout=STILL_SECONDS * 1000, polling=20)
+            polling = 20 if len(files) == 1 else 100  # ms
+            done = tab.wait_for_function(condition, timeout=STILL_SECONDS * 1000, polling=polling)
             end, chosen, sent = done.json_value(), tab.evaluate("chosenAt"), tab.evaluate("sentAt")
         except Error as error:
             raise Problem(f"Its page does not do what it should: {error.message.splitlines()[0]}") from None

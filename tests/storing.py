@@ -15,7 +15,7 @@ import stat
 import threading
 import uuid as uuids
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,24 @@ class File:
                 writer.write(self.piece(index))
                 upload = store.merge(writer)
         return upload
+
+    def announced(self, store: Store, modified: int | None = None) -> File:
+        """This file under the UUID with which POST /uploads began it."""
+        upload, _ = store.announce(self.owner, self.name, len(self.content), modified, self.chunk_size)
+        return replace(self, uuid=upload.uuid)
+
+    def pieces(self, numbers: range) -> bytes:
+        """The bytes of a run of chunks."""
+        return self.content[numbers.start * self.chunk_size : numbers.stop * self.chunk_size]
+
+    def begin_run(self, store: Store, numbers: range) -> Writer:
+        return store.begin_run(self.owner, self.uuid, numbers.start, len(self.pieces(numbers)))
+
+    def run(self, store: Store, numbers: range) -> Upload:
+        """Send these chunks in one request; returns what the store says."""
+        with self.begin_run(store, numbers) as writer:
+            writer.write(self.pieces(numbers))
+            return store.merge(writer)
 
     def begin_filled(self, store: Store, index: int) -> Writer:
         """A writer that has all its bytes and waits for its merge."""

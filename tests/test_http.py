@@ -1,4 +1,5 @@
-"""The main job over real sockets: files come in whole, belong to whoever sent them, and are given back."""
+"""The main job over real sockets: files come in whole, belong to whoever sent them, and are given back; and the names
+under which the server is reached."""
 
 from __future__ import annotations
 
@@ -24,15 +25,20 @@ from urllib.parse import quote, unquote
 
 import pytest
 from conftest import (
-    BOUNDARY,
+    FORM,
+    PASSWORD,
     Connection,
     Response,
     Server,
     StartServer,
+    basic,
     chunk_request,
     exchange,
     multipart_body,
     request,
+    running,
+    serving,
+    stored,
     upload,
     wait_until,
 )
@@ -41,18 +47,11 @@ import pyfiledrop
 
 CHUNK = 1000
 SOME = "0b5e55ed-0000-4000-8000-0123456789ab"  # a UUID
-FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
 def new() -> str:
     """A UUID for an upload or a drop."""
     return str(uuids.uuid4())
-
-
-def stored(server: Server, uuid: str) -> bytes:
-    """The bytes of the one file in storage that has this UUID before its name."""
-    (path,) = server.storage.glob(f"{uuid}_*")
-    return path.read_bytes()
 
 
 def assert_tidy(server: Server) -> None:
@@ -104,33 +103,6 @@ def test_sizes_around_a_chunk(shared_server: Server, size: int) -> None:
     assert_tidy(shared_server)
 
 
-@pytest.mark.parametrize("chunk_size", [65_535, 65_536, 65_537, 1 << 20, 3_000_000])
-def test_large_chunks(shared_server: Server, chunk_size: int) -> None:
-    """Chunks that the system moves by itself arrive as small ones do."""
-    content = random.randbytes(2_500_001)
-    assert upload(shared_server, content, uuid=(uuid := new()), chunk_size=chunk_size)["received"] == len(content)
-    assert stored(shared_server, uuid) == content
-
-
-def test_chunk_that_arrives_byte_by_byte(shared_server: Server) -> None:
-    """How the network cuts a request does not matter."""
-    uuid = new()
-    with Connection(shared_server) as connection:
-        for byte in chunk_request(b"slow\r\n--but--\r\nsure", uuid=uuid):
-            connection.send(bytes([byte]))
-        assert one_file(connection.receive(), 200)["done"]
-    assert stored(shared_server, uuid) == b"slow\r\n--but--\r\nsure"
-
-
-@pytest.mark.parametrize("size", [100, 200_000])
-def test_content_that_looks_like_a_form(shared_server: Server, size: int) -> None:
-    """Line breaks, dashes and almost the boundary are bytes of the file like all others."""
-    near = f"\r\n--{BOUNDARY[:-1]}".encode()
-    content = (near + b"\r\n\r\n--" + near + b"--\r\n")[: size // 2] * 3
-    assert upload(shared_server, content, uuid=(uuid := new()), chunk_size=size)["done"]
-    assert stored(shared_server, uuid) == content
-
-
 class Crowd:
     """Many connections that are kept open, and a thread for each."""
 
@@ -164,6 +136,7 @@ def crowd(shared_server: Server) -> Iterator[Crowd]:
         yield crowd
 
 
+@pytest.mark.slow
 def test_row_30_chunks_in_random_order_over_32_connections(shared_server: Server, crowd: Crowd) -> None:
     """All chunks in random order over 32 connections, 1,000 times: whole, equal to what was sent, nothing left over."""
     dice = random.Random(30)
@@ -869,6 +842,7 @@ def test_an_older_storage(start_server: StartServer, tmp_path: Path) -> None:
     assert all(fetch(server, name[:36]).body == content for name, content in files.items())
 
 
+@pytest.mark.slow
 def test_a_file_that_was_put_there_by_hand(start_server: StartServer) -> None:
     """It is found while the server runs, a moment after somebody asks for it, whatever else lies there."""
     server = start_server("-a")
@@ -979,6 +953,117 @@ def test_names_that_are_no_text(start_server: StartServer, tmp_path: Path, folde
     assert "Traceback" not in server.log()
 
 
+# The names the server answers under
+
+
+@pytest.fixture(scope="module")
+def named(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    options = [word for name in ("Drop.Example", "192.0.2.7", "::1") for word in ("--allow-host", name)]
+    with running(program, tmp_path_factory.mktemp("named"), "-a", *options) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "drop.example", "DROP.example", "drop.example:80", "drop.example:", "192.0.2.7", "192.0.2.7:16273", "[::1]",
+        "[::1]:8443",
+    ],
+)  # fmt: skip
+def test_allowed_host(named: Server, host: str) -> None:
+    """The names that were given work, in either case, with a port and without, IPv6 in its brackets."""
+    assert exchange(named, request("GET", "/uploads", {"Host": host})).status == 200
+    assert exchange(named, request("PUT", "/upload/x", {"Host": host}, b"x")).status == 201
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.70:1", "[::2]", "localhost:1", "a.localhost"])
+def test_allowed_host_is_one_more(named: Server, host: str) -> None:
+    """A name that was given takes nothing away: under its addresses the server is reached as before."""
+    assert exchange(named, request("GET", "/uploads", {"Host": host})).status == 200
+
+
+MISDIRECTED = {
+    "error": "This server does not answer under this name. Open it by its address,"
+    " or ask its owner to start it with --allow-host and this name."
+}
+EVERYWHERE = [
+    ("GET", "/"), ("HEAD", "/"), ("POST", "/"), ("GET", "/favicon.ico"), ("GET", "/dropzone.js"), ("GET", "/uploads"),
+    ("PUT", "/upload/x"), ("POST", "/upload"), ("DELETE", "/uploads"), ("GET", f"/download/{new()}"),
+    ("GET", "/nothing"), ("PATCH", "/upload"), ("OPTIONS", "/uploads"), ("GET", "/upload"),
+]  # fmt: skip
+
+
+def assert_misdirected(server: Server, host: str, **headers: str) -> None:
+    """Nothing is answered under this name but that it is none of the server's, whatever is asked for."""
+    before = sorted(os.listdir(server.storage))
+    for method, target in EVERYWHERE:
+        body = b"x" if method in ("PUT", "POST") else None
+        answer = exchange(server, request(method, target, {"Host": host, **headers}, body))
+        assert answer.status == 421
+        assert method == "HEAD" or answer.json() == MISDIRECTED
+    assert sorted(os.listdir(server.storage)) == before
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "drop.example.evil.example", "evil.drop.example", "drop.example.", "-", "192.0.2.7.evil.example"],
+)
+def test_host_that_is_not_allowed(named: Server, host: str) -> None:
+    """Any other is 421, whatever is asked for, so that no page can reach in under a name of its own."""
+    assert_misdirected(named, host)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "a", f"{socket.gethostname()}.evil.example", ""])
+def test_row_57_dns_rebinding(shared_server: Server, host: str) -> None:
+    """A foreign name that was made to point here is 421, though to the browser all comes from one site."""
+    headers = {"Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+    if not host:  # the helper would leave such a header out
+        assert exchange(shared_server, b"GET / HTTP/1.1\r\nHost:\r\n\r\n").status == 421
+    else:
+        assert_misdirected(shared_server, f"{host}", **headers)
+
+
+def test_row_57_password_comes_second(guarded: Server) -> None:
+    """Under a foreign name nobody is asked for the password, and none is heard."""
+    assert_misdirected(guarded, "evil.example")
+    assert_misdirected(guarded, "evil.example", **basic(PASSWORD))
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:1", "192.0.2.1", "[::1]", "localhost", "x.LocalHost:1", socket.gethostname(),
+             socket.gethostname().upper() + ":1", socket.gethostname().partition(".")[0] + ".local"],
+)  # fmt: skip
+def test_row_57_what_is_answered(shared_server: Server, host: str) -> None:
+    """Addresses, localhost and the machine's own names need no option; neither does a client that names no host."""
+    assert exchange(shared_server, request("GET", "/uploads", {"Host": host})).status == 200
+    assert exchange(shared_server, b"GET /uploads HTTP/1.0\r\n\r\n").status == 200
+
+
+def test_row_57_no_name_server_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the network says of names counts nowhere: neither at start nor for a request is it asked."""
+
+    def ask(*_: object, **__: object) -> Any:
+        raise AssertionError("a name was looked up")
+
+    for name in ("getfqdn", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getaddrinfo", "getnameinfo"):
+        monkeypatch.setattr(socket, name, ask)
+    with serving(tmp_path) as server:
+        for host, status in ((b"127.0.0.1", b"200"), (b"evil.example", b"421")):
+            with socket.socket() as client:
+                client.connect(("127.0.0.1", server.server_port))
+                client.sendall(b"GET /uploads HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+                assert client.recv(12) == b"HTTP/1.1 " + status
+
+
+def test_start_says_which_names(start_server: StartServer) -> None:
+    """The start names what is answered, and the option that adds to it."""
+    server = start_server("--allow-host", "drop.example")
+    wait_until(lambda: "Ctrl-C ends it." in server.output())
+    (line,) = re.findall(r"^  answers to (.*)$", server.output(), re.MULTILINE)
+    assert line.startswith("addresses, localhost, ") and line.endswith("; --allow-host adds others")
+    assert {"drop.example", socket.gethostname().lower()} <= set(re.split(r"[,;] ", line))
+
+
 # The rest of HTTP
 
 
@@ -1023,6 +1108,7 @@ def test_every_answer_is_guarded(shared_server: Server, link: str) -> None:
         headers = exchange(shared_server, data).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "same-origin"
+        assert headers["Cache-Control"].endswith(("no-store", "no-cache"))
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
         assert len(headers.get_all("Content-Security-Policy") or []) == 1
 
@@ -1044,7 +1130,6 @@ def test_error_has_one_shape(error: pyfiledrop.DropError, headers: dict[str, str
     asked = {} if wants_json and "WWW-Authenticate" in headers else dict(headers)
     assert given == asked | {
         "Content-Type": "application/json" if wants_json else "text/plain; charset=utf-8",
-        "Cache-Control": "no-store",
         "Content-Length": str(len(body)),
     }
 
@@ -1092,17 +1177,6 @@ def test_uploads_of_one_name_at_once(shared_server: Server) -> None:
     for thread in threads:
         thread.join()
     assert [stored(shared_server, name) for name in uuid] == [name.encode() for name in uuid]
-
-
-def test_the_log_has_a_line_for_each_request(server: Server) -> None:
-    """Method, address, status and bytes; the sizes of what came in and went out are true."""
-    exchange(server, request("PUT", "/upload/x", body=b"12345"))
-    wait_until(lambda: len(server.log().splitlines()) == 1)
-    exchange(server, request("GET", "/nothing"))
-    wait_until(lambda: len(server.log().splitlines()) == 2)
-    first, second = server.log().splitlines()
-    assert re.search(r"127\.0\.0\.1 PUT /upload/x 201 in=5 out=\d+ ", first)
-    assert re.search(r"127\.0\.0\.1 GET /nothing 404 in=0 out=\d+ ", second)
 
 
 def test_the_programs_version_is_in_the_page(shared_server: Server) -> None:

@@ -23,10 +23,10 @@ from conftest import (
     Connection,
     Server,
     StartServer,
-    _servers,
     chunk_request,
     exchange,
     request,
+    running,
     serving,
     upload,
     wait_until,
@@ -437,10 +437,8 @@ def test_row_55_fewer_are_let_in(count: float, connections: int, uploads: int) -
 def test_row_55_descriptors_for_all(program: list[str], tmp_path: Path, most: int) -> None:
     """Where the system gives few descriptors, there are only as many connections as it gives enough for."""
     limited = ["sh", "-c", f'ulimit -n {most} && exec "$@"', "sh", *program]
-    servers = _servers(limited, lambda: tmp_path)
-    server = next(servers)()
     content = random.randbytes(2 * 90_000)
-    with contextlib.ExitStack() as stack:
+    with running(limited, tmp_path) as server, contextlib.ExitStack() as stack:
         busy = []
         while True:  # each in the middle of a first chunk
             data = chunk_request(content, uuid=new(), chunk_size=90_000, headers={"Expect": "100-continue"})
@@ -456,7 +454,6 @@ def test_row_55_descriptors_for_all(program: list[str], tmp_path: Path, most: in
             connection.send(data[-1:])
             assert connection.receive().status == 200
     assert "Too many open files" not in server.log()
-    next(servers, None)
 
 
 @needs_proc

@@ -1467,7 +1467,7 @@ def test_number_of_uploads(store: Store, monkeypatch: pytest.MonkeyPatch) -> Non
     assert File(b"").send(store).stored
 
 
-def test_cost_of_a_first_chunk(folders: Folders, store: Store) -> None:
+def test_row_64_cost_of_a_first_chunk(folders: Folders, store: Store) -> None:
     """It is the same beside many unfinished uploads: no statement of the record goes through them."""
     for _ in range(50):
         File(b"aaaabbbb").send(store, 0)
@@ -1528,7 +1528,7 @@ def test_idle_time_is_running_time(folders: Folders) -> None:
 
 
 @pytest.mark.parametrize("jump", [-400 * DAY, 400 * DAY])
-def test_clock_jumps(folders: Folders, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+def test_row_40_clock_jumps(folders: Folders, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
     """A clock that is put forward or back removes nothing, while running and over a restart."""
     file = File(b"aaaabbbb")
     store = folders.open()
@@ -1541,7 +1541,7 @@ def test_clock_jumps(folders: Folders, monkeypatch: pytest.MonkeyPatch, jump: fl
     finish(folders, store, [file])
 
 
-def test_cleaner_spares_one_that_receives(folders: Folders, store: Store) -> None:
+def test_row_41_cleaner_spares_one_that_receives(folders: Folders, store: Store) -> None:
     """An upload that is receiving is never removed, however long its chunk takes."""
     file = File(b"aaaabbbb")
     file.send(store, 0)

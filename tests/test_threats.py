@@ -2,18 +2,8 @@
 
 After each refusal the answer is one fixed sentence, finished files and acknowledged chunks are as they were, nothing is
 left over, the log has one line, and the server goes on; `refused` looks at all of that. The rows' numbers are in the
-tests' names. Rows that are tested elsewhere:
-
-- 14, 29, 30, 31, 32 and 33 are the main job and stand in test_http.py; 34 and 43 are in test_cli.py;
-- 27 and 36 (hundreds of connections, descriptors) are in test_load.py, and 36 in test_faults.py;
-- 51 and 53 (cookies, guessing) stand in test_doors.py, with the rest of the password;
-- 38 (kill -9) is in test_crash.py, with real servers;
-- 39 to 41 (power cut, clock, cleaner), and 37 more widely, need faults to be made, which nobody can do over a socket:
-  test_faults.py, test_crash.py, test_model.py and test_store.py;
-- 64 and 65 (many unfinished uploads, power cuts of real file systems), and 66, are in test_store.py and test_power.py;
-- 3, 5, 6, 8, 23 to 26, 57, 58 and 63 are also tested without a socket, far more widely, in test_decisions.py;
-- 50, 52 and 60 (the log) and 57 (names) are in test_doors.py, 54 (too many connections) in test_load.py, and 59 (a page
-  of one's own) in test_cli.py.
+tests' names. Rows that are missing here are the main job, or about the password, the log or the command line, or need
+faults that nobody can make over a socket: their tests are at home there, and have the numbers in their names as well.
 """
 
 from __future__ import annotations
@@ -28,7 +18,6 @@ import random
 import re
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
 import uuid as uuids
@@ -41,6 +30,7 @@ import pytest
 from conftest import (
     BOUNDARY,
     DROP_COOKIE,
+    FORM,
     Connection,
     Response,
     Server,
@@ -50,6 +40,7 @@ from conftest import (
     exchange,
     multipart_body,
     request,
+    running,
     upload,
     wait_until,
 )
@@ -57,7 +48,6 @@ from loading import needs_proc, usage
 
 import pyfiledrop
 
-FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 #: Stands for something of the client's own in a request; no answer may depend on it.
 MARK = "mArK"
 SOME = "0b5e55ed-0000-4000-8000-0123456789ab"  # a UUID
@@ -112,10 +102,8 @@ def assert_fixed_sentence(server: Server, answer: Response) -> None:
 def refused(server: Server, data: bytes, *statuses: int, closed: bool = False) -> Response:
     """Send these bytes, which must be refused with one of these statuses and change nothing; return the answer."""
     before = tree(server.storage), tree(server.chunks)
-    fence = f"GET /uploads?{random.getrandbits(64)} "  # behind the lines of all that came before
-    exchange(server, request(*fence.split()))
-    wait_until(lambda: fence in server.log())
-    count = len(log_lines(server))
+    begin, end = (f"GET /uploads?{random.getrandbits(64)} " for _ in range(2))  # between their lines is ours
+    exchange(server, request(*begin.split()))
     with Connection(server) as connection:
         with contextlib.suppress(ConnectionError):
             connection.send(data)
@@ -123,10 +111,14 @@ def refused(server: Server, data: bytes, *statuses: int, closed: bool = False) -
         assert not closed or connection.closed(), "the connection must not be used any further"
     assert answer.status in statuses, answer
     assert_fixed_sentence(server, answer)
-    assert exchange(server, request("GET", "/uploads")).status == 200
+    assert exchange(server, request(*end.split())).status == 200
     mine = f" {answer.status} in="
-    wait_until(lambda: any(mine in line for line in log_lines(server)[count:]))
-    told = log_lines(server)[count:]
+
+    def log_since() -> str:
+        return server.log().partition(begin)[2].partition("\n")[2]
+
+    wait_until(lambda: end in log_since() and mine in log_since())
+    told = log_since().splitlines()
     assert [mine in line for line in told].count(True) == 1, told
     assert all(re.search(r" 127\.0\.0\.1 \S+ \S+ \d{3} in=\d+ out=\d+ ", line) for line in told), told
     assert (tree(server.storage), tree(server.chunks)) == before
@@ -570,9 +562,8 @@ def test_row_17_empty_file(shared_server: Server) -> None:
 @pytest.fixture(scope="module")
 def small_server(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that takes files up to a megabyte."""
-    server = Server(program, tmp_path_factory.mktemp("small"), ("-a", "--max-size", "1"), {})
-    yield server
-    server.stop()
+    with running(program, tmp_path_factory.mktemp("small"), "-a", "--max-size", "1") as server:
+        yield server
 
 
 MIB = 1 << 20
@@ -853,14 +844,6 @@ def test_row_22_body_that_is_cut_at_every_byte(shared_server: Server, kind: str)
     assert (tree(shared_server.storage), tree(shared_server.chunks)) == before
 
 
-def test_row_22_client_that_left_before_it_was_told_to_go_on() -> None:
-    """Who waits for 100 Continue and is gone when it comes is no bug of ours."""
-    ours, theirs = socket.socketpair()
-    theirs.close()
-    with ours, pytest.raises(pyfiledrop.CutOff):
-        pyfiledrop.Body(pyfiledrop.Wire(ours), 5, b"", is_awaiting=True).read()
-
-
 @pytest.mark.parametrize("vanish", ["close", "reset"])
 @pytest.mark.parametrize("size", [1000, 500_000])
 def test_row_22_client_that_vanishes(shared_server: Server, vanish: str, size: int) -> None:
@@ -1089,57 +1072,6 @@ def test_row_27_slow_readers(shared_server: Server) -> None:
         assert readers[0].receive().body == content, "a reader that wakes up is served to the end"
 
 
-def test_row_27_a_trickle_after_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each while is judged by itself: what came before buys no time, and none that was fast enough is punished."""
-    clock = 1000.0
-    monkeypatch.setattr(pyfiledrop.time, "monotonic", lambda: clock)
-    pace, least = pyfiledrop.watch_pace(), pyfiledrop.MIN_BYTES_PER_SECOND
-    pace(1 << 30)
-    clock += pyfiledrop.IDLE_SECONDS
-    pace(0)  # the first while is not over yet
-    for _ in range(3):
-        clock += 1
-        pace(0)  # and then begins the next one
-        clock += pyfiledrop.IDLE_SECONDS
-        pace(least * (pyfiledrop.IDLE_SECONDS + 1))
-    clock += 1
-    pace(0)
-    clock += pyfiledrop.IDLE_SECONDS
-    pace(least * (pyfiledrop.IDLE_SECONDS + 1) - 1)
-    clock += 1
-    with pytest.raises(pyfiledrop.TooSlow):
-        pace(0)
-
-
-@pytest.mark.parametrize("error", [BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError])
-def test_row_27_patience_ends(error: type[Exception]) -> None:
-    """A socket that moves nothing is asked once a tick until the time is over, and at least once."""
-    asked = []
-
-    class Waiting:
-        def recv(self, limit: int) -> bytes:
-            asked.append(limit)
-            if len(asked) < most:
-                raise error
-            return b"moved"
-
-    wire, most = pyfiledrop.Wire(Waiting()), 4  # type: ignore[arg-type]
-    with pytest.raises(pyfiledrop.TooSlow):
-        wire.receive(7, seconds=3 * pyfiledrop.TICK_SECONDS)
-    assert asked == [7] * 3
-    asked.clear()
-    assert wire.receive(7, seconds=4 * pyfiledrop.TICK_SECONDS) == b"moved"
-    asked.clear()
-    with pytest.raises(pyfiledrop.TooSlow):
-        wire.receive(7, seconds=0)
-    assert asked == [7]
-    asked.clear()
-    most = sys.maxsize
-    with pytest.raises(pyfiledrop.TooSlow):
-        wire.receive(7)
-    assert len(asked) == pyfiledrop.IDLE_SECONDS // pyfiledrop.TICK_SECONDS
-
-
 @pytest.mark.parametrize(
     ("piece", "most"),
     [
@@ -1336,6 +1268,7 @@ def test_a_bug_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
 # 44: long lists
 
 
+@pytest.mark.slow
 @needs_proc
 def test_row_44_a_long_list_costs_little(start_server: StartServer) -> None:
     """Twenty who ask for 10,000 entries with the longest names and read nothing take less than 10 MB of memory."""
@@ -1525,6 +1458,7 @@ def test_row_55_first_chunks_by_the_thousand(launch: StartServer) -> None:
     wait_until(lambda: exchange(server, chunk_request(CONTENT, 0, uuid=new(), chunk_size=4)).status == 200)
 
 
+@pytest.mark.slow
 def test_row_56_empty_files_are_not_free(start_server: StartServer) -> None:
     """What the record takes of them counts beside --max-total."""
     server = start_server("--max-total", "1")
