@@ -2016,16 +2016,17 @@ class DiskData:
     def _sync(self, fd: int, closes: bool = False) -> None:
         TURN.wait_for(self._syncing)
         try:
-            if self.failed:
-                raise OSError(errno.EIO, "An earlier sync failed")
             try:
+                if self.failed:
+                    raise OSError(errno.EIO, "An earlier sync failed")
                 self._disk.sync_file(fd)
             except OSError:
                 self.failed = True
                 raise
+            finally:
+                if closes:  # before whoever publishes has its turn: an open file cannot be renamed everywhere
+                    os.close(fd)
         finally:
-            if closes:  # before whoever publishes has its turn: an open file cannot be renamed everywhere
-                os.close(fd)
             self._syncing.release()
 
     def sync_later(self) -> Callable[[], None]:

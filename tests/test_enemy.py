@@ -297,3 +297,26 @@ def test_what_synced_is_closed_before_others_may_publish(store: Store, monkeypat
         patch.setattr(os, "close", note)
         data.sync_later()()
     assert locked == [True]
+
+
+def test_a_descriptor_that_reports_an_error_after_its_sync_stops_nobody(
+    folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file's next sync does not wait for it."""
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    data = store._lives[file.uuid].data
+    assert isinstance(data, DiskData)
+    sync = data.sync_later()
+    close = os.close
+
+    def close_and_fail(fd: int) -> None:
+        close(fd)
+        raise OSError(errno.EIO, "the disk failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", close_and_fail)
+        with pytest.raises(OSError):
+            sync()
+    assert not data._syncing.locked()
+    finish(folders, store, [file])
