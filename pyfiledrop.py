@@ -5142,7 +5142,7 @@ const refused = (request, error) => {
     return halt(upload);
   }
   if (!own && status === 413 && request.last > request.first) {   // one chunk may be small enough
-    mostRunBytes = request.size / 2;
+    mostRunBytes = Math.min(mostRunBytes, request.size / 2);
     return Object.assign(upload, {todo: null});
   }
   if (status >= 500 || status === 408 || status === 429) return again(upload, message, error.wait, status === 507);
@@ -5153,6 +5153,7 @@ const refused = (request, error) => {
 // No answer. Either the file cannot be read any more, or the server is away for everybody, or it is this request's bad luck.
 const broken = async (request, reason = BROKEN) => {
   const {upload, form} = request;
+  if (upload.resting) return;              // several runs that break off together are one misfortune
   upload.resting = true;
   upload.todo = null;
   runBytes = 0;
@@ -5166,14 +5167,15 @@ const broken = async (request, reason = BROKEN) => {
   if (!isCurrent(request)) return;
   if (form) return fail(upload, UNSURE);   // it has no UUID, and would be stored a second time
   upload.resting = false;
-  if (wasAway) pump();                     // an outage is not this file's fault and is not counted
-  else again(upload, reason);
+  if (!wasAway) return again(upload, reason);
+  lanes = mostLanes;                       // what stood still says nothing about the line as it is now
+  pump();                                  // and an outage is not this file's fault: it is not counted
 };
 
 // Tries again after a pause. While it waits for room on the server it never gives up.
 const again = (upload, reason, wait = 0, isFull = false) => {
   upload.todo = null;
-  if (upload.resting) return;              // another run of it has met the same
+  if (upload.resting) return;
   if (!isFull || upload.failures < 5) upload.failures++;
   if (upload.failures >= TRIES) return fail(upload, reason);
   upload.resting = true;
@@ -5393,9 +5395,7 @@ tell.tick = () => {
 tell.outage = (text) => {
   say(text || 'The server is back.');
   for (const upload of uploads) if (isBusy(upload)) draw(upload);
-  if (text) return;
-  lanes = mostLanes;   // what stood still says nothing about the line as it is now
-  refreshSoon();
+  if (!text) refreshSoon();
 };
 
 const announce = () => {

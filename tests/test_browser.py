@@ -738,6 +738,44 @@ def test_proxy_errors_are_translated(tab: Tab, visit: Visits) -> None:
     assert stored(tab.server, "file.txt")
 
 
+def test_connection_that_always_breaks(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """Runs that break off together are one failure. After eight with nothing gained a person is told, and may retry."""
+    visit.expect_complaints("net::ERR_FAILED")
+    tab.hurry()
+    file = make_file(tmp_path / "file.bin", 20 * CHUNK)
+    tab.page.route(RUNS, lambda route: route.abort())
+    tab.choose(file)
+    tab.expect_state("file.bin", "failed")
+    expect(tab.row("file.bin").locator(".status")).to_contain_text("breaks off again and again")
+    assert tab.spy("pauses") == [1000, 2000, 4000, 8000, 16000, 30000, 30000]
+    tab.page.unroute(RUNS)
+    tab.row("file.bin").locator(".retry").click()
+    tab.expect_done("file.bin")
+    assert_stored(tab.server, file)
+
+
+def test_session_that_has_ended(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
+    """The page says in the server's words that the password is asked for; with it, Retry goes on from what is in."""
+    visit.expect_complaints(REFUSED)
+    tab = visit(start_server(*SMALL_CHUNKS, env={"PYFILEDROP_PASSWORD": "open sesame"}))
+    tab.page.fill("#password", "open sesame")
+    tab.page.click("button")
+    file = make_file(tmp_path / "file.bin", 10 * CHUNK)
+    gate = Gate(tab.page, 5)
+    tab.choose(file)
+    tab.expect_percent("file.bin", 50)
+    browser = tab.page.context.request
+    browser.post(tab.server.url, form={"signout": ""})
+    gate.open()
+    tab.expect_state("file.bin", "failed")
+    expect(tab.row("file.bin").locator(".status")).to_have_text(pyfiledrop.Unauthorized.sentence)
+    browser.post(tab.server.url, form={"password": "open sesame"})
+    tab.row("file.bin").locator(".retry").click()
+    tab.expect_done("file.bin")
+    assert tab.acknowledged() == list(range(10))
+    assert_stored(tab.server, file)
+
+
 def test_success_of_a_stranger_is_no_success(tab: Tab) -> None:
     """A login page that answers 200 in the server's place is not taken for an acknowledgement."""
     tab.page.route(RUNS, lambda route: route.fulfill(status=200, content_type="text/html", body="<h1>Log in"))
