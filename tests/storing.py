@@ -16,6 +16,7 @@ import threading
 import uuid as uuids
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -254,10 +255,11 @@ def play_disks(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     if kind == "no links":
         monkeypatch.setattr(os, "link", refuse)
     if kind == "two disks":
-        is_data = lambda source: os.path.basename(source) == "data"  # noqa: E731
-        monkeypatch.setattr(
-            os, "link", lambda source, *args, **names: (refuse if is_data(source) else link)(source, *args, **names)
-        )
+
+        def link_within(source: Any, *args: Any, **names: Any) -> None:
+            (refuse if os.path.basename(source) == "data" else link)(source, *args, **names)
+
+        monkeypatch.setattr(os, "link", link_within)
         monkeypatch.setattr(os, "replace", refuse)  # by which the start finds it out
 
 
@@ -355,10 +357,12 @@ class System:
                     return super().execute("PRAGMA synchronous = OFF")
                 if word in ("PRAGMA", "ROLLBACK", ""):  # which ask nothing of the disk
                     return super().execute(sql, *args)
-                return system.call(f"sqlite {word}", super().execute, (sql, *args))
+                cursor: sqlite3.Cursor = system.call(f"sqlite {word}", super().execute, (sql, *args))
+                return cursor
 
             def executemany(self, sql: str, *args: Any) -> sqlite3.Cursor:
-                return system.call(f"sqlite {sql.split()[0]}", super().executemany, (sql, *args))
+                cursor: sqlite3.Cursor = system.call(f"sqlite {sql.split()[0]}", super().executemany, (sql, *args))
+                return cursor
 
         monkeypatch.setattr(sqlite3, "connect", lambda *args, **names: connect(*args, **names, factory=Connection))
 
@@ -449,7 +453,7 @@ class Day:
         yield clean
 
         for index in (2, 0):
-            yield lambda index=index: self.send(store, one, index)
+            yield partial(self.send, store, one, index)
         yield store.flush
         yield lambda: self.send(store, one, 0)  # again
 
@@ -475,11 +479,11 @@ class Day:
 
         yield send_whole
         for file in (two, three):
-            yield lambda file=file: self.send(store, file, 0, 1, 2)
-            yield lambda file=file: self.remove(store, file)
+            yield partial(self.send, store, file, 0, 1, 2)
+            yield partial(self.remove, store, file)
         for file in (four, five):
-            yield lambda file=file: self.send(store, file, 1)
-            yield lambda file=file: self.remove(store, file)
+            yield partial(self.send, store, file, 1)
+            yield partial(self.remove, store, file)
 
         def break_off() -> None:
             with seven.begin_filled(store, 0):

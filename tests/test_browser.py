@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -31,7 +32,7 @@ from browsing import (
     stored,
 )
 from conftest import Server, StartServer, upload, wait_until
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import FilePayload, Page, Route, expect
 
 import build
 import pyfiledrop
@@ -169,7 +170,7 @@ def test_many_files_never_use_all_connections(tab: Tab) -> None:
     """A hundred files are all sent, four requests at a time, and one sentence says that they have arrived."""
     contents = {f"{n}.txt": os.urandom(n) for n in range(100)}
     tab.page.set_input_files(
-        "#file", [{"name": name, "mimeType": "", "buffer": content} for name, content in contents.items()]
+        "#file", [FilePayload(name=name, mimeType="", buffer=content) for name, content in contents.items()]
     )
     tab.until("document.querySelectorAll('#files [data-state=done]').length === 100")
     tab.until("spy.listed().length === 100")
@@ -678,8 +679,9 @@ def test_several_failures_are_one_notice(tab: Tab, visit: Visits) -> None:
     """With what has arrived in the same moment."""
     visit.expect_complaints(REFUSED)
     tab.page.route(RUNS, answer(400, "Refused."))
-    content = {"mimeType": "text/plain", "buffer": b"content"}
-    tab.page.set_input_files("#file", [{**content, "name": f"{n}.txt"} for n in range(3)])
+    tab.page.set_input_files(
+        "#file", [FilePayload(name=f"{n}.txt", mimeType="text/plain", buffer=b"content") for n in range(3)]
+    )
     tab.expect_notice("3 files were not uploaded.")
 
 
@@ -689,8 +691,10 @@ def test_files_without_room_keep_no_others_waiting(start_server: StartServer, vi
     server = start_server("--max-total", "3")
     upload(server, bytes(2_000_000))
     tab = visit(server)
-    content = {"mimeType": "text/plain", "buffer": bytes(2_000_000)}
-    tab.page.set_input_files("#file", [{**content, "name": f"{n}.bin"} for n in range(4)])
+    content = bytes(2_000_000)
+    tab.page.set_input_files(
+        "#file", [FilePayload(name=f"{n}.bin", mimeType="text/plain", buffer=content) for n in range(4)]
+    )
     for n in range(4):
         tab.expect_state(f"{n}.bin", "paused")
     tab.choose_content("small.txt", b"content")
@@ -1204,7 +1208,11 @@ def test_screenshot(start_server: StartServer, visit: Visits, tmp_path: Path) ->
 
     It is taken anew by PYFILEDROP_SCREENSHOT=1 python -m pytest -k screenshot
     """
-    look = {"viewport": {"width": 1280, "height": 560}, "timezone_id": "UTC", "reduced_motion": "reduce"}
+    look: dict[str, Any] = {
+        "viewport": {"width": 1280, "height": 560},
+        "timezone_id": "UTC",
+        "reduced_motion": "reduce",
+    }
     options = ("-a", "--chunk-size", str(2 * MIB), "--timeout", "86400000")  # the clock below makes a leap
     tab = visit(start_server(*options), **look)
     page = tab.page

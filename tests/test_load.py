@@ -65,8 +65,9 @@ def report(request: pytest.FixtureRequest, record_property: Callable[[str, objec
     def tell(name: str, value: object) -> None:
         record_property(name, value)
         plugins = request.config.pluginmanager
-        if terminal := plugins.get_plugin("terminalreporter"):
-            with plugins.get_plugin("capturemanager").global_and_fixture_disabled():
+        terminal, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
+        if terminal and capture:
+            with capture.global_and_fixture_disabled():
                 terminal.write_line(f"\n{request.node.name}: {name} {value}")
 
     return tell

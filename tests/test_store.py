@@ -243,7 +243,7 @@ def test_files_of_a_form_are_counted_once(folders: Folders) -> None:
     half = b"x" * (400 << 10)
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n' + half + b"\r\n"
     form = part + part + b"--b--\r\n"
-    body = pyfiledrop.Body(None, len(form), form)  # type: ignore[arg-type] - all of it is there, no socket is read
+    body = pyfiledrop.Body(None, len(form), form)  # type: ignore[arg-type]  # all of it is there, no socket is read
     uploads, _ = pyfiledrop.receive_form(body, "multipart/form-data; boundary=b", store, ALICE, MIB)
     assert [upload.size for upload in uploads] == [len(half), len(half)]
 
@@ -1348,7 +1348,7 @@ def test_space_on_two_disks(
     setattr(folders, elsewhere, other_disk / elsewhere)
     store = folders.open()
     for tight in (folders.storage, folders.chunks):
-        set_free(monkeypatch, lambda path, tight=tight: 5 if path == tight else 1000)
+        set_free(monkeypatch, lambda path: 5 if path == tight else 1000)  # noqa: B023 - called before the next round
         with pytest.raises(NoSpace):
             File(b"aaaabbbb").begin(store, 0)
 
@@ -1520,11 +1520,12 @@ def test_a_chunk_begins_the_stale_time_anew(store: Store) -> None:
 def test_idle_time_is_running_time(folders: Folders) -> None:
     """Idle time adds up over restarts, and the time in between does not count."""
     file = File(b"aaaabbbb")
-    file.send(folders.open(stale_seconds=100), 0)
+    store = folders.open(stale_seconds=100)
+    file.send(store, 0)
     for _ in range(2):
-        assert folders.store and folders.store.clean(40) == 0
-        folders.open(stale_seconds=100)
-    assert folders.store.clean(40) == 1
+        assert store.clean(40) == 0
+        store = folders.open(stale_seconds=100)
+    assert store.clean(40) == 1
 
 
 @pytest.mark.parametrize("jump", [-400 * DAY, 400 * DAY])

@@ -102,8 +102,8 @@ def assert_fixed_sentence(server: Server, answer: Response) -> None:
 def refused(server: Server, data: bytes, *statuses: int, closed: bool = False) -> Response:
     """Send these bytes, which must be refused with one of these statuses and change nothing; return the answer."""
     before = tree(server.storage), tree(server.chunks)
-    begin, end = (f"GET /uploads?{random.getrandbits(64)} " for _ in range(2))  # between their lines is ours
-    exchange(server, request(*begin.split()))
+    begin, end = (f"/uploads?{random.getrandbits(64)}" for _ in range(2))  # between the lines of these is ours
+    exchange(server, request("GET", begin))
     with Connection(server) as connection:
         with contextlib.suppress(ConnectionError):
             connection.send(data)
@@ -111,13 +111,13 @@ def refused(server: Server, data: bytes, *statuses: int, closed: bool = False) -
         assert not closed or connection.closed(), "the connection must not be used any further"
     assert answer.status in statuses, answer
     assert_fixed_sentence(server, answer)
-    assert exchange(server, request(*end.split())).status == 200
+    assert exchange(server, request("GET", end)).status == 200
     mine = f" {answer.status} in="
 
     def log_since() -> str:
-        return server.log().partition(begin)[2].partition("\n")[2]
+        return server.log().partition(f"GET {begin} ")[2].partition("\n")[2]
 
-    wait_until(lambda: end in log_since() and mine in log_since())
+    wait_until(lambda: f"GET {end} " in log_since() and mine in log_since())
     told = log_since().splitlines()
     assert [mine in line for line in told].count(True) == 1, told
     assert all(re.search(r" 127\.0\.0\.1 \S+ \S+ \d{3} in=\d+ out=\d+ ", line) for line in told), told
@@ -1462,7 +1462,7 @@ def test_row_55_first_chunks_by_the_thousand(launch: StartServer) -> None:
 def test_row_56_empty_files_are_not_free(start_server: StartServer) -> None:
     """What the record takes of them counts beside --max-total."""
     server = start_server("--max-total", "1")
-    statuses = []
+    statuses: list[int] = []
     with Connection(server) as connection:
         while not statuses or statuses[-1] == 201:
             connection.send(request("PUT", f"/upload/{len(statuses)}{'x' * 200}", body=b""))
