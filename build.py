@@ -603,7 +603,8 @@ def build_editable(wheel_directory: str, config_settings: Any = None, metadata_d
 # else, then what stands on it. pytest runs them in this order, so that the first of several failures is closest to the
 # cause.
 READING_ORDER = (
-    *("decisions", "engine", "store", "body", "http", "password", "tls", "log", "threats"),
+    *("decisions", "turn", "record", "engine", "disk", "store", "runs", "enemy"),
+    *("body", "http", "password", "tls", "log", "threats"),
     *("faults", "crash", "power", "model", "load", "fuzz"),
     *("browser", "browser_resume", "cli", "forms", "build", "docs"),
 )

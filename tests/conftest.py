@@ -17,11 +17,13 @@ import os
 import queue
 import re
 import shlex
+import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid as uuids
@@ -36,7 +38,7 @@ from urllib.parse import quote
 import pytest
 from browsing import CHROMIUM_ARGUMENTS, Visits
 from playwright.sync_api import Browser, sync_playwright
-from storing import Folders
+from storing import Folders, play_two_disks
 
 import build
 import pyfiledrop
@@ -551,3 +553,24 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders
     folders = Folders(tmp_path / "root")
     yield folders
     folders.close()
+
+
+@pytest.fixture
+def store(folders: Folders) -> pyfiledrop.Store:
+    return folders.open()
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another device than tmp_path: a real one where there is /dev/shm, else one that plays it."""
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        shm = Path(tempfile.gettempdir())
+    folder = Path(tempfile.mkdtemp(prefix="pyfiledrop-test-", dir=shm))
+    if folder.stat().st_dev != tmp_path.stat().st_dev:
+        yield folder
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            play_two_disks(patch, folder)
+            yield folder
+    shutil.rmtree(folder)

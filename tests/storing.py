@@ -14,6 +14,7 @@ import sqlite3
 import stat
 import threading
 import uuid as uuids
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -238,6 +239,14 @@ def finish(folders: Folders, store: Store, files: Iterable[File]) -> None:
 # Between the store and the system
 
 
+Usage = namedtuple("Usage", "total used free")
+
+
+def set_free(monkeypatch: pytest.MonkeyPatch, free: Callable[[Path], int]) -> None:
+    """Let each folder's disk have so many bytes free."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, free(Path(path))))
+
+
 def patch_sync(monkeypatch: pytest.MonkeyPatch, sync: Callable[[int], None]) -> None:
     """Let all that is brought to the disk go through this function."""
     for name in ("fsync", "fdatasync"):
@@ -261,6 +270,33 @@ def play_disks(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
 
         monkeypatch.setattr(os, "link", link_within)
         monkeypatch.setattr(os, "replace", refuse)  # by which the start finds it out
+
+
+def play_two_disks(monkeypatch: pytest.MonkeyPatch, chunks: Path) -> None:
+    """Names below chunks cannot be linked or renamed to elsewhere, and it says it is another device."""
+    link, rename, stat = os.link, os.rename, os.stat
+
+    def below(path: Any) -> bool:
+        return Path(path).is_relative_to(chunks)
+
+    def refuse(real: Callable[..., Any]) -> Callable[..., Any]:
+        def moved(source: Any, target: Any, **names: Any) -> Any:
+            if below(source) != below(target):
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            return real(source, target, **names)
+
+        return moved
+
+    def other(path: Any, *args: Any, **names: Any) -> os.stat_result:
+        status = stat(path, *args, **names)
+        if isinstance(path, (str, os.PathLike)) and below(path):
+            return os.stat_result((*status[:2], status.st_dev + 1, *status[3:]))
+        return status
+
+    monkeypatch.setattr(os, "link", refuse(link))
+    monkeypatch.setattr(os, "rename", refuse(rename))
+    monkeypatch.setattr(os, "replace", refuse(os.replace))
+    monkeypatch.setattr(os, "stat", other)
 
 
 class Watcher:

@@ -48,11 +48,6 @@ CONTENT = b"aaaabbbbccccddddee"  # five chunks of four bytes, the last one short
 KILLED = pytest.mark.skipif(os.name == "nt", reason="there an open record cannot be copied")
 
 
-@pytest.fixture
-def store(folders: Folders) -> Store:
-    return folders.open()
-
-
 def set_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, free))
 
