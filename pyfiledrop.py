@@ -3107,11 +3107,11 @@ class Store:
         in leaves no trace."""
         uuid = writer.upload.uuid
         with disk_errors(uuid), self._locked(uuid) as live:
-            upload = self._current(live, uuid)
             try:
-                if upload is not None and writer.keeps and writer.state is WriterState.WRITING:
+                if writer.keeps and writer.state is WriterState.WRITING:
                     writer.stop()
-                    upload = self._take_from(live, upload, writer)
+                    if (upload := self._current(live, uuid)) is not None:
+                        self._take_from(live, upload, writer)
             finally:
                 self._end_writer(live, writer, WriterState.ENDED)
                 upload = self._current(live, uuid)  # as it is now, also if a part of its chunks was not merged

@@ -135,7 +135,7 @@ def test_chunks_in_the_middle_of_a_run(folders: Folders, store: Store) -> None:
         sent[4:8] = sent[12:16] = b"XXXX"
         with file.begin_run(store, range(5)) as writer:
             for at in range(0, 18, step):
-                writer.write(sent[at : at + step])
+                writer.write(bytes(sent[at : at + step]))
             assert store.merge(writer).stored
         finish(folders, store, [file])
 
