@@ -3205,6 +3205,11 @@ class Store:
         """Merges the chunks that a writer has brought whole."""
         whole = writer.whole_chunks()
         numbers = writer.unmerged(whole)
+        if numbers and upload.merged and upload.stored is None:
+            # Of a transaction that failed nobody knows whether the record has it. A chunk that is counted twice would
+            # make a file whole that is not.
+            there = set(self.record.chunks_in(upload, numbers[0], numbers[-1] - numbers[0] + 1))
+            numbers = [number for number in numbers if number not in there]
         is_last = upload.merged + len(numbers) == upload.chunk_count
         if not numbers or upload.stored is not None or (is_last and not may_publish):
             return upload

@@ -485,6 +485,43 @@ def chunk_request(
     return request("POST", "/upload", {**form, **(headers or {})}, body, cookie=cookie)
 
 
+def announce_request(
+    size: int,
+    *,
+    name: str = "file.bin",
+    modified: int | None = None,
+    cookie: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """The request with which our own page begins an upload of so many bytes."""
+    body = json.dumps({"name": name, "size": size, "modified": modified}).encode()
+    return request("POST", "/uploads", {"Content-Type": "application/json", **(headers or {})}, body, cookie=cookie)
+
+
+def announce(server: Server, size: int, *, name: str = "file.bin", cookie: str = "") -> dict[str, Any]:
+    """Begin an upload, or find it again; what the server says of it."""
+    answer = exchange(server, announce_request(size, name=name, cookie=cookie))
+    assert answer.status in (200, 201), f"{answer.status} {answer.text}; {server.output()}"
+    result: dict[str, Any] = answer.json()["upload"]
+    return result
+
+
+def run_request(
+    content: bytes,
+    first: int = 0,
+    count: int = 1,
+    *,
+    uuid: str,
+    chunk_size: int = 1 << 20,
+    data: bytes | None = None,
+    cookie: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """The request with which our own page sends so many chunks, from this one on, of a file of this content."""
+    run = content[first * chunk_size : (first + count) * chunk_size] if data is None else data
+    return request("PUT", f"/uploads/{uuid}/{first}", headers, run, cookie=cookie)
+
+
 def upload(
     server: Server,
     content: bytes,

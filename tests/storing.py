@@ -465,7 +465,7 @@ class Day:
         self.removing: set[File] = set()
         self.removed: set[File] = set()
         self.whole = File(b"whole", name="whole.bin", uuid="")
-        self.files = [self.whole] + [File(bytes([65 + n]) * (9 - n % 2), name=f"{n}.bin") for n in range(8)]
+        self.files = [self.whole] + [File(bytes([65 + n]) * (9 - n % 2), name=f"{n}.bin") for n in range(9)]
 
     def send(self, store: Store, file: File, *numbers: int) -> None:
         for index in numbers:
@@ -476,9 +476,26 @@ class Day:
         if upload.stored:
             self.done.add(file)
 
+    def announce(self, store: Store, number: int) -> None:
+        """From now on the file has the UUID that the store gives it."""
+        self.files[number] = self.files[number].announced(store)
+
+    def run(self, store: Store, file: File, length: int) -> None:
+        """All chunks in one request, of which so many bytes come."""
+        with file.begin_run(store, range(file.count)) as writer:
+            writer.write(file.content[:length])
+            if length == len(file.content):
+                self.note_run(file, writer, store.merge(writer))
+        for index in range(length // file.chunk_size):  # they are kept, whatever became of the rest
+            self.acknowledged.setdefault(file, set()).add(index)
+
+    def note_run(self, file: File, writer: Writer, upload: Upload) -> None:
+        for index in writer.numbers:
+            self.note(file, index, upload)
+
     def steps(self, store: Store) -> Iterator[Callable[[], object]]:
         """Each is what one request, or one round of the housekeeper, does."""
-        _, one, two, three, four, five, six, seven, _ = self.files
+        _, one, two, _, four, _, six, seven, _, _ = self.files
         # First, for the cleaner takes whatever a fault left unfinished.
         yield lambda: self.send(store, six, 1)
 
@@ -514,12 +531,34 @@ class Day:
             self.note(whole, 0, upload)
 
         yield send_whole
-        for file in (two, three):
-            yield partial(self.send, store, file, 0, 1, 2)
-            yield partial(self.remove, store, file)
-        for file in (four, five):
-            yield partial(self.send, store, file, 1)
-            yield partial(self.remove, store, file)
+        yield partial(self.send, store, two, 0, 1, 2)
+        yield partial(self.remove, store, two)
+        yield partial(self.send, store, four, 1)
+        yield partial(self.remove, store, four)
+        # The same by runs: one that comes whole, and one that breaks off.
+        for number, length in ((3, 9), (5, 6)):
+            yield partial(self.announce, store, number)
+            yield partial(self.run, store, self.files[number], length)
+            yield partial(self.remove, store, self.files[number])
+        yield partial(self.announce, store, 9)
+
+        def take_over_from_a_run() -> None:
+            file = self.files[9]
+            with file.begin_run(store, range(3)) as earlier:
+                earlier.write(file.content[:3])
+                store.flush()
+                earlier.write(file.content[3:5])
+                upload = store.upload(ALICE, file.uuid)
+                for index in indexes(store.chunks_in(upload)):
+                    self.note(file, index, upload)
+                earlier.write(file.content[5:8])
+                with file.begin_run(store, range(1, 3)) as later:
+                    earlier.write(b"X")
+                    later.write(b"XXXX" + file.content[8:])
+                    self.note_run(file, later, store.merge(later))
+                self.note_run(file, earlier, store.merge(earlier))
+
+        yield take_over_from_a_run
 
         def break_off() -> None:
             with seven.begin_filled(store, 0):

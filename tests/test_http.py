@@ -31,11 +31,14 @@ from conftest import (
     Response,
     Server,
     StartServer,
+    announce,
+    announce_request,
     basic,
     chunk_request,
     exchange,
     multipart_body,
     request,
+    run_request,
     running,
     serving,
     stored,
@@ -173,20 +176,79 @@ def test_row_30_many_files_at_once(shared_server: Server, crowd: Crowd) -> None:
     assert_tidy(shared_server)
 
 
-def test_progress_can_be_asked_for(shared_server: Server) -> None:
+class Form:
+    """A chunk comes in a form, as Dropzone sends it."""
+
+    request = staticmethod(chunk_request)
+
+    @staticmethod
+    def begin(server: Server, content: bytes, chunk_size: int, cookie: str = "") -> str:
+        """The UUID under which a file of this content is sent."""
+        return new()
+
+    @staticmethod
+    def said(answer: Response) -> dict[str, Any]:
+        """What a good answer says of the upload."""
+        return one_file(answer, 200)
+
+
+class Run:
+    """A chunk comes as it is, of an upload that POST /uploads began."""
+
+    request = staticmethod(run_request)
+
+    @staticmethod
+    def begin(server: Server, content: bytes, chunk_size: int, cookie: str = "") -> str:
+        begun = announce(server, len(content), name=f"{new()}.bin", cookie=cookie)
+        assert begun["chunk_size"] == chunk_size
+        return str(begun["uuid"])
+
+    @staticmethod
+    def said(answer: Response) -> dict[str, Any]:
+        assert answer.status == 200, answer
+        return dict(answer.json()["upload"])
+
+
+Kind = type[Form] | type[Run]
+KINDS = pytest.mark.parametrize("kind", [Form, Run])
+SMALL, LARGE = 2000, 200_000  # chunks; the system moves the bytes of a large one past Python
+
+
+@pytest.fixture(scope="module")
+def with_chunks_of(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Server]]:
+    """A function that gives a server whose chunks are of this size; always the same one."""
+    servers: dict[int, Server] = {}
+
+    def start(size: int) -> Server:
+        if size not in servers:
+            servers[size] = Server(program, tmp_path_factory.mktemp("chunks"), ("-a", "--chunk-size", str(size)), {})
+        return servers[size]
+
+    yield start
+    for server in servers.values():
+        server.stop()
+        assert "Traceback" not in server.log()
+
+
+Servers = Callable[[int], Server]
+
+
+@KINDS
+def test_progress_can_be_asked_for(with_chunks_of: Servers, kind: Kind) -> None:
     """Which chunks are in is told as ranges, so that an upload can go on where it was, also in another browser tab."""
-    uuid, drop, content = new(), new(), bytes(range(250)) * 40
+    server, drop, content = with_chunks_of(SMALL), new(), bytes(range(250)) * 80
+    uuid = kind.begin(server, content, SMALL, drop)
     for index in (7, 0, 1, 3, 9, 8):
-        exchange(shared_server, chunk_request(content, index, uuid=uuid, chunk_size=CHUNK, cookie=drop))
-    answer = exchange(shared_server, request("GET", f"/uploads/{uuid.upper()}", cookie=drop)).json()["upload"]
+        exchange(server, kind.request(content, index, uuid=uuid, chunk_size=SMALL, cookie=drop))
+    answer = exchange(server, request("GET", f"/uploads/{uuid.upper()}", cookie=drop)).json()["upload"]
     assert answer["chunks"] == [[0, 1], [3, 3], [7, 9]]
-    assert (answer["chunk_size"], answer["chunk_count"]) == (CHUNK, 10)
-    assert (answer["received"], answer["size"], answer["done"], answer["link"]) == (6000, 10_000, False, None)
+    assert (answer["chunk_size"], answer["chunk_count"]) == (SMALL, 10)
+    assert (answer["received"], answer["size"], answer["done"], answer["link"]) == (12_000, 20_000, False, None)
     for index in (2, 4, 5, 6):
-        exchange(shared_server, chunk_request(content, index, uuid=uuid, chunk_size=CHUNK, cookie=drop))
-    answer = exchange(shared_server, request("GET", f"/uploads/{uuid}", cookie=drop)).json()["upload"]
+        exchange(server, kind.request(content, index, uuid=uuid, chunk_size=SMALL, cookie=drop))
+    answer = exchange(server, request("GET", f"/uploads/{uuid}", cookie=drop)).json()["upload"]
     assert (answer["chunks"], answer["done"]) == ([[0, 9]], True)
-    assert stored(shared_server, uuid) == content
+    assert stored(server, uuid) == content
 
 
 @pytest.mark.parametrize("modified", [None, 1700000000123, 0, -86_400_000])
@@ -199,27 +261,35 @@ def test_the_files_own_time(shared_server: Server, modified: int | None) -> None
 # The same chunk again
 
 
-@pytest.mark.parametrize("size", [2000, 200_000])
-def test_row_29_the_same_chunk_after_it_was_merged(shared_server: Server, size: int) -> None:
+@KINDS
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_row_29_the_same_chunk_after_it_was_merged(with_chunks_of: Servers, kind: Kind, size: int) -> None:
     """A chunk that is in is not written again, whatever comes under its number, and answered 200."""
-    uuid, content = new(), random.randbytes(2 * size)
+    server, content = with_chunks_of(size), random.randbytes(2 * size)
+    uuid = kind.begin(server, content, size)
     for data in (None, None, bytes(size)):
-        answer = exchange(shared_server, chunk_request(content, 1, uuid=uuid, chunk_size=size, data=data))
-        assert (file := one_file(answer, 200))["received"] == size and not file["done"]
-    assert one_file(exchange(shared_server, chunk_request(content, 0, uuid=uuid, chunk_size=size)), 200)["done"]
-    assert stored(shared_server, uuid) == content
+        answer = exchange(server, kind.request(content, 1, uuid=uuid, chunk_size=size, data=data))
+        assert (file := kind.said(answer))["received"] == size and not file["done"]
+    assert kind.said(exchange(server, kind.request(content, 0, uuid=uuid, chunk_size=size)))["done"]
+    assert stored(server, uuid) == content
 
 
-@pytest.mark.parametrize("size", [0, 500, 2500, 200_000])
-def test_row_29_the_same_chunk_after_the_file_is_done(shared_server: Server, size: int) -> None:
+@KINDS
+@pytest.mark.parametrize(("chunk_size", "size"), [(SMALL, 0), (SMALL, 500), (SMALL, 2500), (LARGE, 2 * LARGE)])
+def test_row_29_the_same_chunk_after_the_file_is_done(
+    with_chunks_of: Servers, kind: Kind, chunk_size: int, size: int
+) -> None:
     """A chunk of a finished file is answered 200, and the file stays as it is."""
-    uuid, content, chunk_size = new(), random.randbytes(size), max(CHUNK, size // 2)
-    first = upload(shared_server, content, uuid=uuid, chunk_size=chunk_size)
+    server, content = with_chunks_of(chunk_size), random.randbytes(size)
+    uuid = kind.begin(server, content, chunk_size)
+    for index in range(max(1, ceil(size / chunk_size))):
+        first = kind.said(exchange(server, kind.request(content, index, uuid=uuid, chunk_size=chunk_size)))
+    assert first["done"]
     chunk = bytes(min(size, chunk_size))
-    answer = exchange(shared_server, chunk_request(content, 0, uuid=uuid, chunk_size=chunk_size, data=chunk))
-    assert one_file(answer, 200) == first
-    assert stored(shared_server, uuid) == content
-    assert_tidy(shared_server)
+    answer = exchange(server, kind.request(content, 0, uuid=uuid, chunk_size=chunk_size, data=chunk))
+    assert kind.said(answer) == first
+    assert stored(server, uuid) == content
+    assert_tidy(server)
 
 
 def test_row_29_the_same_chunks_all_at_once(shared_server: Server, crowd: Crowd) -> None:
@@ -249,46 +319,72 @@ def begin_and_stall(server: Server, connection: Connection, data: bytes, uuid: s
     return data[half:]
 
 
+# The earlier request with a chunk, and the later one: each may be of either kind.
+EITHER = pytest.mark.parametrize(
+    ("kind", "other"), [(Form, Form), (Run, Run), (Run, Form), (Form, Run)],
+    ids=lambda kind: kind.__name__.lower(),
+)  # fmt: skip
+
+
+def begin_for(server: Server, content: bytes, size: int, *kinds: Kind) -> tuple[str, str]:
+    """UUID and name of an upload that may come by these kinds of requests."""
+    if Run not in kinds:
+        return new(), "file.bin"
+    begun = announce(server, len(content), name=f"{new()}.bin")
+    return begun["uuid"], begun["name"]
+
+
+@EITHER
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("size", [2000, 300_000])
-def test_row_29_the_same_chunk_while_it_is_on_its_way(shared_server: Server, size: int, count: int) -> None:
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_row_29_the_same_chunk_while_it_is_on_its_way(
+    with_chunks_of: Servers, kind: Kind, other: Kind, size: int, count: int
+) -> None:
     """The later request takes over; the earlier, held open across publishing, cannot change a byte; 200 both."""
-    uuid, content = new(), random.randbytes(size * count)
-    last = chunk_request(content, count - 1, uuid=uuid, chunk_size=size)
-    junk = chunk_request(content, count - 1, uuid=uuid, chunk_size=size, data=b"\xff" * size)
-    with Connection(shared_server) as earlier:
-        rest = begin_and_stall(shared_server, earlier, junk, uuid, size)
-        assert one_file(exchange(shared_server, last), 200)["done"] is (count == 1)
+    server, content = with_chunks_of(size), random.randbytes(size * count)
+    uuid, name = begin_for(server, content, size, kind, other)
+
+    def chunk(kind: Kind, index: int, data: bytes | None = None) -> bytes:
+        named = {"name": name} if kind is Form else {}
+        return kind.request(content, index, uuid=uuid, chunk_size=size, data=data, **named)  # type: ignore[arg-type]
+
+    with Connection(server) as earlier:
+        rest = begin_and_stall(server, earlier, chunk(kind, count - 1, b"\xff" * size), uuid, size)
+        assert other.said(exchange(server, chunk(other, count - 1)))["done"] is (count == 1)
         for index in range(count - 1):
-            exchange(shared_server, chunk_request(content, index, uuid=uuid, chunk_size=size))
-        assert stored(shared_server, uuid) == content
+            exchange(server, chunk(other, index))
+        assert stored(server, uuid) == content
         earlier.send(rest)
-        assert one_file(earlier.receive(), 200)["done"]
-    assert stored(shared_server, uuid) == content
-    assert_tidy(shared_server)
+        assert kind.said(earlier.receive())["done"]
+    assert stored(server, uuid) == content
+    assert_tidy(server)
 
 
+@KINDS
 @pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("size", [2000, 300_000])
-def test_row_29_the_later_request_is_still_on_its_way(shared_server: Server, size: int, count: int) -> None:
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_row_29_the_later_request_is_still_on_its_way(
+    with_chunks_of: Servers, kind: Kind, size: int, count: int
+) -> None:
     """The earlier one waits for what becomes of the later one, to which the chunk belongs now; 200 both."""
-    uuid, content = new(), random.randbytes(size * count)
-    junk = chunk_request(content, 0, uuid=uuid, chunk_size=size, data=b"\xff" * size)
-    good = chunk_request(content, 0, uuid=uuid, chunk_size=size)
-    with Connection(shared_server) as earlier, Connection(shared_server) as later:
-        earlier_rest = begin_and_stall(shared_server, earlier, junk, uuid, size)
+    server, content = with_chunks_of(size), random.randbytes(size * count)
+    uuid = kind.begin(server, content, size)
+    junk = kind.request(content, 0, uuid=uuid, chunk_size=size, data=b"\xff" * size)
+    good = kind.request(content, 0, uuid=uuid, chunk_size=size)
+    with Connection(server) as earlier, Connection(server) as later:
+        earlier_rest = begin_and_stall(server, earlier, junk, uuid, size)
         half = len(good) - size // 2
         later.send(good[:half])
         # A probe with a third request would take over itself, so the bytes on the disk must tell that it has begun.
-        wait_until(lambda: content[:100] in data_of(shared_server, uuid))
+        wait_until(lambda: content[:100] in data_of(server, uuid))
         earlier.send(earlier_rest)
         later.send(good[half:])
-        assert one_file(later.receive(), 200)["received"] == size
-        assert one_file(earlier.receive(), 200)["received"] == size
+        assert kind.said(later.receive())["received"] == size
+        assert kind.said(earlier.receive())["received"] == size
     if count == 2:
-        exchange(shared_server, chunk_request(content, 1, uuid=uuid, chunk_size=size))
-    assert stored(shared_server, uuid) == content
-    assert_tidy(shared_server)
+        exchange(server, kind.request(content, 1, uuid=uuid, chunk_size=size))
+    assert stored(server, uuid) == content
+    assert_tidy(server)
 
 
 def data_of(server: Server, uuid: str) -> bytes:
@@ -299,40 +395,135 @@ def data_of(server: Server, uuid: str) -> bytes:
     return b""
 
 
+@KINDS
 @pytest.mark.parametrize("count", [1, 2])
-def test_row_29_the_later_request_breaks_off(shared_server: Server, count: int) -> None:
+def test_row_29_the_later_request_breaks_off(with_chunks_of: Servers, kind: Kind, count: int) -> None:
     """When neither of two requests got through, the earlier is told to send again, and that works."""
-    uuid, size = new(), 2000
-    content = random.randbytes(size * count)
-    data = chunk_request(content, 0, uuid=uuid, chunk_size=size)
-    junk = chunk_request(content, 0, uuid=uuid, chunk_size=size, data=b"\xff" * size)
-    with Connection(shared_server) as earlier:
-        rest = begin_and_stall(shared_server, earlier, junk, uuid, size)
-        with Connection(shared_server) as later:
+    server, content = with_chunks_of(SMALL), random.randbytes(SMALL * count)
+    uuid = kind.begin(server, content, SMALL)
+    data = kind.request(content, 0, uuid=uuid, chunk_size=SMALL)
+    junk = kind.request(content, 0, uuid=uuid, chunk_size=SMALL, data=b"\xff" * SMALL)
+    with Connection(server) as earlier:
+        rest = begin_and_stall(server, earlier, junk, uuid, SMALL)
+        with Connection(server) as later:
             later.send(data[:-10])
-            wait_until(lambda: content[:100] in data_of(shared_server, uuid))
+            wait_until(lambda: content[:100] in data_of(server, uuid))
         earlier.send(rest)
         answer = earlier.receive()
         assert answer.status == 503 and answer.headers["Retry-After"]
     for index in range(count):
-        one_file(exchange(shared_server, chunk_request(content, index, uuid=uuid, chunk_size=size)), 200)
-    assert stored(shared_server, uuid) == content
-    assert_tidy(shared_server)
+        kind.said(exchange(server, kind.request(content, index, uuid=uuid, chunk_size=SMALL)))
+    assert stored(server, uuid) == content
+    assert_tidy(server)
 
 
-def test_remove_while_a_chunk_is_on_its_way(shared_server: Server) -> None:
+@KINDS
+def test_remove_while_a_chunk_is_on_its_way(with_chunks_of: Servers, kind: Kind) -> None:
     """An upload that is removed stays so: its straggler is told 410 and leaves nothing."""
-    uuid, drop, content = new(), new(), random.randbytes(2 * CHUNK)
-    with Connection(shared_server) as connection:
-        data = chunk_request(content, 0, uuid=uuid, chunk_size=CHUNK, cookie=drop)
-        rest = begin_and_stall(shared_server, connection, data, uuid, CHUNK)
-        assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=drop)).json() == {"removed": 1}
+    server, drop, content = with_chunks_of(SMALL), new(), random.randbytes(2 * SMALL)
+    uuid = kind.begin(server, content, SMALL, drop)
+    with Connection(server) as connection:
+        data = kind.request(content, 0, uuid=uuid, chunk_size=SMALL, cookie=drop)
+        rest = begin_and_stall(server, connection, data, uuid, SMALL)
+        assert exchange(server, request("DELETE", f"/uploads/{uuid}", cookie=drop)).json() == {"removed": 1}
         connection.send(rest)
         assert connection.receive().status == 410
-    late = exchange(shared_server, chunk_request(content, 1, uuid=uuid, chunk_size=CHUNK, cookie=drop))
+    late = exchange(server, kind.request(content, 1, uuid=uuid, chunk_size=SMALL, cookie=drop))
     assert (late.status, late.json()) == (410, {"error": "This upload was removed. Start it anew."})
-    assert listed(shared_server, drop) == []
-    assert_tidy(shared_server)
+    assert listed(server, drop) == []
+    assert_tidy(server)
+
+
+# Runs
+
+
+def progress(server: Server, uuid: str, cookie: str = "") -> dict[str, Any]:
+    return dict(exchange(server, request("GET", f"/uploads/{uuid}", cookie=cookie)).json()["upload"])
+
+
+def test_an_upload_begins_once(with_chunks_of: Servers) -> None:
+    """POST /uploads begins it: 201; again: 200 and the same one, with what is in by then; a run may finish it."""
+    server, drop, content = with_chunks_of(SMALL), new(), random.randbytes(5 * SMALL - 1)
+    data = announce_request(len(content), name="отчёт/x.pdf", modified=1700000000123, cookie=drop)
+    answer = exchange(server, data)
+    begun = answer.json()["upload"]
+    assert answer.status == 201
+    assert {**begun, "uuid": "", "created": 0} == {
+        "uuid": "", "name": "отчёт/x.pdf", "size": len(content), "received": 0, "done": False, "link": None,
+        "modified": 1700000000123, "created": 0, "chunk_size": SMALL, "chunk_count": 5, "chunks": [],
+    }  # fmt: skip
+    assert progress(server, begun["uuid"], drop) == begun
+    assert listed(server, drop) == [], "nothing of it is in"
+    run = run_request(content, 1, 2, uuid=begun["uuid"], chunk_size=SMALL, cookie=drop)
+    after = Run.said(exchange(server, run))
+    assert after == {**begun, "received": 2 * SMALL, "chunks": [[1, 2]]}
+    answer = exchange(server, data)
+    assert (answer.status, answer.json()["upload"]) == (200, after)
+    whole = run_request(content, 0, 5, uuid=begun["uuid"], chunk_size=SMALL, cookie=drop)
+    done = Run.said(exchange(server, whole))
+    link = f"download/{begun['uuid']}"
+    assert done == {**begun, "received": len(content), "done": True, "link": link, "chunks": [[0, 4]]}
+    assert exchange(server, request("GET", f"/{link}")).body == content
+    answer = exchange(server, data)
+    assert answer.status == 201 and answer.json()["upload"]["uuid"] != begun["uuid"]
+    exchange(server, request("DELETE", f"/uploads/{answer.json()['upload']['uuid']}", cookie=drop))
+
+
+def test_an_empty_file_by_a_run(with_chunks_of: Servers) -> None:
+    """Its one chunk is empty, and a run of nothing finishes it."""
+    server = with_chunks_of(SMALL)
+    uuid = Run.begin(server, b"", SMALL)
+    assert Run.said(exchange(server, run_request(b"", uuid=uuid)))["done"]
+    assert stored(server, uuid) == b""
+
+
+@pytest.mark.parametrize("chunk_size", [SMALL, LARGE])
+def test_run_that_goes_on_in_another_tab(with_chunks_of: Servers, chunk_size: int) -> None:
+    """A look while a run is on its way tells its whole chunks, and a run from there on takes over."""
+    server, content = with_chunks_of(chunk_size), random.randbytes(5 * chunk_size - 7)
+    uuid = Run.begin(server, content, chunk_size)
+    data = run_request(content, 0, 5, uuid=uuid, chunk_size=chunk_size)
+    with Connection(server) as earlier:
+        half = len(data) - 2 * chunk_size
+        earlier.send(data[:half])
+        wait_until(lambda: bytes_on_disk(server, uuid) > 2 * chunk_size)
+        wait_until(lambda: progress(server, uuid)["chunks"] == [[0, 1]])
+        rest = run_request(content, 2, 3, uuid=uuid, chunk_size=chunk_size)
+        assert Run.said(exchange(server, rest))["done"]
+        earlier.send(b"\xff" * (len(data) - half))
+        assert Run.said(earlier.receive())["done"]
+    assert stored(server, uuid) == content
+    assert_tidy(server)
+
+
+@pytest.mark.parametrize("chunk_size", [SMALL, LARGE])
+def test_run_over_chunks_that_are_in(with_chunks_of: Servers, chunk_size: int) -> None:
+    """Their bytes go nowhere, in both lanes; those between them to their places; a request behind the run is heard."""
+    server, content = with_chunks_of(chunk_size), random.randbytes(5 * chunk_size)
+    uuid = Run.begin(server, content, chunk_size)
+    for index in (1, 3):
+        exchange(server, run_request(content, index, uuid=uuid, chunk_size=chunk_size))
+    pieces = [content[at : at + chunk_size] for at in range(0, len(content), chunk_size)]
+    sent = b"".join(bytes(chunk_size) if index in (1, 3) else piece for index, piece in enumerate(pieces))
+    with Connection(server) as connection:
+        run = run_request(content, 0, 5, uuid=uuid, chunk_size=chunk_size, data=sent)
+        connection.send(run + request("GET", f"/uploads/{uuid}"))
+        assert Run.said(connection.receive())["done"]
+        assert connection.receive().json()["upload"]["chunks"] == [[0, 4]]
+    assert stored(server, uuid) == content
+
+
+def test_run_that_arrives_byte_by_byte(with_chunks_of: Servers) -> None:
+    """Slowness of a client changes nothing."""
+    server, content = with_chunks_of(SMALL), random.randbytes(SMALL + 20)
+    uuid = Run.begin(server, content, SMALL)
+    data = run_request(content, 0, 2, uuid=uuid, chunk_size=SMALL)
+    with Connection(server) as connection:
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(len(data)):
+            connection.send(data[at : at + 1])
+        assert Run.said(connection.receive())["done"]
+    assert stored(server, uuid) == content
 
 
 # Whole files
@@ -577,35 +768,46 @@ def test_a_page_that_is_just_full(start_server: StartServer) -> None:
         assert (exchange(server, request("GET", "/uploads", cookie=drop)).json()["next"] is not None) is more
 
 
-def test_row_14_another_drops_upload(shared_server: Server) -> None:
+@KINDS
+@pytest.mark.parametrize("is_in", [False, True], ids=["announced", "begun"])
+def test_row_14_another_drops_upload(with_chunks_of: Servers, kind: Kind, is_in: bool) -> None:
     """Chunks for another drop's upload, reading and removing it: 404, and the upload goes on untouched."""
-    drop, uuid, content = new(), new(), random.randbytes(2 * CHUNK)
-    chunk = [chunk_request(content, i, uuid=uuid, chunk_size=CHUNK, cookie=drop) for i in (0, 1)]
-    exchange(shared_server, chunk[0])
+    server, drop, content = with_chunks_of(SMALL), new(), random.randbytes(2 * SMALL)
+    uuid = kind.begin(server, content, SMALL, drop)
+    chunk = [kind.request(content, i, uuid=uuid, chunk_size=SMALL, cookie=drop) for i in (0, 1)]
+    if is_in or kind is Form:
+        exchange(server, chunk[0])
     for cookie in (new(), "", "x"):
         for data in (
-            chunk_request(content, 0, uuid=uuid, chunk_size=CHUNK, cookie=cookie),
-            chunk_request(content, 1, uuid=uuid, chunk_size=CHUNK, cookie=cookie, data=bytes(CHUNK)),
+            chunk_request(content, 0, uuid=uuid, chunk_size=SMALL, cookie=cookie),
+            chunk_request(content, 1, uuid=uuid, chunk_size=SMALL, cookie=cookie, data=bytes(SMALL)),
+            run_request(content, 0, 2, uuid=uuid, chunk_size=SMALL, cookie=cookie),
+            run_request(content, 1, uuid=uuid, chunk_size=SMALL, cookie=cookie, data=bytes(SMALL)),
             request("GET", f"/uploads/{uuid}", cookie=cookie),
             request("DELETE", f"/uploads/{uuid}", cookie=cookie),
         ):
-            assert exchange(shared_server, data).status == 404
-    assert one_file(exchange(shared_server, chunk[1]), 200)["done"]
-    assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=new())).status == 404
-    assert stored(shared_server, uuid) == content
+            assert exchange(server, data).status == 404
+    exchange(server, chunk[0])
+    assert kind.said(exchange(server, chunk[1]))["done"]
+    assert exchange(server, request("DELETE", f"/uploads/{uuid}", cookie=new())).status == 404
+    assert stored(server, uuid) == content
 
 
-def test_an_upload_without_a_cookie(shared_server: Server) -> None:
+@KINDS
+def test_an_upload_without_a_cookie(with_chunks_of: Servers, kind: Kind) -> None:
     """It belongs to whoever knows its UUID while it is unfinished; later the UUID is only a link to read."""
-    uuid, content = new(), b"12345678"
-    exchange(shared_server, chunk_request(content, 0, uuid=uuid, chunk_size=4))
-    assert exchange(shared_server, request("GET", f"/uploads/{uuid}", cookie=new())).status == 200
-    assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}")).status == 200
-    assert exchange(shared_server, request("GET", f"/uploads/{uuid}")).status == 404
-    uuid = upload(shared_server, content, chunk_size=4)["uuid"]
+    server, content = with_chunks_of(SMALL), random.randbytes(2 * SMALL)
+    uuid = kind.begin(server, content, SMALL)
+    exchange(server, kind.request(content, 0, uuid=uuid, chunk_size=SMALL))
+    assert exchange(server, request("GET", f"/uploads/{uuid}", cookie=new())).status == 200
+    assert exchange(server, request("DELETE", f"/uploads/{uuid}")).status == 200
+    assert exchange(server, request("GET", f"/uploads/{uuid}")).status == 404
+    uuid = kind.begin(server, content, SMALL)
+    for index, cookie in enumerate(("", new())):
+        exchange(server, kind.request(content, index, uuid=uuid, chunk_size=SMALL, cookie=cookie))
     for cookie in ("", new()):
-        assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=cookie)).status == 404
-    assert stored(shared_server, uuid) == content
+        assert exchange(server, request("DELETE", f"/uploads/{uuid}", cookie=cookie)).status == 404
+    assert stored(server, uuid) == content
 
 
 def test_remove(shared_server: Server) -> None:
