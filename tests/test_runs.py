@@ -731,7 +731,8 @@ def test_remove_while_its_first_run_is_on_its_way(folders: Folders, store: Store
         writer.write(content[2:])
         with pytest.raises(Gone):
             store.merge(writer)
-    for call in (lambda: file.begin_run(store, range(1)), lambda: file.begin(store, 0)):
+    calls: list[Callable[[], object]] = [lambda: file.begin_run(store, range(1)), lambda: file.begin(store, 0)]
+    for call in calls:
         with pytest.raises(Gone):
             call()
     assert (folders.files(), folders.unfinished(), known(store)) == (set(), set(), 0)
