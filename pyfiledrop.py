@@ -2013,7 +2013,7 @@ class DiskData:
     def sync(self) -> None:
         self._sync(self._fd)
 
-    def _sync(self, fd: int) -> None:
+    def _sync(self, fd: int, closes: bool = False) -> None:
         TURN.wait_for(self._syncing)
         try:
             if self.failed:
@@ -2024,16 +2024,15 @@ class DiskData:
                 self.failed = True
                 raise
         finally:
+            if closes:  # before whoever publishes has its turn: an open file cannot be renamed everywhere
+                os.close(fd)
             self._syncing.release()
 
     def sync_later(self) -> Callable[[], None]:
         fd = os.dup(self._fd)
 
         def sync() -> None:
-            try:
-                self._sync(fd)
-            finally:
-                os.close(fd)
+            self._sync(fd, closes=True)
             if self._folder_number > 0:
                 self._disk.sync_chunk_folder(self._upload, self._folder_number)
                 self._folder_number = -1

@@ -12,7 +12,7 @@ import pytest
 from storing import ALICE, File, Folders, chunks_in, finish
 
 import pyfiledrop
-from pyfiledrop import Disk, DiskFault, DiskPart, NoSpace, Record, Store, Unavailable, Upload, Writer
+from pyfiledrop import Disk, DiskData, DiskFault, DiskPart, NoSpace, Record, Store, Unavailable, Upload, Writer
 
 MIB = 1 << 20
 
@@ -269,3 +269,26 @@ def test_what_an_attempt_could_not_remove_is_in_nobodys_way(
     assert folders.unfinished() == {file.uuid}
     send_all(store, file)
     assert folders.files() == {file.stored}
+
+
+def test_what_synced_is_closed_before_others_may_publish(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows renames no file that is open, so a sync in the background lets go of it before publishing goes on."""
+    file = File(b"aaaabbbb")
+    file.send(store, 0)
+    data = store._lives[file.uuid].data
+    assert isinstance(data, DiskData)
+    synced: set[int] = set()
+    locked: list[bool] = []
+    close = os.close
+
+    def note(fd: int) -> None:
+        if fd in synced:
+            synced.remove(fd)
+            locked.append(data._syncing.locked())
+        close(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Disk, "sync_file", lambda self, fd: synced.add(fd))
+        patch.setattr(os, "close", note)
+        data.sync_later()()
+    assert locked == [True]
