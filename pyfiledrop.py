@@ -3650,12 +3650,13 @@ def open_store(
 # ======================================================================================================================
 
 # The bytes of a file go from the socket to their place on the disk, once. They are never held in memory as a whole, nor
-# in a second file, so the size of a file does not matter. Four things stand on that way:
+# in a second file, so the size of a file does not matter. This is how:
 #
 # - A Wire is the connection's socket. A Body is what one request may take from it: as many bytes as its head announced,
 #   of which some came together with the head, and none of the next request on the same connection.
 # - There are two lanes. In the fast one the kernel moves the bytes through a pipe and Python never sees them; in the
 #   other one Python reads them in blocks. Both lead into the same Writer, so both have the same outcome.
+# - A run is whole chunks and nothing else. When it breaks off, only the torn chunk is lost; those before it are kept.
 # - A form is text around a file. A chunk's form says in fields before the file how long the chunk is. So where the file
 #   begins it is known where it ends, and its bytes need not be searched for the form's boundary. Any other form is read
 #   by a parser. Nothing is stored of a form that is not sound to its very end.
