@@ -5151,7 +5151,6 @@ const refused = (request, error) => {
     return Object.assign(upload, {todo: null});
   }
   if (status >= 500 || status === 408 || status === 429) return again(upload, message, error.wait, status === 507);
-  if (own && status === 410) upload.uuid = '';
   fail(upload, own && status === 410 ? REMOVED : message);
 };
 
@@ -5227,13 +5226,12 @@ const isTakenUp = async (uuid) => {
 
 const cancel = async (upload) => {
   const {uuid, owned, error, turn} = upload;
-  active.add(upload);   // until it is gone, those of the same name wait
   Object.assign(upload, {turn: turn + 1, resting: true, owned: false});
   halt(upload);
   uploads.delete(upload);
   tell.cancelled(upload);
   if (uuid && (error ? !await isTakenUp(uuid) : owned)) await remove(uuid);
-  active.delete(upload);
+  active.delete(upload);   // not before: those of the same name wait until nothing is left of it
   pump();
   tell.removed();
 };
