@@ -5151,7 +5151,6 @@ const refused = (request, error) => {
     return Object.assign(upload, {todo: null});
   }
   if (status >= 500 || status === 408 || status === 429) return again(upload, message, error.wait, status === 507);
-  if (own && status === 410) upload.uuid = '';
   fail(upload, own && status === 410 ? REMOVED : message);
 };
 
@@ -5227,13 +5226,12 @@ const isTakenUp = async (uuid) => {
 
 const cancel = async (upload) => {
   const {uuid, owned, error, turn} = upload;
-  active.add(upload);   // until it is gone, those of the same name wait
   Object.assign(upload, {turn: turn + 1, resting: true, owned: false});
   halt(upload);
   uploads.delete(upload);
   tell.cancelled(upload);
   if (uuid && (error ? !await isTakenUp(uuid) : owned)) await remove(uuid);
-  active.delete(upload);
+  active.delete(upload);   // not before: those of the same name wait until nothing is left of it
   pump();
   tell.removed();
 };
@@ -5526,6 +5524,9 @@ tell.changedElsewhere = () => { if (!document.hidden) refreshSoon(); };
 tell.sentElsewhere = (uuids) => { if (uuids.some((uuid) => listRows.has(uuid))) showSoon(); };
 
 // ---- 5. Wiring ----
+//
+// A file is added to Dropzone when it is dropped, chosen or tried again. It waits in Dropzone's queue, which hands it to
+// `uploadFiles` when there is room, and it stays on Dropzone's list until its upload has ended: by that the queue counts.
 
 addEventListener('beforeunload', (event) => {
   if (![...uploads].some(isBusy)) return;
@@ -5566,28 +5567,24 @@ const dropzone = new Dropzone(document.documentElement, {
     done(upload.isTooLarge ? `This file is larger than the server takes: ${bytes(settings.maxSize)} at most.` : undefined);
   },
 });
-dropzone.uploadFiles = (batch) => { for (const file of batch) start(uploadOf.get(file)); };
+dropzone.uploadFiles = (handedOver) => { for (const file of handedOver) start(uploadOf.get(file)); };
 
 dropzone.on('addedfile', (file) => {
-  if (uploadOf.has(file)) prepare(uploadOf.get(file));   // it is tried again
-  else {
-    uploadOf.set(file, newUpload(file));
-    addRow(uploadOf.get(file));
-  }
-  batch.add(uploadOf.get(file));
-  draw(uploadOf.get(file));
+  const known = uploadOf.get(file);   // then it is tried again
+  const upload = known ? prepare(known) : newUpload(file);
+  uploadOf.set(file, upload);
+  if (!known) addRow(upload);
+  batch.add(upload);
+  draw(upload);
 });
 dropzone.on('error', (file, reason) => fail(uploadOf.get(file), reason));   // only what `accept` has refused
 dropzone.on('emptyfolder', (path) => say(`The folder ${path} is empty.`));
 
-// The queue keeps a file until its upload has ended, and hands over the next one then. By its status the removal is no cancelling.
-const release = ({file}, status) => {
-  file.status = status;
+// The queue keeps a file until its upload has ended, and hands over the next one then.
+const leave = ({file}, status) => {
+  file.status = status;   // else removing it would count as cancelling
   dropzone.removeFile(file);
   dropzone.processQueue();
-};
-const leave = (upload, status) => {
-  release(upload, status);
   makeRoom();
   pump();
 };

@@ -291,16 +291,39 @@ def test_equal_names_from_two_folders(tab: Tab, tmp_path: Path) -> None:
     assert len(runs) == 6 * 3 + 1
 
 
+def test_equal_names_keep_no_others_waiting(tab: Tab, tmp_path: Path) -> None:
+    """However many files wait for one of their name, another gets past them."""
+    folders = [tmp_path / f"folder{number}" for number in range(12)]
+    for folder in folders:
+        os.utime(make_file(folder / "same.bin", CHUNK), (1_700_000_000, 1_700_000_000))
+    held: list[Route] = []
+    tab.page.route(RUNS, lambda route: route.continue_() if held else held.append(route))
+    drag(tab.page, "dragEnter", "dragOver", "drop", files=tuple(folders))
+    tab.until("spy.underWay === 1 && spy.rows('files').length === 12")
+    tab.choose_content("other.txt", b"content")
+    tab.expect_done("other.txt")
+    assert stored(tab.server, "same.bin") == []
+    held[0].continue_()
+    tab.until("document.querySelectorAll('#files [data-state=done]').length === 13")
+
+
 def test_first_of_equal_names_is_cancelled(tab: Tab, tmp_path: Path) -> None:
-    """The next one begins then."""
+    """The next one begins when nothing of the first is left, so that it does not go on with what is about to go."""
     file = make_file(tmp_path / "same.bin", 10 * CHUNK)
     gate = Gate(tab.page, 3)
     tab.choose(file)
     tab.expect_percent("same.bin", 30)
     tab.choose(file)
     expect(tab.files.nth(1).locator(".status")).to_have_text("Waiting for another file of the same name")
+    held: list[Route] = []
+    tab.page.route("**/uploads/*", lambda route: held.append(route))
     tab.files.nth(0).locator(".cancel").click()
     gate.open()
+    sent = len(tab.spy("runs"))
+    tab.choose_content("other.txt", b"content")
+    tab.expect_done("other.txt")
+    assert len(tab.spy("runs")) == sent + 1
+    held[0].continue_()
     tab.expect_done("same.bin")
     assert_stored(tab.server, file)
 
@@ -686,20 +709,20 @@ def test_several_failures_are_one_notice(tab: Tab, visit: Visits) -> None:
 
 
 def test_files_without_room_keep_no_others_waiting(start_server: StartServer, visit: Visits) -> None:
-    """As many large files as may be sent at a time wait for room; a small one that fits gets past them."""
+    """More large files than may be sent at a time wait for room; a small one that fits gets past them."""
     visit.expect_complaints(REFUSED)
     server = start_server("--max-total", "3")
     upload(server, bytes(2_000_000))
     tab = visit(server)
     content = bytes(2_000_000)
     tab.page.set_input_files(
-        "#file", [FilePayload(name=f"{n}.bin", mimeType="text/plain", buffer=content) for n in range(4)]
+        "#file", [FilePayload(name=f"{n}.bin", mimeType="text/plain", buffer=content) for n in range(10)]
     )
-    for n in range(4):
+    for n in range(10):
         tab.expect_state(f"{n}.bin", "paused")
     tab.choose_content("small.txt", b"content")
     tab.expect_done("small.txt")
-    for n in range(4):
+    for n in range(10):
         assert tab.spy(f"state('{n}.bin')") == "paused"
 
 
@@ -752,6 +775,7 @@ def test_connection_that_always_breaks(tab: Tab, visit: Visits, tmp_path: Path) 
     tab.expect_state("file.bin", "failed")
     expect(tab.row("file.bin").locator(".status")).to_contain_text("breaks off again and again")
     assert tab.spy("pauses") == [1000, 2000, 4000, 8000, 16000, 30000, 30000]
+    assert len(tab.spy("runs")) > 4 * PARALLEL
     tab.page.unroute(RUNS)
     tab.row("file.bin").locator(".retry").click()
     tab.expect_done("file.bin")
