@@ -34,11 +34,14 @@ from conftest import (
     Response,
     Server,
     StartServer,
+    announce,
+    announce_request,
     chunk_fields,
     chunk_request,
     exchange,
     multipart_body,
     request,
+    run_request,
     running,
     upload,
     wait_until,
@@ -169,10 +172,11 @@ def test_row_1_uuid_that_is_none(shared_server: Server, uuid: str) -> None:
 @pytest.mark.parametrize(
     "uuid", ["..", "%2e%2e", f"{SOME}%0a", f"%7b{SOME}%7d", SOME.replace("-", ""), SOME[:-1], "x" * 4000]
 )
-@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])
 def test_row_1_uuid_in_an_address(shared_server: Server, method: str, uuid: str) -> None:
     """So it is in an address."""
-    refused(shared_server, request(method, f"/uploads/{uuid}"), 400, 404)
+    run = ("/0", b"x") if method == "PUT" else ("", None)
+    refused(shared_server, request(method, f"/uploads/{uuid}{run[0]}", body=run[1]), 400, 404)
 
 
 def test_row_1_either_case_is_the_same_upload(shared_server: Server) -> None:
@@ -209,7 +213,7 @@ HOSTILE_NAMES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("way", ["chunk", "chunk, file first", "form", "form of two", "body"])
+@pytest.mark.parametrize("way", ["chunk", "chunk, file first", "form", "form of two", "body", "run"])
 @pytest.mark.parametrize("hidden", ["\u200b", "\U000e0041\U000e007f", "\ufffe", "\u00ad", "\u2060", "\u3164"])
 def test_row_63_invisible_characters_in_a_name(shared_server: Server, hidden: str, way: str) -> None:
     """What cannot be seen and is not needed is taken out of a name, in whatever way it comes; joiners stay."""
@@ -221,19 +225,25 @@ def test_row_63_invisible_characters_in_a_name(shared_server: Server, hidden: st
         "form": form(file(b"x", sent)),
         "form of two": form(file(b"x", sent), file(b"x", sent)),
         "body": request("PUT", f"/upload/{quote(sent)}", body=b"x"),
+        "run": run_request(b"x", uuid=announce(shared_server, 1, name=sent)["uuid"]) if way == "run" else b"",
     }[way]
-    for told in exchange(shared_server, data).json()["files"]:
+    answer = exchange(shared_server, data).json()
+    for told in [answer["upload"]] if way == "run" else answer["files"]:
         assert told["name"] == shown
         assert [path.name[37:] for path in shared_server.storage.glob(f"{told['uuid']}_*")] == [shown]
         header = exchange(shared_server, request("GET", f"/{told['link']}")).headers["Content-Disposition"]
         assert header.endswith(f"''{quote(shown)}")
 
 
-@pytest.mark.parametrize("way", ["form", "body"])
+@pytest.mark.parametrize("way", ["form", "body", "run"])
 @pytest.mark.parametrize("character", ["x", "é", "測", "😀"])
 def test_row_44_longest_name(shared_server: Server, character: str, way: str) -> None:
     """A name is shown with at most 255 bytes of UTF-8, cut between characters, its suffix kept."""
     name = 1024 * character + ".txt"
+    if way == "run":
+        told = announce(shared_server, 1, name=name[-600:])
+        assert 255 - 4 < len(told["name"].encode()) <= 255 and told["name"].endswith(".txt")
+        return
     body = form(file(b"x", name)) if way == "form" else request("PUT", f"/upload/{quote(name[-600:])}", body=b"x")
     (told,) = exchange(shared_server, body).json()["files"]
     assert 255 - 4 < len(told["name"].encode()) <= 255
@@ -393,6 +403,8 @@ def test_row_11_page_of_another_site(shared_server: Server, headers: dict[str, s
     refused(shared_server, chunk_request(CONTENT, 1, uuid=uuid, chunk_size=4, cookie=drop, headers=headers), 403)
     refused(shared_server, chunk_request(CONTENT, 0, uuid=new_uuid(), chunk_size=4, headers=headers), 403)
     refused(shared_server, request("PUT", f"/upload/{MARK}", headers, b"x", cookie=drop), 403)
+    refused(shared_server, announce_request(10, name=MARK, cookie=drop, headers=headers), 403)
+    refused(shared_server, run_request(CONTENT, 1, uuid=uuid, chunk_size=4, cookie=drop, headers=headers), 403)
     refused(shared_server, request("DELETE", f"/uploads/{uuid}", headers, cookie=drop), 403)
     refused(shared_server, request("DELETE", "/uploads", headers, cookie=drop), 403)
     assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=drop)).status == 200
@@ -435,7 +447,11 @@ def test_row_14_strangers(shared_server: Server) -> None:
         refused(shared_server, request("GET", f"/uploads/{name}", cookie=new_uuid()), 404)
         refused(shared_server, request("DELETE", f"/uploads/{name}", cookie=new_uuid()), 404)
     refused(shared_server, chunk_request(CONTENT, 1, uuid=uuid, chunk_size=4, cookie=new_uuid()), 404)
-    exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=drop))
+    announced = announce(shared_server, 10, name="announced", cookie=drop)["uuid"]
+    for name in (uuid, announced, new_uuid()):
+        refused(shared_server, run_request(CONTENT, 1, 2, uuid=name, chunk_size=4, cookie=new_uuid()), 404)
+    for name in (uuid, announced):
+        assert exchange(shared_server, request("DELETE", f"/uploads/{name}", cookie=drop)).status == 200
 
 
 # 15 to 20: chunks that contradict, and forms that are odd
@@ -495,6 +511,32 @@ def test_row_16_last_chunk_longer_or_shorter(shared_server: Server, begun: str, 
     """So is the last chunk, which must be the rest of the file exactly."""
     answer = exchange(shared_server, chunk_request(CONTENT, 2, uuid=begun, chunk_size=4, data=bytes(length)))
     assert answer.status in (400, 413)
+
+
+@pytest.mark.parametrize("first", [value for value in NOT_NUMBERS if "/" not in value])
+def test_row_3_first_chunk_that_is_none(shared_server: Server, begun: str, first: str) -> None:
+    """A run whose first chunk is text, signed, grouped, spaced, endless or in other digits is 400, or no address."""
+    refused(shared_server, request("PUT", f"/uploads/{begun}/{quote(first, safe='')}", body=CONTENT[4:]), 400, 404, 405)
+
+
+def test_row_3_first_chunk_of_5000_digits(shared_server: Server, begun: str) -> None:
+    """As any other address that is no use."""
+    refused(shared_server, request("PUT", f"/uploads/{begun}/{'9' * 5000}", body=CONTENT[4:]), 400)
+    refused(shared_server, request("PUT", f"/uploads/{begun}/{'9' * 15}", body=CONTENT[4:]), 400)
+
+
+@pytest.mark.parametrize(
+    ("first", "length"),
+    [(1, 0), (1, 3), (1, 5), (1, 7), (1, 10), (0, 0), (0, 9), (0, 11), (2, 0), (2, 1), (2, 3), (2, 4), (3, 0), (3, 4),
+     (1, 100_000), (9, 2)],
+)  # fmt: skip
+def test_row_16_run_that_ends_within_a_chunk(shared_server: Server, begun: str, first: int, length: int) -> None:
+    """Or behind the file's end, or begins there: 400 before its body is read."""
+    refused(shared_server, run_request(CONTENT, first, uuid=begun, data=bytes(length)), 400)
+    head = request("PUT", f"/uploads/{begun}/{first}", {"Content-Length": str(length), "Expect": "100-continue"})
+    with Connection(shared_server) as connection:
+        connection.send(head)
+        assert connection.sock.recv(12) == b"HTTP/1.1 400"
 
 
 @pytest.mark.parametrize("size", [4, 100_000])
@@ -580,6 +622,8 @@ def test_row_18_size_over_the_limit(small_server: Server) -> None:
     refused(small_server, form(file(b"1"), file(bytes(MIB + 1))), 413)
     refused(small_server, form(file(bytes(2 * MIB))), 413)
     refused(small_server, request("PUT", f"/upload/{MARK}", body=bytes(MIB + 1)), 413)
+    for size in (MIB + 1, 10**15 - 1):
+        refused(small_server, announce_request(size, name=MARK), 413)
     assert upload(small_server, bytes(MIB), cookie=(drop := new_uuid()))["done"]
     exchange(small_server, request("DELETE", f"/uploads/{listed_uuid(small_server, drop)}", cookie=drop))
 
@@ -707,6 +751,91 @@ def test_row_19_memory_stays_flat(shared_server: Server) -> None:
     for _ in range(50):
         assert exchange(shared_server, large).status == 413
     assert resident() - before < 20 << 20
+
+
+WISH = b'"name": "mArK.bin", "size": 10'
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        *((body, 400) for body in (
+            b"", b" ", b"null", b"true", b"1", b'"name"', b"[]", b"{}", b"{", b"}", b"{" + WISH, WISH,
+            b"{" + WISH + b",}",
+            b"{" + WISH + b"}}", b"{" + WISH + b"} {" + WISH + b"}", b"[{" + WISH + b"}]",
+            b'[["name", "a"], ["size", 1]]',
+            b"{'name': 'a', 'size': 1}", b'{"size": 10}', b'{"name": "a"}', b'{"name": null, "size": 10}',
+            b'{"name": 5, "size": 10}', b'{"name": ["a"], "size": 10}', b'{"name": {"a": 1}, "size": 10}',
+            b'{"name": "a\x00b", "size": 10}', b'{"name": "a\\u0000b", "size": 10}', b'{"name": "a\nb", "size": 10}',
+            b'{"name": "\xff", "size": 10}', b'{"name": "\xc0\xaf", "size": 10}', b'{"name": "a, "size": 10}',
+            b'{"name": "a", "size": "10"}', b'{"name": "a", "size": -1}', b'{"name": "a", "size": 1.0}',
+            b'{"name": "a", "size": 1e3}', b'{"name": "a", "size": true}', b'{"name": "a", "size": null}',
+            b'{"name": "a", "size": NaN}', b'{"name": "a", "size": Infinity}', b'{"name": "a", "size": +1}',
+            b'{"name": "a", "size": 01}', b'{"name": "a", "size": 0x10}', b'{"name": "a", "size": 1_0}',
+            b'{"name": "a", "size": [10]}', b'{"name": "a", "size": ' + b"9" * 16 + b"}",
+            b'{"name": "a", "size": ' + b"9" * 5000 + b"}", b'{"name": "a", "size": 1e999}',
+            b"{" + WISH + b', "modified": "1"}', b"{" + WISH + b', "modified": 1.5}',
+            b"{" + WISH + b', "modified": true}',
+            b"{" + WISH + b', "modified": ' + b"9" * 16 + b"}", b"{" + WISH + b', "modified": -' + b"9" * 5000 + b"}",
+            b"{" + WISH + b', "modified": []}', b"{" + WISH + b', "size": 10}', b"{" + WISH + b', "name": "mArK.bin"}',
+            b"{" + WISH + b', "modified": 1, "modified": 1}', b"{" + WISH + b', "uuid": "x"}',
+            b"{" + WISH + b', "": 1}',
+            b"{" + WISH + b', "Name": "a"}', b"[" * 8000, b'{"a":' * 1600, b'{"name": ' + b"[" * 4000 + b"]" * 4000,
+            b"--x\r\n\r\n", b"name=a&size=10",
+        )),
+        *((body, 413) for body in (
+            b"{" + WISH + b"}" + b" " * 8192, b'{"name": "' + b"x" * 8200 + b'", "size": 10}',
+            b"[" * 100_000, b"x" * (4 << 20),
+        )),
+    ],
+    ids=lambda value: None if isinstance(value, int) else repr(value[:40]),
+)  # fmt: skip
+def test_row_19_wishes_that_are_none(shared_server: Server, body: bytes, status: int) -> None:
+    """JSON that is malformed, too large, too deep, or says too much, too little or something twice: 400 or 413."""
+    refused(shared_server, request("POST", "/uploads", {"Content-Type": "application/json"}, body), status)
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b'{"name": "", "size": 1}', ""),
+        (b'{"name": "..", "size": 1}', ".."),
+        (b'{"name": "a\\ud800b", "size": 1}', "ab"),
+        (b'{"name": "a\xed\xa0\x80b", "size": 1}', "ab"),
+        (b'{"name": "\\ud83d\\ude80", "size": 1}', "🚀"),
+        (b'{"name": "a\\nb\\u202e", "size": 1}', "ab"),
+        (b'\n{ "modified" : null , "size" : 1 ,\t"name":"a"}\r\n', "a"),
+        (b'{"name": "a", "size": 1, "modified": -999999999999999}', "a"),
+    ],
+)
+def test_row_7_wishes_with_odd_names(shared_server: Server, body: bytes, name: str) -> None:
+    """Whatever the name, the upload is begun, and its file comes in under a harmless one."""
+    answer = exchange(shared_server, request("POST", "/uploads", {"Content-Type": "application/json"}, body))
+    assert answer.status == 201 and answer.json()["upload"]["name"] == name
+    done = exchange(shared_server, run_request(b"x", uuid=answer.json()["upload"]["uuid"])).json()["upload"]
+    assert done["done"]
+    assert [path.read_bytes() for path in shared_server.storage.glob(f"{done['uuid']}_*")] == [b"x"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_row_19_announcing_takes_no_memory_that_stays(shared_server: Server) -> None:
+    """However many uploads are announced, and however large their names: the oldest are forgotten."""
+
+    def resident() -> int:
+        match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{shared_server.proc.pid}/status").read_text())
+        assert match
+        return int(match[1]) << 10
+
+    def announce_many(count: int) -> None:
+        with Connection(shared_server) as connection:
+            for number in range(count):
+                connection.send(announce_request(10, name=f"{number}{'x' * 8000}"))
+                assert connection.receive().status == 201
+
+    announce_many(pyfiledrop.MAX_ANNOUNCED)
+    before = resident()
+    announce_many(pyfiledrop.MAX_ANNOUNCED)
+    assert resident() - before < 4 << 20
 
 
 @pytest.mark.parametrize("chunk_size", [4, 100_000])
@@ -841,6 +970,59 @@ def test_row_22_body_that_is_cut_at_every_byte(shared_server: Server, kind: str)
     assert (tree(shared_server.storage), tree(shared_server.chunks)) == before
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_row_22_run_that_breaks_off_at_every_byte(shared_server: Server, first: int) -> None:
+    """Of a run whose client goes away the chunks that came whole are kept, and just those; the upload goes on."""
+    whole = run_request(CONTENT, first, 3 - first, uuid=SOME, chunk_size=4)
+    body = whole.index(b"\r\n\r\n") + 4
+
+    def cut(length: int) -> tuple[int | None, list[list[int]], bool]:
+        uuid = new_uuid()
+        assert exchange(shared_server, chunk_request(CONTENT, 2, uuid=uuid, chunk_size=4)).status == 200
+        data = whole.replace(SOME.encode(), uuid.encode())
+        with Connection(shared_server) as connection:
+            connection.send(data[:length])
+            connection.sock.shutdown(socket.SHUT_WR)
+            try:
+                answer = connection.receive()
+                assert_fixed_sentence(shared_server, answer)
+                status = answer.status
+            except ConnectionError:
+                status = None
+        chunks = exchange(shared_server, request("GET", f"/uploads/{uuid}")).json()["upload"]["chunks"]
+        done = exchange(shared_server, run_request(CONTENT, 0, 3, uuid=uuid, chunk_size=4)).json()["upload"]["done"]
+        assert [path.read_bytes() for path in shared_server.storage.glob(f"{uuid}_*")] == [CONTENT]
+        return status, chunks, done
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(cut, range(len(whole))))
+    for length, (status, chunks, done) in enumerate(results):
+        came = [*range(first, first + max(0, length - body) // 4), 2]
+        assert chunks == pyfiledrop.chunk_ranges(sorted(set(came))), f"after {length - body} bytes of the body"
+        assert done and (status == 400 if length >= body else status in (None, 400))
+    assert "Traceback" not in shared_server.log()
+
+
+@pytest.mark.parametrize("vanish", ["close", "reset"])
+@pytest.mark.parametrize("size", [1000, 200_000])
+def test_row_22_client_of_a_run_that_vanishes(shared_server: Server, vanish: str, size: int) -> None:
+    """A client that closes or resets in the middle of a run has what came whole of it, in both lanes."""
+    uuid, content = new_uuid(), random.randbytes(5 * size)
+    assert exchange(shared_server, chunk_request(content, 1, uuid=uuid, chunk_size=size)).status == 200
+    with Connection(shared_server) as connection:
+        connection.send(run_request(content, 0, 5, uuid=uuid, chunk_size=size)[: -size * 3 // 2])
+        path = shared_server.chunks / uuid / "data"
+        wait_until(lambda: path.stat().st_size >= 7 * size // 2)
+        if vanish == "reset":
+            linger_none = b"\1\0\0\0\0\0\0\0" if sys.platform != "win32" else b"\1\0\0\0"
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_none)
+    wait_until(lambda: f"PUT /uploads/{uuid[:8]}.../0 400" in shared_server.log())
+    answer = exchange(shared_server, request("GET", f"/uploads/{uuid}")).json()["upload"]
+    assert answer["chunks"] == [[0, 2]]
+    assert exchange(shared_server, run_request(content, 3, 2, uuid=uuid, chunk_size=size)).json()["upload"]["done"]
+    assert tree(shared_server.storage)[f"{uuid}_file.bin"] == content
+
+
 @pytest.mark.parametrize("vanish", ["close", "reset"])
 @pytest.mark.parametrize("size", [1000, 500_000])
 def test_row_22_client_that_vanishes(shared_server: Server, vanish: str, size: int) -> None:
@@ -889,12 +1071,17 @@ def test_row_23_length_that_is_none(shared_server: Server, lines: list[str], sta
     """A length that is missing, signed, grouped, doubled or endless: 411 or 400, and the connection is closed."""
     data = "\r\n".join([*POST, *lines, "", ""]).encode("utf-8")
     refused(shared_server, data, status, closed=True)
-    refused(shared_server, data.replace(b"POST /upload", b"PUT /upload/x"), status, closed=True)
+    for first in (b"PUT /upload/x", b"POST /uploads", b"PUT /uploads/%s/0" % SOME.encode()):
+        refused(shared_server, data.replace(b"POST /upload", first), status, closed=True)
 
 
 @pytest.mark.parametrize("lines", [["Transfer-Encoding: chunked"], ["Transfer-Encoding: chunked", "Content-Length: 5"],
                                    ["transfer-encoding: x, chunked", "Content-Length: 0"]], ids=str)  # fmt: skip
-@pytest.mark.parametrize("first", ["POST /upload HTTP/1.1", "PUT /upload/x HTTP/1.1", "GET /uploads HTTP/1.1"])
+@pytest.mark.parametrize(
+    "first",
+    ["POST /upload HTTP/1.1", "PUT /upload/x HTTP/1.1", "GET /uploads HTTP/1.1", "POST /uploads HTTP/1.1",
+     f"PUT /uploads/{SOME}/0 HTTP/1.1"],
+)  # fmt: skip
 def test_row_24_chunked_coding(shared_server: Server, first: str, lines: list[str]) -> None:
     """A body in chunked coding is 411 and the connection closed; it is never an empty file, nor a second request."""
     body = b"1c\r\n" + raw("GET /uploads HTTP/1.1", "Host: localhost") + b"\r\n0\r\n\r\n"
@@ -978,6 +1165,8 @@ def test_row_47_path_that_is_not_utf_8(shared_server: Server, method: str, path:
     link = upload(shared_server, CONTENT)["uuid"]
     body = b"x" if method == "PUT" else None
     refused(shared_server, request(method, path.format(link), body=body), 400, closed=True)
+    if method == "PUT":
+        refused(shared_server, request(method, f"/uploads/{link}/0%ff", body=body), 400, closed=True)
 
 
 @pytest.mark.parametrize("content_range", ["bytes 6-9/10", "bytes 0-3/10", "bytes 6-9/*", "bytes */10", MARK])
@@ -1112,12 +1301,17 @@ LARGE = 24 << 20
         ),
         (request("POST", "/upload", {"Content-Type": "text/plain"}, bytes(LARGE)), 400),
         (request("POST", "/nothing", {}, bytes(LARGE)), 404),
+        (run_request(bytes(LARGE), uuid=new_uuid(), chunk_size=LARGE), 404),
+        (run_request(bytes(LARGE), uuid=new_uuid(), chunk_size=LARGE, headers={"Origin": "http://evil.example"}), 403),
+        (request("POST", "/uploads", {}, bytes(LARGE)), 413),
         (request("PUT", "/upload", {}, bytes(LARGE)), 405),
         (raw(*POST, "X : y", f"Content-Length: {LARGE}", body=bytes(LARGE)), 400),
         (raw(*POST, "Transfer-Encoding: chunked", body=bytes(LARGE)), 411),
     ],
-    ids=["body", "form", "chunk", "foreign", "type", "address", "method", "head", "coding"],
-)
+    ids=[
+        "body", "form", "chunk", "foreign", "type", "address", "run", "foreign run", "wish", "method", "head", "coding",
+    ],
+)  # fmt: skip
 def test_row_28_early_refusal_of_a_large_body(small_server: Server, data: bytes, status: int) -> None:
     """A client that sends all it has before it reads sees status and sentence, not a reset connection; every time."""
     for _ in range(3):
@@ -1130,8 +1324,10 @@ def test_row_28_early_refusal_of_a_large_body(small_server: Server, data: bytes,
 
 
 @pytest.mark.parametrize(
-    "first", ["POST /nothing HTTP/1.1", "PUT /upload HTTP/1.1", "DELETE /nothing HTTP/1.1", "GET /uploads HTTP/1.1"]
-)
+    "first",
+    ["POST /nothing HTTP/1.1", "PUT /upload HTTP/1.1", "DELETE /nothing HTTP/1.1", "GET /uploads HTTP/1.1",
+     f"PUT /uploads/{SOME}/0 HTTP/1.1"],
+)  # fmt: skip
 def test_row_28_body_is_never_the_next_request(shared_server: Server, first: str) -> None:
     """What is left of a body that nobody read is not taken for a request, whenever it comes."""
     hidden = raw("GET /uploads HTTP/1.1", "Host: localhost")
@@ -1146,8 +1342,10 @@ def test_row_28_body_is_never_the_next_request(shared_server: Server, first: str
 
 
 @pytest.mark.parametrize(
-    "first", ["POST /nothing HTTP/1.1", "PUT /upload HTTP/1.1", "DELETE /nothing HTTP/1.1", "GET /uploads HTTP/1.1"]
-)
+    "first",
+    ["POST /nothing HTTP/1.1", "PUT /upload HTTP/1.1", "DELETE /nothing HTTP/1.1", "GET /uploads HTTP/1.1",
+     f"PUT /uploads/{SOME}/0 HTTP/1.1"],
+)  # fmt: skip
 def test_row_28_smuggled_request(launch: StartServer, first: str) -> None:
     """What comes of an unread body after the server has stopped waiting for its end is not answered as a request."""
     server = launch("LINGER_SECONDS=0")
@@ -1329,6 +1527,9 @@ def test_row_45_a_uuid_stands_for_one_file(start_server: StartServer, how: str) 
                 answer = exchange(server, chunk_request(data, uuid=uuid, cookie=stranger))
                 assert answer.status == (410 if how == "removed" or stranger == owner else answer.status), answer.text
                 assert 400 <= answer.status < 500
+                answer = exchange(server, run_request(data, uuid=uuid, cookie=stranger))
+                assert answer.status == (410 if how == "removed" or stranger == owner else answer.status), answer.text
+                assert 400 <= answer.status < 500
         assert exchange(server, request("GET", f"/download/{uuid}")).status in (404, 410)
         server.restart()
     path.write_bytes(CONTENT)  # by hand: the machine's owner may
@@ -1347,6 +1548,9 @@ def test_row_46_announcing_reserves_nothing(start_server: StartServer) -> None:
             fields = {"dztotalfilesize": str(size), "dztotalchunkcount": str(size // 4096), "dzchunksize": "4096"}
             first = chunk_request(CONTENT, uuid=new_uuid(), changes=fields, data=b"x" * 4096)
             assert exchange(server, first).status == 200
+            uuid = announce(server, size)["uuid"]
+            silent = stack.enter_context(Connection(server))
+            silent.send(request("PUT", f"/uploads/{uuid}/0", {"Content-Length": str(size)}))
         polite = stack.enter_context(Connection(server))
         polite.send(request("PUT", "/upload/a.bin", {"Content-Length": str(size), "Expect": "100-continue"}))
         polite.send(b"x" * 10)
@@ -1355,6 +1559,9 @@ def test_row_46_announcing_reserves_nothing(start_server: StartServer) -> None:
         answer = exchange(server, request("PUT", "/upload/c.bin", {"Content-Length": "104800000"}))
         assert answer.status == 507
         assert re.findall(r"[0-9.]+ [KMG]?B", answer.text) == ["99.9 MB"], "its own size, and no other"
+        answer = exchange(server, announce_request(104_800_000))
+        assert answer.status == 507 and answer.headers["Retry-After"]
+        assert re.findall(r"[0-9.]+ [KMG]?B", answer.text) == ["99.9 MB"]
     wait_until(lambda: not list(server.storage.glob(".*.part")))
 
 
@@ -1484,10 +1691,16 @@ def test_row_61_short_names(launch: StartServer) -> None:
 def test_row_62_storage_goes_away(server: Server, program: list[str], anew: bool) -> None:
     """Uploads are told so, and no second server starts beside the first one."""
     away = server.storage.with_name("away")
+    begun = announce(server, len(CONTENT))["uuid"]
     server.storage.rename(away)
     if anew:
         server.storage.mkdir()
-    for data in (chunk_request(CONTENT, 0, uuid=new_uuid(), chunk_size=4), request("PUT", "/upload/a", body=CONTENT)):
+    for data in (
+        chunk_request(CONTENT, 0, uuid=new_uuid(), chunk_size=4),
+        request("PUT", "/upload/a", body=CONTENT),
+        announce_request(10),
+        run_request(CONTENT, uuid=begun),
+    ):
         answer = exchange(server, data)
         assert answer.status == 503 and "start the server again" in answer.text
     second = subprocess.run(
