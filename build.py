@@ -834,14 +834,17 @@ MUTATION_TESTS = {
     "decisions": ("tests/test_decisions.py", "tests/test_cli.py", "tests/test_http.py"),
     "system": ("tests/test_store.py", "tests/test_decisions.py", "tests/test_engine.py", "tests/test_faults.py"),
     "turn": ("tests/test_store.py", "tests/test_faults.py"),
-    "record": ("tests/test_store.py", "tests/test_faults.py", "tests/test_model.py", "tests/test_http.py"),
-    "engine": (
-        *("tests/test_engine.py", "tests/test_store.py", "tests/test_faults.py", "tests/test_model.py"),
+    "record": (
+        *("tests/test_store.py", "tests/test_runs.py", "tests/test_faults.py", "tests/test_model.py"),
         "tests/test_http.py",
     ),
+    "engine": (
+        *("tests/test_engine.py", "tests/test_store.py", "tests/test_runs.py", "tests/test_faults.py"),
+        *("tests/test_model.py", "tests/test_http.py"),
+    ),
     "store": (
-        *("tests/test_store.py", "tests/test_decisions.py", "tests/test_faults.py", "tests/test_model.py"),
-        "tests/test_http.py",
+        *("tests/test_store.py", "tests/test_runs.py", "tests/test_enemy.py", "tests/test_decisions.py"),
+        *("tests/test_faults.py", "tests/test_model.py", "tests/test_http.py"),
     ),
     "body": ("tests/test_body.py", "tests/test_http.py", "tests/test_threats.py"),
     "app": ("tests/test_http.py", "tests/test_threats.py", "tests/test_password.py", "tests/test_log.py"),
