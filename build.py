@@ -832,15 +832,15 @@ def run_tests(pytest_arguments: Sequence[str], fast: bool) -> int:
 # that look closest first, because the first failure ends the run.
 MUTATION_TESTS = {
     "decisions": ("tests/test_decisions.py", "tests/test_cli.py", "tests/test_http.py"),
-    "system": ("tests/test_store.py", "tests/test_decisions.py", "tests/test_engine.py", "tests/test_faults.py"),
-    "turn": ("tests/test_store.py", "tests/test_faults.py"),
+    "system": ("tests/test_disk.py", "tests/test_decisions.py", "tests/test_engine.py", "tests/test_faults.py"),
+    "turn": ("tests/test_turn.py", "tests/test_store.py", "tests/test_faults.py"),
     "record": (
-        *("tests/test_store.py", "tests/test_runs.py", "tests/test_faults.py", "tests/test_model.py"),
-        "tests/test_http.py",
+        *("tests/test_record.py", "tests/test_store.py", "tests/test_runs.py", "tests/test_faults.py"),
+        *("tests/test_model.py", "tests/test_http.py"),
     ),
     "engine": (
-        *("tests/test_engine.py", "tests/test_store.py", "tests/test_runs.py", "tests/test_faults.py"),
-        *("tests/test_model.py", "tests/test_http.py"),
+        *("tests/test_engine.py", "tests/test_disk.py", "tests/test_store.py", "tests/test_runs.py"),
+        *("tests/test_faults.py", "tests/test_model.py", "tests/test_http.py"),
     ),
     "store": (
         *("tests/test_store.py", "tests/test_runs.py", "tests/test_enemy.py", "tests/test_decisions.py"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import os
 import queue
@@ -212,17 +213,14 @@ SMALL, LARGE = 2000, 200_000  # chunks; the system moves the bytes of a large on
 @pytest.fixture(scope="module")
 def with_chunks_of(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Server]]:
     """A function that gives a server whose chunks are of this size; always the same one."""
-    servers: dict[int, Server] = {}
+    with contextlib.ExitStack() as stack:
 
-    def start(size: int) -> Server:
-        if size not in servers:
-            servers[size] = Server(program, tmp_path_factory.mktemp("chunks"), ("-a", "--chunk-size", str(size)), {})
-        return servers[size]
+        @functools.cache
+        def start(size: int) -> Server:
+            options = ("-a", "--chunk-size", str(size))
+            return stack.enter_context(running(program, tmp_path_factory.mktemp("chunks"), *options))
 
-    yield start
-    for server in servers.values():
-        server.stop()
-        assert "Traceback" not in server.log()
+        yield start
 
 
 Servers = Callable[[int], Server]
