@@ -35,6 +35,23 @@ On disk
     storage/.pyfiledrop.sqlite3     the record of all uploads; locked by the one server that owns the folder
     chunks/<uuid>/data              an unfinished upload, each chunk at its place
     storage/.<uuid>.part            a file that comes in one piece, or from another disk, until it is whole
+
+Sections, each of which uses only what stands above it
+
+    Settings        limits, and what the command line may ask for
+    Errors          what a client is told, and with which status
+    Decisions       pure functions: fields, names, heads, ranges, hosts
+    System          calls that differ between operating systems
+    Turn            threads that work one after the other, and syncs that they share
+    Record          what is known of uploads: all SQL
+    Engine          where bytes lie: the protocol, and the disk
+    Store           what happens to uploads, and in which order
+    Body            reading a request's body, from the socket to the file
+    App             handlers: parse, ask the store, answer
+    Page            what browsers load by themselves
+    Server          connections and threads
+    Command line    what is asked for, what is said, and the log
+    Inline pages    the text of the pages, which the others look up when they run
 """
 
 from __future__ import annotations
@@ -4543,8 +4560,831 @@ def _give(environ: dict[str, Any], upload: Upload, content: Content) -> Any:
 
 
 # ======================================================================================================================
-# Page: the inline page, and how it is rendered
+# Page: what browsers load by themselves, and how it is rendered
 # ======================================================================================================================
+
+OWN_PAGE = HOME / "index.html"  # if it is there, it is used in place of PAGE
+
+_SETTINGS_BLOCK = re.compile(r'(<script type="application/json" id="settings">).*?(</script>)', re.DOTALL)
+MAX_RUN_BYTES = 95 * MIB  # of one request of the page; many proxies take none of more than 100 MB
+_INLINE_BLOCK = re.compile(r"<(script|style)(?: [^>]*)?>(.*?)</\1>", re.DOTALL)
+
+
+# dropzone: begin (filled by "python build.py script")
+EMBEDDED: dict[str, str] = {}
+# dropzone: end
+
+
+@functools.lru_cache
+def dropzone_file(name: str) -> bytes | None:
+    """A file of Dropzone: inside this module, beside the script, or inside the exe. None if it is nowhere."""
+    if name in EMBEDDED:
+        return zlib.decompress(base64.b85decode(EMBEDDED[name]))
+    with contextlib.suppress(OSError):
+        return (Path(getattr(sys, "_MEIPASS", Path(__file__).parent)) / name).read_bytes()
+    return None
+
+
+def dropzone_address(settings: Settings, route: str) -> tuple[str, str]:
+    """Where the page gets one of Dropzone's files, and the hash to hold it to, if it is known.
+
+    From this server when it has the file and no CDN was asked for; cdnjs lays out 5.x and 6.x differently.
+    """
+    file, integrity = DROPZONE_FILES[route]
+    ours = settings.dz_cdn is None and settings.dz_version == DROPZONE_VERSION
+    if ours and dropzone_file(file) is not None:
+        return route, ""
+    if settings.dz_version.startswith("5."):
+        file = f"min/{Path(route).stem}.min{Path(route).suffix}"
+    address = f"{settings.dz_cdn or DROPZONE_CDN}/{settings.dz_version}/{file}"
+    return address, integrity if settings.dz_version == DROPZONE_VERSION else ""
+
+
+def render_page(settings: Settings, source: str, asks: bool = False) -> tuple[str, str]:
+    """The page with the settings put in, and its Content-Security-Policy, which allows its own inline blocks only.
+
+    Where a password is asked for, it shows the button to sign out.
+    """
+    facts = {
+        "version": __version__,
+        "maxSize": min(settings.max_bytes, settings.max_total_bytes or settings.max_bytes),
+        "timeout": settings.timeout,
+        "parallelChunks": settings.lanes,
+        "formBytes": settings.chunk_bytes(0) if settings.disable_force_chunking else None,
+        "runBytes": MAX_RUN_BYTES,
+        "downloads": settings.allow_downloads,
+    }
+    block = json.dumps(facts).replace("<", "\\u003c")
+    page = _SETTINGS_BLOCK.sub(lambda match: match[1] + block + match[2], source, count=1)
+    if asks:
+        page = page.replace(' id="leave" hidden>', ' id="leave">')
+    foreign = set()
+    for route in DROPZONE_FILES:
+        address, integrity = dropzone_address(settings, route)
+        if address != route:
+            parts = urlsplit(address)
+            foreign.add(f"{parts.scheme}://{parts.netloc}")
+            check = f' integrity="{integrity}" crossorigin="anonymous"' if integrity else ""
+            page = page.replace(f'"{route}"', f'"{address}"{check}')
+    allowed = {"script": {"'self'"} | foreign, "style": {"'self'"} | foreign}
+    for kind, text in _INLINE_BLOCK.findall(page):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        allowed[kind].add(f"'sha256-{digest}'")
+    policy = (
+        f"default-src 'none'; script-src {' '.join(sorted(allowed['script']))};"
+        f" style-src {' '.join(sorted(allowed['style']))}; img-src 'self' data: blob:; connect-src 'self';"
+        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+    return page, policy
+
+
+def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
+    """Adds to the app what a browser loads by itself: the page, the sign-in, Dropzone, the icon."""
+
+    def send_page(source: str, status: int = HTTPStatus.OK.value) -> Any:
+        text, policy = render_page(settings, source, door.asks)
+        response = bottle.HTTPResponse(text, status)
+        response.set_header("Content-Type", "text/html; charset=utf-8")
+        response.set_header("Content-Security-Policy", policy)
+        response.set_header("Cache-Control", "no-store")
+        return response
+
+    def set_cookie(response: Any, kind: str, value: str, seconds: int) -> None:
+        name, secure = door.cookie_name(kind), bottle.request.environ["wsgi.url_scheme"] == "https"
+        response.set_cookie(name, value, path="/", max_age=seconds, httponly=True, samesite="lax", secure=secure)
+
+    @app.get("/", public=True)
+    def page() -> Any:
+        if not door.is_open_to(bottle.request.environ):
+            return send_page(SIGN_IN.replace("$notice", ""))
+        try:
+            source = OWN_PAGE.read_text("utf-8")
+        except FileNotFoundError:
+            source = PAGE
+        except (OSError, UnicodeDecodeError) as error:
+            log.error("%s cannot be read: %s", OWN_PAGE, error)
+            raise DropError("The server's index.html cannot be read.") from error
+        response = send_page(source)
+        set_cookie(response, "owner", door.owner_key() or str(uuidlib.uuid4()), OWNER_SECONDS)
+        return response
+
+    @app.post("/", public=True)
+    def sign_in_or_out() -> Any:
+        body: Body = bottle.request.environ["wsgi.input"]
+        if body.length > MAX_FIELD_BYTES:
+            raise TooLarge
+        form = parse_qs(body.read_exactly(body.length).decode("utf-8", "replace"), keep_blank_values=True)
+        response = bottle.HTTPResponse(status=HTTPStatus.SEE_OTHER.value, headers={"Location": "./"})
+        if "signout" in form:
+            door.end_sessions()
+            set_cookie(response, "session", "", 0)
+            return response
+        try:
+            if door.knows(form.get("password", [""])[0], bottle.request.environ["REMOTE_ADDR"]):
+                set_cookie(response, "session", door.new_session(), SESSION_SECONDS)
+                return response
+            return send_page(SIGN_IN.replace("$notice", "That is not the password."))
+        except TooManyTries as error:  # with the form, so that the next try needs no way back
+            page = send_page(SIGN_IN.replace("$notice", str(error)), error.status.value)
+            page.headers.update(error.headers)
+            return page
+
+    def send(kind: str, data: bytes) -> Any:
+        return bottle.HTTPResponse(data, headers={"Content-Type": kind, "Cache-Control": "no-cache"})
+
+    @app.get("/favicon.ico", public=True)
+    def favicon() -> Any:
+        return send("image/svg+xml", ICON.encode())
+
+    @app.get("/<route:re:dropzone[.](js|css)>", public=True)
+    def dropzone(route: str) -> Any:
+        data = dropzone_file(DROPZONE_FILES[route][0])
+        if data is None:
+            raise NotFound("Dropzone is not here; build.py dropzone gets it.")
+        return send("text/javascript" if route.endswith(".js") else "text/css", data)
+
+
+# ======================================================================================================================
+# Server: Paste's server, with limits and an orderly end
+# ======================================================================================================================
+
+# Paste accepts connections and Bottle answers requests. What lies between them is ours, because there Paste trusts its
+# clients: it waits for them without end, and believes any length that they announce.
+#
+# - Each connection has a thread for itself, the one that waited for it. So no connection is handed over from thread to
+#   thread, and a slow client costs no more than a thread that sleeps. A pool of a few threads would be stopped by a few
+#   slow clients.
+# - When all places are taken, the connection that has been without a request for longest is ended for the new one. So
+#   those who only hold a place cannot shut others out.
+# - A thread has the turn (see Turn) from the request's head to its answer, but not while it waits for its client.
+# - An answer may be given before the request was read to its end. Then the client is heard for a while longer before
+#   the socket is closed: to close it with bytes unread resets the connection, and the client loses the answer.
+# - A head that can be read in two ways ends its connection: nobody can say where the next request would begin.
+
+#: Bottle writes a bug's traceback here, and waits for whoever reads it. The log has it already.
+_NO_STREAM = types.SimpleNamespace(write=lambda text: None, flush=lambda: None)
+_EVERY_ANSWER = {  # unless it says otherwise itself
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",  # with "no-referrer" a browser would send our own form with "Origin: null"
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+
+@functools.lru_cache(maxsize=2)
+def http_date(seconds: int) -> str:
+    """The Date header (RFC 9110, 6.6.1), made once a second."""
+    return email.utils.formatdate(seconds, usegmt=True)
+
+
+def render_head(status: str, headers: Iterable[tuple[str, str]], is_last: bool) -> bytes:
+    """Status line and headers of an answer (RFC 9112, 4 and 5), those that every answer has among them."""
+    lines = [f"HTTP/1.1 {status}", f"Date: {http_date(int(time.time()))}"]
+    missing = _EVERY_ANSWER.copy()
+    for name, value in headers:
+        lines.append(f"{name}: {value}")
+        missing.pop(name, None)
+    for name, value in missing.items():
+        lines.append(f"{name}: {value}")
+    if is_last:
+        lines.append("Connection: close")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+class Handler(httpserver.WSGIHandler):
+    """One connection. Paste's handler, but heads are read strictly, and answers are written in one piece."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+    request: Any  # the socket
+    wire: Wire
+
+    def setup(self) -> None:
+        """Once for the connection, in its own thread."""
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # each answer goes out in one piece
+        self.wire = Wire(self.request, self.server.tls)  # in place of the files that socketserver makes of a socket
+        self.buffer = b""
+        self.requests = 0
+        self.server.idle[self] = True
+
+    def handle(self) -> None:
+        """One request after the other. Raises OSError when the client cannot shake hands for TLS."""
+        self.wire.open()
+        super().handle()
+
+    def finish(self) -> None:
+        """Once at the end of the connection."""
+        self.server.idle.pop(self, None)
+        if self.server.tls:
+            self.wire.close()  # the server knows only the socket below it
+
+    def handle_one_request(self) -> None:
+        """Reads one head, lets the app answer, and leaves the connection fit for the next request or closed."""
+        self.close_connection = True
+        self.body: Body | None = None
+        self.environ: dict[str, Any] | None = None
+        self.status, self.wire.sent = 0, 0
+        self.client = self.client_address[0]
+        data = self._read_head()
+        if data is None or not self.server.idle.pop(self, False):  # no longer there: its time was up just now
+            return
+        TURN.take()
+        started = time.perf_counter()
+        try:
+            self.environ = parse_head(data)
+            self.wsgi_execute(self.environ)
+        except DropError as error:
+            self.close_connection = True
+            if not self.status:  # the request never got to the app, for its head could not be trusted
+                status, headers, body = render_error(error)
+                with contextlib.suppress(OSError):
+                    self._answer(status, headers.items(), body)
+        except OSError:  # the client went away
+            self.close_connection = True
+        finally:
+            if self.status:
+                self._log(time.perf_counter() - started)
+            # To close a socket with bytes unread resets the connection, and the client would lose the answer.
+            is_read = self.body is not None and not self.body.remaining
+            if not is_read or (self.close_connection and (self.buffer or self.wire.has_more())):
+                self.wire.linger()
+            self.server.idle[self] = True  # from now on, so it stands behind all that have been idle for longer
+            self.requests += 1
+
+    def _read_head(self) -> bytes | None:
+        """The next request's head without its last empty line; None when no request comes.
+
+        What was received beyond it stays in self.buffer.
+        """
+        data, self.buffer = self.buffer, b""
+        deadline = time.monotonic() + (KEEP_ALIVE_SECONDS if self.requests else HEAD_SECONDS)
+        while (end := data.find(b"\r\n\r\n")) < 0 and len(data) <= MAX_REQUEST_LINE_BYTES + MAX_HEADERS_BYTES:
+            if self.server.stopping.is_set() and not data:
+                return None
+            seconds = deadline - time.monotonic()
+            try:
+                more = seconds > 0 and self.wire.receive_after_others(HEAD_BLOCK_BYTES, seconds)
+            except (OSError, TooSlow):
+                return None
+            if not more:
+                return None
+            if not data:  # from its first byte on a head has so long, however slowly the rest of it comes
+                deadline = time.monotonic() + HEAD_SECONDS
+            data += more
+        if end < 0:
+            end = len(data)
+        self.buffer = data[end + 4 :]
+        return data[:end]
+
+    def wsgi_execute(self, environ: dict[str, Any]) -> None:
+        """Lets the app answer the request whose head is in environ, to which it adds what only the server knows."""
+        if self.server.proxies:
+            self.client = client_of(self.client, environ.get("HTTP_X_FORWARDED_FOR", ""), self.server.proxies)
+        self.close_connection = not keeps_alive(environ) or self.server.stopping.is_set()
+        length = int(environ["CONTENT_LENGTH"])
+        self.body = Body(self.wire, length, self.buffer, "HTTP_EXPECT" in environ)
+        self.buffer = self.buffer[length:]
+        environ.update(self.server.environ)
+        environ["wsgi.input"], environ["REMOTE_ADDR"] = self.body, self.client
+        self.wsgi_curr_headers, self.wsgi_headers_sent = None, False
+        result = self.server.wsgi_application(environ, self.wsgi_start_response)
+        try:
+            assert self.wsgi_curr_headers is not None
+            status, headers = self.wsgi_curr_headers
+            self.close_connection = self.close_connection or self.body.remaining > 0
+            if isinstance(result, FileSpan):
+                self._answer(status, headers, b"")
+                if not self.wire.send_file(result.file, result.span):
+                    self.close_connection = True  # nothing else can say now that the file has become shorter
+            else:
+                self._answer(status, headers, b"".join(result))
+        finally:
+            if hasattr(result, "close"):
+                result.close()
+
+    def _answer(self, status: str, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+        """Sends status line, headers and body, all in one piece."""
+        self.status = int(status[:3])
+        self.wire.send(render_head(status, headers, self.close_connection) + body)
+
+    def _log(self, seconds: float) -> None:
+        environ = self.environ or {"REQUEST_METHOD": "-", "REQUEST_URI": "-"}  # of a head that was refused
+        method, target = environ["REQUEST_METHOD"], environ["REQUEST_URI"]
+        if len(target) > MAX_LOG_TARGET_CHARS:
+            target = hide_uuids(target)[:MAX_LOG_TARGET_CHARS] + "..."
+        received = self.body.length - self.body.remaining if self.body else 0
+        log.info(
+            "%s %s %s %d in=%d out=%d %.3fs",
+            self.client, method, target, self.status, received, self.wire.sent, seconds,
+        )  # fmt: skip
+
+
+class Server(httpserver.WSGIServer):
+    """Paste's server with workers that wait for connections themselves, a limit to their number, an orderly end.
+
+    A worker is a thread that serves one connection after the other. There is always one more worker than there are
+    connections; it waits for the next connection, which then need not wait until a thread has started.
+    """
+
+    request_queue_size = 1024  # bursts wait here, not for a second TCP attempt
+    allow_reuse_address = os.name != "nt"  # on Windows it would let two servers share a port
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        proxies: Iterable[str] = (),
+    ) -> None:
+        self.tls = tls
+        self.proxies = frozenset(proxies)  # addresses whose word about their clients counts
+        self.scheme = "https" if tls else "http"
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.max_connections = MAX_CONNECTIONS
+        self.stopping = threading.Event()
+        self._changed = threading.Condition()  # guards what follows
+        self._idle_workers = 0
+        self._connections: Counter[str] = Counter()  # by address
+        # The connections without a request, the one that has been so for longest first. Whoever takes one out, its own
+        # thread for a request or another to end it, has it: taking out is one step, so this needs no lock.
+        self.idle: dict[Handler, bool] = {}
+        super().__init__(app, (host, port), Handler)
+
+    def server_bind(self) -> None:
+        """Without the look-up of the machine's name that http.server does, which may take seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.environ = {  # what is the same for every request (PEP 3333)
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": self.scheme,
+            "wsgi.errors": _NO_STREAM,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+            "wsgi.file_wrapper": lambda file: file,  # the handler knows how to send it
+            "SCRIPT_NAME": "",
+            "SERVER_NAME": self.server_name,
+            "SERVER_PORT": str(self.server_port),
+        }
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Until stop(). This thread only waits, in pieces, because on Windows a signal reaches it only between them."""
+        with self._changed:
+            self._add_worker()
+        while not self.stopping.wait(poll_interval):
+            pass
+
+    def _add_worker(self) -> None:
+        threading.Thread(target=self._work, daemon=True).start()
+        self._idle_workers += 1
+
+    def _work(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                connection, address = self.get_request()
+            except OSError:  # closed, or out of descriptors: then others must end first
+                self.stopping.wait(0.1)
+                continue
+            with self._changed:
+                self._idle_workers -= 1
+                if not self._idle_workers:
+                    with contextlib.suppress(RuntimeError):  # no more threads: who is done first waits next
+                        self._add_worker()
+            TURN.take()
+            self._serve(connection, address)
+            TURN.give_up()
+            with self._changed:
+                if self._idle_workers >= SPARE_WORKERS:
+                    return
+                self._idle_workers += 1
+
+    def _serve(self, connection: Any, address: Any) -> None:
+        host, connections = address[0], self._connections
+        with self._changed:
+            connections[host] += 1
+            admitted = not self._is_too_full(host)
+        if not admitted:
+            with TURN.paused(), self._changed:
+                admitted = self._make_room(host)
+        try:
+            if admitted:
+                self.finish_request(connection, address)
+            else:
+                status, headers, body = render_error(Unavailable())
+                connection.setblocking(False)  # who is refused is not waited for
+                connection.send(render_head(status, headers.items(), is_last=True) + body)
+        except Exception:
+            self.handle_error(connection, address)
+        finally:
+            self.shutdown_request(connection)
+            with self._changed:
+                connections[host] -= 1
+                if not connections[host]:
+                    del connections[host]
+                self._changed.notify_all()
+
+    def _is_too_full(self, host: str) -> bool:
+        return self._connections.total() > self.max_connections or self._has_too_many(host)
+
+    def _has_too_many(self, host: str) -> bool:
+        """Whether one address has more than it may; a proxy has those of all its visitors."""
+        return self._connections[host] > MAX_CONNECTIONS_PER_ADDRESS and plain_address(host) not in self.proxies
+
+    def _make_room(self, host: str) -> bool:
+        """Ends an idle connection for the one from host that has just been counted. Returns whether that may come in.
+
+        Whoever comes is counted before there is room, so that nobody takes the place which another one waits for.
+        """
+        while self._is_too_full(host):
+            own_only = self._has_too_many(host)
+            idle = [handler for handler in list(self.idle) if not own_only or handler.client_address[0] == host]
+            if not any(self._end_idle(handler) for handler in idle):  # any() stops at the first that it could end
+                return False
+            self._changed.wait_for(lambda: not self._is_too_full(host), MAKE_ROOM_SECONDS)
+        return True
+
+    def _end_idle(self, handler: Handler) -> bool:
+        """Ends a connection, unless it has a request by now. Returns whether it did."""
+        if not self.idle.pop(handler, False):
+            return False
+        handler.wire.end()
+        return True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that left before it said anything, or a bug, which is logged; the others go on."""
+        if isinstance(sys.exc_info()[1], OSError):
+            return
+        log.exception("bug in the connection of %s", client_address[0])
+
+    def stop(self, seconds: float) -> bool:
+        """No new connections; idle ones are closed, busy ones get so many seconds to end. Returns whether all did."""
+        self.stopping.set()
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # wakes the workers that wait for a connection
+        self.server_close()
+        for handler in list(self.idle):
+            self._end_idle(handler)
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._connections, seconds)
+
+
+def descriptors() -> float:
+    """How many this process may have. Asks for as many as it can need; many systems begin with fewer."""
+    try:
+        import resource  # not on Windows, which has no such limit
+    except ImportError:
+        return math.inf
+    wanted = DESCRIPTORS_A_CONNECTION * MAX_CONNECTIONS + MAX_OPEN_UPLOADS + OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if soft == resource.RLIM_INFINITY else soft
+
+
+def fit_descriptors(server: Server, store: Store, count: float) -> None:
+    """Lets in no more connections, and no more uploads at a time, than so many descriptors suffice for."""
+    needed = DESCRIPTORS_A_CONNECTION * server.max_connections + store.max_open_uploads
+    share = min(1.0, (count - OTHER_DESCRIPTORS) / needed)
+    server.max_connections = max(1, int(share * server.max_connections))
+    store.max_open_uploads = max(1, int(share * store.max_open_uploads))
+
+
+# ======================================================================================================================
+# Command line: what is asked for, what is said, and the log
+# ======================================================================================================================
+
+
+def lan_address() -> str | None:
+    """The address under which others on the network reach this machine, if it has one. Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # an address for documentation (RFC 5737): only the route is asked for
+        address: str = probe.getsockname()[0]
+        return None if address.startswith("127.") else address
+    return None
+
+
+def read_password(settings: Settings) -> str | None:
+    """What to ask visitors for. It never stands on the command line, where every user of the machine could read it."""
+    password = os.environ.get("PYFILEDROP_PASSWORD")
+    try:
+        if settings.password_file is not None:  # Windows's editor puts a mark before the text
+            password = settings.password_file.read_text("utf-8-sig").partition("\n")[0].rstrip("\r")
+        (password or "").encode()
+    except (OSError, UnicodeError) as error:
+        raise StartError(f"The password cannot be read: {error}.") from error
+    if password == "":
+        raise StartError("The password is empty.")
+    return password
+
+
+class LogWriter(logging.Handler):
+    """The log's way to stderr or into a file. Requests only hand their lines over; a thread writes them.
+
+    Whoever reads the log may stop reading (a full pipe, Ctrl-S, text selected in a console), and then no request may
+    wait for it: lines that find MAX_LOG_LINES before them are left out, and a later line says how many. The bytes go
+    straight to the descriptor, for a stream would be locked while it waits, and Python wants that lock when it ends.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """`path` is the file, None is stderr. Raises OSError when the file cannot be opened."""
+        super().__init__()
+        self._path = path
+        self._open()
+        self._records: deque[logging.LogRecord] = deque()
+        self._left_out = 0  # since the start; changed with the handler's lock held
+        self._news, self._ending = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hands a line over. Called with the handler's lock held, as `logging` does.
+
+        The thread makes the text of it, for many lines at once. In a request that took a tenth of all its time.
+        """
+        if len(self._records) < MAX_LOG_LINES:
+            self._records.append(record)
+        else:
+            self._left_out += 1
+        if not self._news.is_set():
+            self._news.set()
+
+    def close(self) -> None:
+        """Waits until all is written, but not for long. `logging` calls this when the program ends."""
+        if not self._ending.is_set():
+            self._ending.set()
+            self._news.set()
+            self._thread.join(LOG_END_SECONDS)
+        super().close()
+
+    def _open(self) -> None:
+        self._fd = -1
+        self._size = -math.inf  # only regular files grow too large
+        self._encoding = "utf-8"
+        if self._path is not None:  # readable by this user only: it tells who sent what, and when
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+            self._fd = os.open(self._path, flags, 0o600)
+            status = os.fstat(self._fd)
+            if stat.S_ISREG(status.st_mode):
+                self._size = status.st_size
+                if hasattr(os, "fchmod"):
+                    with contextlib.suppress(OSError):  # somebody else's file
+                        os.fchmod(self._fd, stat.S_IMODE(status.st_mode) & ~stat.S_IRWXO)
+        elif sys.stderr is not None:  # a program without a console may have none
+            self._fd = sys.stderr.fileno()
+            self._encoding = "ascii" if os.name == "nt" else sys.stderr.encoding  # a console there has its own
+
+    def _work(self) -> None:
+        reported, ending = 0, False  # of the lines that were left out, how many a line has spoken of
+        while not ending:
+            self._news.wait()
+            ending = self._ending.is_set()
+            self._news.clear()
+            count = len(self._records)
+            lines = list(self._texts(count))
+            missing = self._left_out - reported
+            if missing:
+                text = f"{missing} of the log's lines are missing here, for nobody was reading it"
+                lines.append(self.format(logging.makeLogRecord({"msg": text})))
+            try:
+                self._write("".join(f"{line}\n" for line in lines))
+                reported += missing
+            except OSError:  # the reader is gone, or the disk is full: these are missing too, and perhaps it goes later
+                reported -= count
+            self._ending.wait(LOG_PAUSE_SECONDS)
+        if self._path is not None and self._fd >= 0:
+            os.close(self._fd)
+
+    def _texts(self, count: int) -> Iterator[str]:
+        for _ in range(count):
+            record = self._records.popleft()
+            try:
+                yield self.format(record)
+            except Exception:  # a mistake in one line's format costs this line, not the log
+                self.handleError(record)
+
+    def _write(self, text: str) -> None:
+        data = hide_uuids(text).replace("\n", os.linesep).encode(self._encoding, "backslashreplace")
+        if self._size + len(data) > MAX_LOG_BYTES or (self._path is not None and self._fd < 0):
+            self._roll_over()
+        self._size += len(data)
+        while data and self._fd >= 0:
+            data = data[os.write(self._fd, data) :]
+
+    def _roll_over(self) -> None:
+        """Begins a new file; those of before become .1 to .3."""
+        assert self._path is not None
+        if self._fd >= 0:
+            os.close(self._fd)
+            names = [str(self._path), *(f"{self._path}.{number}" for number in range(1, LOG_GENERATIONS + 1))]
+            for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+                with contextlib.suppress(OSError):  # not there yet, or on Windows open elsewhere
+                    os.replace(newer, older)
+        self._open()
+
+
+def set_up_log(settings: Settings) -> None:
+    """Sends the log where the settings want it. Raises StartError."""
+    try:
+        handler = LogWriter(settings.log_file)
+    except OSError as error:
+        raise StartError(f"The log file {settings.log_file} cannot be written: {error.strerror}.") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    # What our lines do not show need not be found out for each of them (the logging module's page on optimization).
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING if settings.quiet else logging.INFO)
+
+
+def make_server(settings: Settings, store: Store) -> Server:
+    """The server, listening. Raises StartError."""
+    door = Door(read_password(settings), store.record)
+    app = make_app(settings, store, door)
+    add_pages(app, settings, door)
+    tls = None
+    if settings.tls_cert:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            tls.load_cert_chain(settings.tls_cert, settings.tls_key)
+        except OSError as error:  # what the ssl module reports is one too
+            raise StartError(f"The certificate {settings.tls_cert} or its key cannot be used: {error}.") from error
+    try:
+        return Server(app, settings.host, settings.port, tls, settings.trusted_proxy or ())
+    except (OSError, OverflowError, TypeError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StartError(f"Cannot listen on {ascii(settings.host)}, port {settings.port}: {reason}.") from error
+
+
+def page_addresses(settings: Settings, server: Server) -> list[str]:
+    """The page's addresses, the one for others on the network first, the one for this machine last."""
+    every = settings.host in ("0.0.0.0", "::")
+    here = f"[{settings.host}]" if ":" in settings.host else settings.host
+    hosts = [host for host in (lan_address(), "127.0.0.1") if host] if every else [here]
+    return [f"{server.scheme}://{host}:{server.server_port}/" for host in hosts]
+
+
+def describe_start(settings: Settings, store: Store, server: Server) -> Iterator[str]:
+    """What is in force, line by line."""
+    yield f"pyfiledrop {__version__}"
+    for address in page_addresses(settings, server):
+        yield f"  open       {address}{'  (on this machine)' if '//127.0.0.1:' in address else ''}"
+    yield f"  storage    {settings.storage}"
+    yield f"  unfinished {settings.chunks}  ({human_size(store.free())} free)"
+    total = f", {human_size(settings.max_total_bytes)} in all" if settings.max_total_bytes else ""
+    chunks = f"chunks of {human_size(settings.chunk_bytes(0))} or more, {settings.lanes} at a time"
+    yield f"  limits     {human_size(settings.max_bytes)} a file{total}; {chunks}"
+    links = "allowed: whoever has a file's link can fetch it" if settings.allow_downloads else "off; -a allows them"
+    yield f"  downloads  {links}"
+    if settings.password_file or "PYFILEDROP_PASSWORD" in os.environ:
+        yield f"  password   asked for{', but not for links' if settings.public_links else ''}"
+    names = ", ".join(["addresses", "localhost", *sorted(own_names(settings))])
+    yield f"  answers to {names}; --allow-host adds others"
+    if settings.trusted_proxy:
+        yield f"  proxies    {', '.join(settings.trusted_proxy)}"
+    if OWN_PAGE.exists():
+        yield f"  page       {OWN_PAGE}"
+    if settings.no_fsync:
+        yield "  fsync      off: a power cut may cost finished files"
+    asked_for_a_cdn = settings.dz_cdn is not None or settings.dz_version != DROPZONE_VERSION
+    if not asked_for_a_cdn and any(dropzone_file(name) is None for name, _ in DROPZONE_FILES.values()):
+        lack = "the page loads it from a CDN, and without internet it is a plain form"
+        yield f"  note       Dropzone is not beside the script; {lack}."
+    for finding in store.findings:
+        yield f"  note       {finding}"
+    yield "Ctrl-C ends it."
+
+
+def say_at_the_end(line: str) -> None:
+    """Prints a line, unless nobody reads it: that must not keep the program from ending (see LogWriter)."""
+
+    def write() -> None:
+        with contextlib.suppress(OSError):
+            os.write(sys.stdout.fileno(), (line + os.linesep).encode())
+
+    if sys.stdout is not None:
+        thread = threading.Thread(target=write, daemon=True)
+        with contextlib.suppress(RuntimeError):  # no more threads
+            thread.start()
+            thread.join(LOG_END_SECONDS)
+
+
+def show_code(address: str) -> None:
+    """Prints the address as a QR code for phones, where a person sees it."""
+    if sys.stdout and sys.stdout.isatty():
+        with contextlib.suppress(UnicodeEncodeError):  # a terminal without block characters
+            "▀▄█".encode(sys.stdout.encoding)
+            segno.make(address, error="l").terminal(compact=True, border=2)
+
+
+def is_double_clicked(argv: list[str] | None) -> bool:
+    """Whether this is the exe, started as people without a terminal do: with no arguments, on a screen."""
+    arguments = sys.argv[1:] if argv is None else argv
+    screen = sys.platform in ("win32", "darwin") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    return FROZEN and screen and not arguments
+
+
+class _Stop(BaseException):
+    """Raised in the main thread by a signal; not an Exception, which socketserver would take for a request's."""
+
+
+def _on_signal(number: int, frame: object) -> None:
+    _handle_signals(signal.SIG_IGN)  # it may come twice: to a terminal's whole group, and passed on by an exe's outside
+    raise _Stop
+
+
+def _handle_signals(handler: Any) -> None:
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):  # the last two: a closed window, Windows's Ctrl-Break
+        if hasattr(signal, name) and not (name == "SIGHUP" and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN):
+            signal.signal(getattr(signal, name), handler)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the server until Ctrl-C or SIGTERM. Returns the exit status: 0, or 2 when it cannot start."""
+    if hasattr(sys.stdout, "reconfigure"):  # a folder's name may be one that a file or a console cannot write
+        sys.stdout.reconfigure(errors="backslashreplace")
+    settings = Settings.parse(argv)
+    clicked = is_double_clicked(argv)
+    try:
+        set_up_log(settings)
+        opened = open_store(
+            settings.storage,
+            settings.chunks,
+            fsync=not settings.no_fsync,
+            max_total_bytes=settings.max_total_bytes,
+            stale_seconds=settings.stale_hours * 3600,
+        )
+        with contextlib.closing(opened) as store:
+            server = make_server(settings, store)
+            fit_descriptors(server, store, descriptors())
+            try:
+                _handle_signals(_on_signal)
+                addresses = page_addresses(settings, server)
+                for line in describe_start(settings, store, server):
+                    print(line, flush=True)
+                show_code(addresses[0])
+                if clicked and not settings.no_open:
+                    webbrowser.open(addresses[-1])
+                server.serve_forever()
+            except _Stop:
+                say_at_the_end("Stopping.")
+            if not server.stop(1):
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                say_at_the_end(f"Waiting up to {STOP_SECONDS} s for what is on its way; Ctrl-C ends it at once.")
+                server.stop(STOP_SECONDS)
+    except StartError as error:
+        print(f"pyfiledrop: {error}", file=sys.stderr)
+        if clicked:  # or the window is gone before the sentence is read
+            with contextlib.suppress(EOFError):
+                input("Press Enter to close this window.")
+        return 2
+    return 0
+
+
+# ======================================================================================================================
+# Inline pages: what browsers get as it is; at the end, so that nobody scrolls through it to read code
+# ======================================================================================================================
+
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#2563eb"/>'
+    '<path d="M16 7v12m-5-5 5 5 5-5M8 24h16" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round"'
+    ' stroke-linejoin="round"/></svg>'
+)
+
+SIGN_IN = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Sign in</title>
+<link rel="icon" href="favicon.ico">
+<style>
+:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }
+body { display: grid; place-content: center; min-height: 100vh; margin: 0; }
+form { display: grid; gap: .75rem; width: min(20rem, 80vw); }
+h1 { font-size: 1.25rem; margin: 0; }
+input, button { font: inherit; padding: .6rem .75rem; border: 1px solid GrayText; border-radius: .5rem; }
+button { background: #2563eb; border-color: #2563eb; color: #fff; cursor: pointer; }
+:focus-visible { outline: 3px solid #60a5fa; outline-offset: 2px; }
+</style>
+</head>
+<body>
+<main>
+<form action="./" method="post">
+<h1>Sign in to drop files</h1>
+<label for="password">Password</label>
+<input id="password" name="password" type="password" autocomplete="current-password" required autofocus>
+<span role="status">$notice</span>
+<button>Sign in</button>
+</form>
+</main>
+</body>
+</html>
+"""
 
 # page: begin (made from index.html by "python build.py page")
 PAGE = r'''<!doctype html>
@@ -5635,824 +6475,6 @@ input.onchange = () => {
 </html>
 '''  # noqa: E501  # fmt: skip
 # page: end
-
-OWN_PAGE = HOME / "index.html"  # if it is there, it is used in place of PAGE
-
-ICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#2563eb"/>'
-    '<path d="M16 7v12m-5-5 5 5 5-5M8 24h16" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round"'
-    ' stroke-linejoin="round"/></svg>'
-)
-
-SIGN_IN = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Sign in</title>
-<link rel="icon" href="favicon.ico">
-<style>
-:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }
-body { display: grid; place-content: center; min-height: 100vh; margin: 0; }
-form { display: grid; gap: .75rem; width: min(20rem, 80vw); }
-h1 { font-size: 1.25rem; margin: 0; }
-input, button { font: inherit; padding: .6rem .75rem; border: 1px solid GrayText; border-radius: .5rem; }
-button { background: #2563eb; border-color: #2563eb; color: #fff; cursor: pointer; }
-:focus-visible { outline: 3px solid #60a5fa; outline-offset: 2px; }
-</style>
-</head>
-<body>
-<main>
-<form action="./" method="post">
-<h1>Sign in to drop files</h1>
-<label for="password">Password</label>
-<input id="password" name="password" type="password" autocomplete="current-password" required autofocus>
-<span role="status">$notice</span>
-<button>Sign in</button>
-</form>
-</main>
-</body>
-</html>
-"""
-
-_SETTINGS_BLOCK = re.compile(r'(<script type="application/json" id="settings">).*?(</script>)', re.DOTALL)
-MAX_RUN_BYTES = 95 * MIB  # of one request of the page; many proxies take none of more than 100 MB
-_INLINE_BLOCK = re.compile(r"<(script|style)(?: [^>]*)?>(.*?)</\1>", re.DOTALL)
-
-
-# dropzone: begin (filled by "python build.py script")
-EMBEDDED: dict[str, str] = {}
-# dropzone: end
-
-
-@functools.lru_cache
-def dropzone_file(name: str) -> bytes | None:
-    """A file of Dropzone: inside this module, beside the script, or inside the exe. None if it is nowhere."""
-    if name in EMBEDDED:
-        return zlib.decompress(base64.b85decode(EMBEDDED[name]))
-    with contextlib.suppress(OSError):
-        return (Path(getattr(sys, "_MEIPASS", Path(__file__).parent)) / name).read_bytes()
-    return None
-
-
-def dropzone_address(settings: Settings, route: str) -> tuple[str, str]:
-    """Where the page gets one of Dropzone's files, and the hash to hold it to, if it is known.
-
-    From this server when it has the file and no CDN was asked for; cdnjs lays out 5.x and 6.x differently.
-    """
-    file, integrity = DROPZONE_FILES[route]
-    ours = settings.dz_cdn is None and settings.dz_version == DROPZONE_VERSION
-    if ours and dropzone_file(file) is not None:
-        return route, ""
-    if settings.dz_version.startswith("5."):
-        file = f"min/{Path(route).stem}.min{Path(route).suffix}"
-    address = f"{settings.dz_cdn or DROPZONE_CDN}/{settings.dz_version}/{file}"
-    return address, integrity if settings.dz_version == DROPZONE_VERSION else ""
-
-
-def render_page(settings: Settings, source: str, asks: bool = False) -> tuple[str, str]:
-    """The page with the settings put in, and its Content-Security-Policy, which allows its own inline blocks only.
-
-    Where a password is asked for, it shows the button to sign out.
-    """
-    facts = {
-        "version": __version__,
-        "maxSize": min(settings.max_bytes, settings.max_total_bytes or settings.max_bytes),
-        "timeout": settings.timeout,
-        "parallelChunks": settings.lanes,
-        "formBytes": settings.chunk_bytes(0) if settings.disable_force_chunking else None,
-        "runBytes": MAX_RUN_BYTES,
-        "downloads": settings.allow_downloads,
-    }
-    block = json.dumps(facts).replace("<", "\\u003c")
-    page = _SETTINGS_BLOCK.sub(lambda match: match[1] + block + match[2], source, count=1)
-    if asks:
-        page = page.replace(' id="leave" hidden>', ' id="leave">')
-    foreign = set()
-    for route in DROPZONE_FILES:
-        address, integrity = dropzone_address(settings, route)
-        if address != route:
-            parts = urlsplit(address)
-            foreign.add(f"{parts.scheme}://{parts.netloc}")
-            check = f' integrity="{integrity}" crossorigin="anonymous"' if integrity else ""
-            page = page.replace(f'"{route}"', f'"{address}"{check}')
-    allowed = {"script": {"'self'"} | foreign, "style": {"'self'"} | foreign}
-    for kind, text in _INLINE_BLOCK.findall(page):
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        allowed[kind].add(f"'sha256-{digest}'")
-    policy = (
-        f"default-src 'none'; script-src {' '.join(sorted(allowed['script']))};"
-        f" style-src {' '.join(sorted(allowed['style']))}; img-src 'self' data: blob:; connect-src 'self';"
-        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    )
-    return page, policy
-
-
-def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
-    """Adds to the app what a browser loads by itself: the page, the sign-in, Dropzone, the icon."""
-
-    def send_page(source: str, status: int = HTTPStatus.OK.value) -> Any:
-        text, policy = render_page(settings, source, door.asks)
-        response = bottle.HTTPResponse(text, status)
-        response.set_header("Content-Type", "text/html; charset=utf-8")
-        response.set_header("Content-Security-Policy", policy)
-        response.set_header("Cache-Control", "no-store")
-        return response
-
-    def set_cookie(response: Any, kind: str, value: str, seconds: int) -> None:
-        name, secure = door.cookie_name(kind), bottle.request.environ["wsgi.url_scheme"] == "https"
-        response.set_cookie(name, value, path="/", max_age=seconds, httponly=True, samesite="lax", secure=secure)
-
-    @app.get("/", public=True)
-    def page() -> Any:
-        if not door.is_open_to(bottle.request.environ):
-            return send_page(SIGN_IN.replace("$notice", ""))
-        try:
-            source = OWN_PAGE.read_text("utf-8")
-        except FileNotFoundError:
-            source = PAGE
-        except (OSError, UnicodeDecodeError) as error:
-            log.error("%s cannot be read: %s", OWN_PAGE, error)
-            raise DropError("The server's index.html cannot be read.") from error
-        response = send_page(source)
-        set_cookie(response, "owner", door.owner_key() or str(uuidlib.uuid4()), OWNER_SECONDS)
-        return response
-
-    @app.post("/", public=True)
-    def sign_in_or_out() -> Any:
-        body: Body = bottle.request.environ["wsgi.input"]
-        if body.length > MAX_FIELD_BYTES:
-            raise TooLarge
-        form = parse_qs(body.read_exactly(body.length).decode("utf-8", "replace"), keep_blank_values=True)
-        response = bottle.HTTPResponse(status=HTTPStatus.SEE_OTHER.value, headers={"Location": "./"})
-        if "signout" in form:
-            door.end_sessions()
-            set_cookie(response, "session", "", 0)
-            return response
-        try:
-            if door.knows(form.get("password", [""])[0], bottle.request.environ["REMOTE_ADDR"]):
-                set_cookie(response, "session", door.new_session(), SESSION_SECONDS)
-                return response
-            return send_page(SIGN_IN.replace("$notice", "That is not the password."))
-        except TooManyTries as error:  # with the form, so that the next try needs no way back
-            page = send_page(SIGN_IN.replace("$notice", str(error)), error.status.value)
-            page.headers.update(error.headers)
-            return page
-
-    def send(kind: str, data: bytes) -> Any:
-        return bottle.HTTPResponse(data, headers={"Content-Type": kind, "Cache-Control": "no-cache"})
-
-    @app.get("/favicon.ico", public=True)
-    def favicon() -> Any:
-        return send("image/svg+xml", ICON.encode())
-
-    @app.get("/<route:re:dropzone[.](js|css)>", public=True)
-    def dropzone(route: str) -> Any:
-        data = dropzone_file(DROPZONE_FILES[route][0])
-        if data is None:
-            raise NotFound("Dropzone is not here; build.py dropzone gets it.")
-        return send("text/javascript" if route.endswith(".js") else "text/css", data)
-
-
-# ======================================================================================================================
-# Server: Paste's server, with limits and an orderly end
-# ======================================================================================================================
-
-# Paste accepts connections and Bottle answers requests. What lies between them is ours, because there Paste trusts its
-# clients: it waits for them without end, and believes any length that they announce.
-#
-# - Each connection has a thread for itself, the one that waited for it. So no connection is handed over from thread to
-#   thread, and a slow client costs no more than a thread that sleeps. A pool of a few threads would be stopped by a few
-#   slow clients.
-# - When all places are taken, the connection that has been without a request for longest is ended for the new one. So
-#   those who only hold a place cannot shut others out.
-# - A thread has the turn (see Turn) from the request's head to its answer, but not while it waits for its client.
-# - An answer may be given before the request was read to its end. Then the client is heard for a while longer before
-#   the socket is closed: to close it with bytes unread resets the connection, and the client loses the answer.
-# - A head that can be read in two ways ends its connection: nobody can say where the next request would begin.
-
-#: Bottle writes a bug's traceback here, and waits for whoever reads it. The log has it already.
-_NO_STREAM = types.SimpleNamespace(write=lambda text: None, flush=lambda: None)
-_EVERY_ANSWER = {  # unless it says otherwise itself
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # with "no-referrer" a browser would send our own form with "Origin: null"
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-}
-
-
-@functools.lru_cache(maxsize=2)
-def http_date(seconds: int) -> str:
-    """The Date header (RFC 9110, 6.6.1), made once a second."""
-    return email.utils.formatdate(seconds, usegmt=True)
-
-
-def render_head(status: str, headers: Iterable[tuple[str, str]], is_last: bool) -> bytes:
-    """Status line and headers of an answer (RFC 9112, 4 and 5), those that every answer has among them."""
-    lines = [f"HTTP/1.1 {status}", f"Date: {http_date(int(time.time()))}"]
-    missing = _EVERY_ANSWER.copy()
-    for name, value in headers:
-        lines.append(f"{name}: {value}")
-        missing.pop(name, None)
-    for name, value in missing.items():
-        lines.append(f"{name}: {value}")
-    if is_last:
-        lines.append("Connection: close")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-
-class Handler(httpserver.WSGIHandler):
-    """One connection. Paste's handler, but heads are read strictly, and answers are written in one piece."""
-
-    protocol_version = "HTTP/1.1"
-    server: Server
-    request: Any  # the socket
-    wire: Wire
-
-    def setup(self) -> None:
-        """Once for the connection, in its own thread."""
-        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # each answer goes out in one piece
-        self.wire = Wire(self.request, self.server.tls)  # in place of the files that socketserver makes of a socket
-        self.buffer = b""
-        self.requests = 0
-        self.server.idle[self] = True
-
-    def handle(self) -> None:
-        """One request after the other. Raises OSError when the client cannot shake hands for TLS."""
-        self.wire.open()
-        super().handle()
-
-    def finish(self) -> None:
-        """Once at the end of the connection."""
-        self.server.idle.pop(self, None)
-        if self.server.tls:
-            self.wire.close()  # the server knows only the socket below it
-
-    def handle_one_request(self) -> None:
-        """Reads one head, lets the app answer, and leaves the connection fit for the next request or closed."""
-        self.close_connection = True
-        self.body: Body | None = None
-        self.environ: dict[str, Any] | None = None
-        self.status, self.wire.sent = 0, 0
-        self.client = self.client_address[0]
-        data = self._read_head()
-        if data is None or not self.server.idle.pop(self, False):  # no longer there: its time was up just now
-            return
-        TURN.take()
-        started = time.perf_counter()
-        try:
-            self.environ = parse_head(data)
-            self.wsgi_execute(self.environ)
-        except DropError as error:
-            self.close_connection = True
-            if not self.status:  # the request never got to the app, for its head could not be trusted
-                status, headers, body = render_error(error)
-                with contextlib.suppress(OSError):
-                    self._answer(status, headers.items(), body)
-        except OSError:  # the client went away
-            self.close_connection = True
-        finally:
-            if self.status:
-                self._log(time.perf_counter() - started)
-            # To close a socket with bytes unread resets the connection, and the client would lose the answer.
-            is_read = self.body is not None and not self.body.remaining
-            if not is_read or (self.close_connection and (self.buffer or self.wire.has_more())):
-                self.wire.linger()
-            self.server.idle[self] = True  # from now on, so it stands behind all that have been idle for longer
-            self.requests += 1
-
-    def _read_head(self) -> bytes | None:
-        """The next request's head without its last empty line; None when no request comes.
-
-        What was received beyond it stays in self.buffer.
-        """
-        data, self.buffer = self.buffer, b""
-        deadline = time.monotonic() + (KEEP_ALIVE_SECONDS if self.requests else HEAD_SECONDS)
-        while (end := data.find(b"\r\n\r\n")) < 0 and len(data) <= MAX_REQUEST_LINE_BYTES + MAX_HEADERS_BYTES:
-            if self.server.stopping.is_set() and not data:
-                return None
-            seconds = deadline - time.monotonic()
-            try:
-                more = seconds > 0 and self.wire.receive_after_others(HEAD_BLOCK_BYTES, seconds)
-            except (OSError, TooSlow):
-                return None
-            if not more:
-                return None
-            if not data:  # from its first byte on a head has so long, however slowly the rest of it comes
-                deadline = time.monotonic() + HEAD_SECONDS
-            data += more
-        if end < 0:
-            end = len(data)
-        self.buffer = data[end + 4 :]
-        return data[:end]
-
-    def wsgi_execute(self, environ: dict[str, Any]) -> None:
-        """Lets the app answer the request whose head is in environ, to which it adds what only the server knows."""
-        if self.server.proxies:
-            self.client = client_of(self.client, environ.get("HTTP_X_FORWARDED_FOR", ""), self.server.proxies)
-        self.close_connection = not keeps_alive(environ) or self.server.stopping.is_set()
-        length = int(environ["CONTENT_LENGTH"])
-        self.body = Body(self.wire, length, self.buffer, "HTTP_EXPECT" in environ)
-        self.buffer = self.buffer[length:]
-        environ.update(self.server.environ)
-        environ["wsgi.input"], environ["REMOTE_ADDR"] = self.body, self.client
-        self.wsgi_curr_headers, self.wsgi_headers_sent = None, False
-        result = self.server.wsgi_application(environ, self.wsgi_start_response)
-        try:
-            assert self.wsgi_curr_headers is not None
-            status, headers = self.wsgi_curr_headers
-            self.close_connection = self.close_connection or self.body.remaining > 0
-            if isinstance(result, FileSpan):
-                self._answer(status, headers, b"")
-                if not self.wire.send_file(result.file, result.span):
-                    self.close_connection = True  # nothing else can say now that the file has become shorter
-            else:
-                self._answer(status, headers, b"".join(result))
-        finally:
-            if hasattr(result, "close"):
-                result.close()
-
-    def _answer(self, status: str, headers: Iterable[tuple[str, str]], body: bytes) -> None:
-        """Sends status line, headers and body, all in one piece."""
-        self.status = int(status[:3])
-        self.wire.send(render_head(status, headers, self.close_connection) + body)
-
-    def _log(self, seconds: float) -> None:
-        environ = self.environ or {"REQUEST_METHOD": "-", "REQUEST_URI": "-"}  # of a head that was refused
-        method, target = environ["REQUEST_METHOD"], environ["REQUEST_URI"]
-        if len(target) > MAX_LOG_TARGET_CHARS:
-            target = hide_uuids(target)[:MAX_LOG_TARGET_CHARS] + "..."
-        received = self.body.length - self.body.remaining if self.body else 0
-        log.info(
-            "%s %s %s %d in=%d out=%d %.3fs",
-            self.client, method, target, self.status, received, self.wire.sent, seconds,
-        )  # fmt: skip
-
-
-class Server(httpserver.WSGIServer):
-    """Paste's server with workers that wait for connections themselves, a limit to their number, an orderly end.
-
-    A worker is a thread that serves one connection after the other. There is always one more worker than there are
-    connections; it waits for the next connection, which then need not wait until a thread has started.
-    """
-
-    request_queue_size = 1024  # bursts wait here, not for a second TCP attempt
-    allow_reuse_address = os.name != "nt"  # on Windows it would let two servers share a port
-
-    def __init__(
-        self,
-        app: Callable[..., Any],
-        host: str,
-        port: int,
-        tls: ssl.SSLContext | None = None,
-        proxies: Iterable[str] = (),
-    ) -> None:
-        self.tls = tls
-        self.proxies = frozenset(proxies)  # addresses whose word about their clients counts
-        self.scheme = "https" if tls else "http"
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.max_connections = MAX_CONNECTIONS
-        self.stopping = threading.Event()
-        self._changed = threading.Condition()  # guards what follows
-        self._idle_workers = 0
-        self._connections: Counter[str] = Counter()  # by address
-        # The connections without a request, the one that has been so for longest first. Whoever takes one out, its own
-        # thread for a request or another to end it, has it: taking out is one step, so this needs no lock.
-        self.idle: dict[Handler, bool] = {}
-        super().__init__(app, (host, port), Handler)
-
-    def server_bind(self) -> None:
-        """Without the look-up of the machine's name that http.server does, which may take seconds."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-        self.environ = {  # what is the same for every request (PEP 3333)
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": self.scheme,
-            "wsgi.errors": _NO_STREAM,
-            "wsgi.multithread": True,
-            "wsgi.multiprocess": False,
-            "wsgi.run_once": False,
-            "wsgi.file_wrapper": lambda file: file,  # the handler knows how to send it
-            "SCRIPT_NAME": "",
-            "SERVER_NAME": self.server_name,
-            "SERVER_PORT": str(self.server_port),
-        }
-
-    def serve_forever(self, poll_interval: float = 0.5) -> None:
-        """Until stop(). This thread only waits, in pieces, because on Windows a signal reaches it only between them."""
-        with self._changed:
-            self._add_worker()
-        while not self.stopping.wait(poll_interval):
-            pass
-
-    def _add_worker(self) -> None:
-        threading.Thread(target=self._work, daemon=True).start()
-        self._idle_workers += 1
-
-    def _work(self) -> None:
-        while not self.stopping.is_set():
-            try:
-                connection, address = self.get_request()
-            except OSError:  # closed, or out of descriptors: then others must end first
-                self.stopping.wait(0.1)
-                continue
-            with self._changed:
-                self._idle_workers -= 1
-                if not self._idle_workers:
-                    with contextlib.suppress(RuntimeError):  # no more threads: who is done first waits next
-                        self._add_worker()
-            TURN.take()
-            self._serve(connection, address)
-            TURN.give_up()
-            with self._changed:
-                if self._idle_workers >= SPARE_WORKERS:
-                    return
-                self._idle_workers += 1
-
-    def _serve(self, connection: Any, address: Any) -> None:
-        host, connections = address[0], self._connections
-        with self._changed:
-            connections[host] += 1
-            admitted = not self._is_too_full(host)
-        if not admitted:
-            with TURN.paused(), self._changed:
-                admitted = self._make_room(host)
-        try:
-            if admitted:
-                self.finish_request(connection, address)
-            else:
-                status, headers, body = render_error(Unavailable())
-                connection.setblocking(False)  # who is refused is not waited for
-                connection.send(render_head(status, headers.items(), is_last=True) + body)
-        except Exception:
-            self.handle_error(connection, address)
-        finally:
-            self.shutdown_request(connection)
-            with self._changed:
-                connections[host] -= 1
-                if not connections[host]:
-                    del connections[host]
-                self._changed.notify_all()
-
-    def _is_too_full(self, host: str) -> bool:
-        return self._connections.total() > self.max_connections or self._has_too_many(host)
-
-    def _has_too_many(self, host: str) -> bool:
-        """Whether one address has more than it may; a proxy has those of all its visitors."""
-        return self._connections[host] > MAX_CONNECTIONS_PER_ADDRESS and plain_address(host) not in self.proxies
-
-    def _make_room(self, host: str) -> bool:
-        """Ends an idle connection for the one from host that has just been counted. Returns whether that may come in.
-
-        Whoever comes is counted before there is room, so that nobody takes the place which another one waits for.
-        """
-        while self._is_too_full(host):
-            own_only = self._has_too_many(host)
-            idle = [handler for handler in list(self.idle) if not own_only or handler.client_address[0] == host]
-            if not any(self._end_idle(handler) for handler in idle):  # any() stops at the first that it could end
-                return False
-            self._changed.wait_for(lambda: not self._is_too_full(host), MAKE_ROOM_SECONDS)
-        return True
-
-    def _end_idle(self, handler: Handler) -> bool:
-        """Ends a connection, unless it has a request by now. Returns whether it did."""
-        if not self.idle.pop(handler, False):
-            return False
-        handler.wire.end()
-        return True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that left before it said anything, or a bug, which is logged; the others go on."""
-        if isinstance(sys.exc_info()[1], OSError):
-            return
-        log.exception("bug in the connection of %s", client_address[0])
-
-    def stop(self, seconds: float) -> bool:
-        """No new connections; idle ones are closed, busy ones get so many seconds to end. Returns whether all did."""
-        self.stopping.set()
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)  # wakes the workers that wait for a connection
-        self.server_close()
-        for handler in list(self.idle):
-            self._end_idle(handler)
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._connections, seconds)
-
-
-def descriptors() -> float:
-    """How many this process may have. Asks for as many as it can need; many systems begin with fewer."""
-    try:
-        import resource  # not on Windows, which has no such limit
-    except ImportError:
-        return math.inf
-    wanted = DESCRIPTORS_A_CONNECTION * MAX_CONNECTIONS + MAX_OPEN_UPLOADS + OTHER_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return math.inf if soft == resource.RLIM_INFINITY else soft
-
-
-def fit_descriptors(server: Server, store: Store, count: float) -> None:
-    """Lets in no more connections, and no more uploads at a time, than so many descriptors suffice for."""
-    needed = DESCRIPTORS_A_CONNECTION * server.max_connections + store.max_open_uploads
-    share = min(1.0, (count - OTHER_DESCRIPTORS) / needed)
-    server.max_connections = max(1, int(share * server.max_connections))
-    store.max_open_uploads = max(1, int(share * store.max_open_uploads))
-
-
-# ======================================================================================================================
-# Command line: what is asked for, what is said, and the log
-# ======================================================================================================================
-
-
-def lan_address() -> str | None:
-    """The address under which others on the network reach this machine, if it has one. Sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-        probe.connect(("192.0.2.1", 9))  # an address for documentation (RFC 5737): only the route is asked for
-        address: str = probe.getsockname()[0]
-        return None if address.startswith("127.") else address
-    return None
-
-
-def read_password(settings: Settings) -> str | None:
-    """What to ask visitors for. It never stands on the command line, where every user of the machine could read it."""
-    password = os.environ.get("PYFILEDROP_PASSWORD")
-    try:
-        if settings.password_file is not None:  # Windows's editor puts a mark before the text
-            password = settings.password_file.read_text("utf-8-sig").partition("\n")[0].rstrip("\r")
-        (password or "").encode()
-    except (OSError, UnicodeError) as error:
-        raise StartError(f"The password cannot be read: {error}.") from error
-    if password == "":
-        raise StartError("The password is empty.")
-    return password
-
-
-class LogWriter(logging.Handler):
-    """The log's way to stderr or into a file. Requests only hand their lines over; a thread writes them.
-
-    Whoever reads the log may stop reading (a full pipe, Ctrl-S, text selected in a console), and then no request may
-    wait for it: lines that find MAX_LOG_LINES before them are left out, and a later line says how many. The bytes go
-    straight to the descriptor, for a stream would be locked while it waits, and Python wants that lock when it ends.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        """`path` is the file, None is stderr. Raises OSError when the file cannot be opened."""
-        super().__init__()
-        self._path = path
-        self._open()
-        self._records: deque[logging.LogRecord] = deque()
-        self._left_out = 0  # since the start; changed with the handler's lock held
-        self._news, self._ending = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Hands a line over. Called with the handler's lock held, as `logging` does.
-
-        The thread makes the text of it, for many lines at once. In a request that took a tenth of all its time.
-        """
-        if len(self._records) < MAX_LOG_LINES:
-            self._records.append(record)
-        else:
-            self._left_out += 1
-        if not self._news.is_set():
-            self._news.set()
-
-    def close(self) -> None:
-        """Waits until all is written, but not for long. `logging` calls this when the program ends."""
-        if not self._ending.is_set():
-            self._ending.set()
-            self._news.set()
-            self._thread.join(LOG_END_SECONDS)
-        super().close()
-
-    def _open(self) -> None:
-        self._fd = -1
-        self._size = -math.inf  # only regular files grow too large
-        self._encoding = "utf-8"
-        if self._path is not None:  # readable by this user only: it tells who sent what, and when
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-            self._fd = os.open(self._path, flags, 0o600)
-            status = os.fstat(self._fd)
-            if stat.S_ISREG(status.st_mode):
-                self._size = status.st_size
-                if hasattr(os, "fchmod"):
-                    with contextlib.suppress(OSError):  # somebody else's file
-                        os.fchmod(self._fd, stat.S_IMODE(status.st_mode) & ~stat.S_IRWXO)
-        elif sys.stderr is not None:  # a program without a console may have none
-            self._fd = sys.stderr.fileno()
-            self._encoding = "ascii" if os.name == "nt" else sys.stderr.encoding  # a console there has its own
-
-    def _work(self) -> None:
-        reported, ending = 0, False  # of the lines that were left out, how many a line has spoken of
-        while not ending:
-            self._news.wait()
-            ending = self._ending.is_set()
-            self._news.clear()
-            count = len(self._records)
-            lines = list(self._texts(count))
-            missing = self._left_out - reported
-            if missing:
-                text = f"{missing} of the log's lines are missing here, for nobody was reading it"
-                lines.append(self.format(logging.makeLogRecord({"msg": text})))
-            try:
-                self._write("".join(f"{line}\n" for line in lines))
-                reported += missing
-            except OSError:  # the reader is gone, or the disk is full: these are missing too, and perhaps it goes later
-                reported -= count
-            self._ending.wait(LOG_PAUSE_SECONDS)
-        if self._path is not None and self._fd >= 0:
-            os.close(self._fd)
-
-    def _texts(self, count: int) -> Iterator[str]:
-        for _ in range(count):
-            record = self._records.popleft()
-            try:
-                yield self.format(record)
-            except Exception:  # a mistake in one line's format costs this line, not the log
-                self.handleError(record)
-
-    def _write(self, text: str) -> None:
-        data = hide_uuids(text).replace("\n", os.linesep).encode(self._encoding, "backslashreplace")
-        if self._size + len(data) > MAX_LOG_BYTES or (self._path is not None and self._fd < 0):
-            self._roll_over()
-        self._size += len(data)
-        while data and self._fd >= 0:
-            data = data[os.write(self._fd, data) :]
-
-    def _roll_over(self) -> None:
-        """Begins a new file; those of before become .1 to .3."""
-        assert self._path is not None
-        if self._fd >= 0:
-            os.close(self._fd)
-            names = [str(self._path), *(f"{self._path}.{number}" for number in range(1, LOG_GENERATIONS + 1))]
-            for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
-                with contextlib.suppress(OSError):  # not there yet, or on Windows open elsewhere
-                    os.replace(newer, older)
-        self._open()
-
-
-def set_up_log(settings: Settings) -> None:
-    """Sends the log where the settings want it. Raises StartError."""
-    try:
-        handler = LogWriter(settings.log_file)
-    except OSError as error:
-        raise StartError(f"The log file {settings.log_file} cannot be written: {error.strerror}.") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    # What our lines do not show need not be found out for each of them (the logging module's page on optimization).
-    logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    log.addHandler(handler)
-    log.setLevel(logging.WARNING if settings.quiet else logging.INFO)
-
-
-def make_server(settings: Settings, store: Store) -> Server:
-    """The server, listening. Raises StartError."""
-    door = Door(read_password(settings), store.record)
-    app = make_app(settings, store, door)
-    add_pages(app, settings, door)
-    tls = None
-    if settings.tls_cert:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            tls.load_cert_chain(settings.tls_cert, settings.tls_key)
-        except OSError as error:  # what the ssl module reports is one too
-            raise StartError(f"The certificate {settings.tls_cert} or its key cannot be used: {error}.") from error
-    try:
-        return Server(app, settings.host, settings.port, tls, settings.trusted_proxy or ())
-    except (OSError, OverflowError, TypeError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StartError(f"Cannot listen on {ascii(settings.host)}, port {settings.port}: {reason}.") from error
-
-
-def page_addresses(settings: Settings, server: Server) -> list[str]:
-    """The page's addresses, the one for others on the network first, the one for this machine last."""
-    every = settings.host in ("0.0.0.0", "::")
-    here = f"[{settings.host}]" if ":" in settings.host else settings.host
-    hosts = [host for host in (lan_address(), "127.0.0.1") if host] if every else [here]
-    return [f"{server.scheme}://{host}:{server.server_port}/" for host in hosts]
-
-
-def describe_start(settings: Settings, store: Store, server: Server) -> Iterator[str]:
-    """What is in force, line by line."""
-    yield f"pyfiledrop {__version__}"
-    for address in page_addresses(settings, server):
-        yield f"  open       {address}{'  (on this machine)' if '//127.0.0.1:' in address else ''}"
-    yield f"  storage    {settings.storage}"
-    yield f"  unfinished {settings.chunks}  ({human_size(store.free())} free)"
-    total = f", {human_size(settings.max_total_bytes)} in all" if settings.max_total_bytes else ""
-    chunks = f"chunks of {human_size(settings.chunk_bytes(0))} or more, {settings.lanes} at a time"
-    yield f"  limits     {human_size(settings.max_bytes)} a file{total}; {chunks}"
-    links = "allowed: whoever has a file's link can fetch it" if settings.allow_downloads else "off; -a allows them"
-    yield f"  downloads  {links}"
-    if settings.password_file or "PYFILEDROP_PASSWORD" in os.environ:
-        yield f"  password   asked for{', but not for links' if settings.public_links else ''}"
-    names = ", ".join(["addresses", "localhost", *sorted(own_names(settings))])
-    yield f"  answers to {names}; --allow-host adds others"
-    if settings.trusted_proxy:
-        yield f"  proxies    {', '.join(settings.trusted_proxy)}"
-    if OWN_PAGE.exists():
-        yield f"  page       {OWN_PAGE}"
-    if settings.no_fsync:
-        yield "  fsync      off: a power cut may cost finished files"
-    asked_for_a_cdn = settings.dz_cdn is not None or settings.dz_version != DROPZONE_VERSION
-    if not asked_for_a_cdn and any(dropzone_file(name) is None for name, _ in DROPZONE_FILES.values()):
-        lack = "the page loads it from a CDN, and without internet it is a plain form"
-        yield f"  note       Dropzone is not beside the script; {lack}."
-    for finding in store.findings:
-        yield f"  note       {finding}"
-    yield "Ctrl-C ends it."
-
-
-def say_at_the_end(line: str) -> None:
-    """Prints a line, unless nobody reads it: that must not keep the program from ending (see LogWriter)."""
-
-    def write() -> None:
-        with contextlib.suppress(OSError):
-            os.write(sys.stdout.fileno(), (line + os.linesep).encode())
-
-    if sys.stdout is not None:
-        thread = threading.Thread(target=write, daemon=True)
-        with contextlib.suppress(RuntimeError):  # no more threads
-            thread.start()
-            thread.join(LOG_END_SECONDS)
-
-
-def show_code(address: str) -> None:
-    """Prints the address as a QR code for phones, where a person sees it."""
-    if sys.stdout and sys.stdout.isatty():
-        with contextlib.suppress(UnicodeEncodeError):  # a terminal without block characters
-            "▀▄█".encode(sys.stdout.encoding)
-            segno.make(address, error="l").terminal(compact=True, border=2)
-
-
-def is_double_clicked(argv: list[str] | None) -> bool:
-    """Whether this is the exe, started as people without a terminal do: with no arguments, on a screen."""
-    arguments = sys.argv[1:] if argv is None else argv
-    screen = sys.platform in ("win32", "darwin") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
-    return FROZEN and screen and not arguments
-
-
-class _Stop(BaseException):
-    """Raised in the main thread by a signal; not an Exception, which socketserver would take for a request's."""
-
-
-def _on_signal(number: int, frame: object) -> None:
-    _handle_signals(signal.SIG_IGN)  # it may come twice: to a terminal's whole group, and passed on by an exe's outside
-    raise _Stop
-
-
-def _handle_signals(handler: Any) -> None:
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):  # the last two: a closed window, Windows's Ctrl-Break
-        if hasattr(signal, name) and not (name == "SIGHUP" and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN):
-            signal.signal(getattr(signal, name), handler)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs the server until Ctrl-C or SIGTERM. Returns the exit status: 0, or 2 when it cannot start."""
-    if hasattr(sys.stdout, "reconfigure"):  # a folder's name may be one that a file or a console cannot write
-        sys.stdout.reconfigure(errors="backslashreplace")
-    settings = Settings.parse(argv)
-    clicked = is_double_clicked(argv)
-    try:
-        set_up_log(settings)
-        opened = open_store(
-            settings.storage,
-            settings.chunks,
-            fsync=not settings.no_fsync,
-            max_total_bytes=settings.max_total_bytes,
-            stale_seconds=settings.stale_hours * 3600,
-        )
-        with contextlib.closing(opened) as store:
-            server = make_server(settings, store)
-            fit_descriptors(server, store, descriptors())
-            try:
-                _handle_signals(_on_signal)
-                addresses = page_addresses(settings, server)
-                for line in describe_start(settings, store, server):
-                    print(line, flush=True)
-                show_code(addresses[0])
-                if clicked and not settings.no_open:
-                    webbrowser.open(addresses[-1])
-                server.serve_forever()
-            except _Stop:
-                say_at_the_end("Stopping.")
-            if not server.stop(1):
-                signal.signal(signal.SIGINT, signal.SIG_DFL)
-                say_at_the_end(f"Waiting up to {STOP_SECONDS} s for what is on its way; Ctrl-C ends it at once.")
-                server.stop(STOP_SECONDS)
-    except StartError as error:
-        print(f"pyfiledrop: {error}", file=sys.stderr)
-        if clicked:  # or the window is gone before the sentence is read
-            with contextlib.suppress(EOFError):
-                input("Press Enter to close this window.")
-        return 2
-    return 0
 
 
 if __name__ == "__main__":
