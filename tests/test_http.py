@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import hashlib
 import os
 import queue
@@ -17,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
-from functools import partial
+from functools import cache, partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -215,7 +214,7 @@ def with_chunks_of(program: list[str], tmp_path_factory: pytest.TempPathFactory)
     """A function that gives a server whose chunks are of this size; always the same one."""
     with contextlib.ExitStack() as stack:
 
-        @functools.cache
+        @cache
         def start(size: int) -> Server:
             options = ("-a", "--chunk-size", str(size))
             return stack.enter_context(running(program, tmp_path_factory.mktemp("chunks"), *options))
