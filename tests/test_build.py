@@ -226,7 +226,7 @@ def test_linter_that_cannot_be_had(
 ) -> None:
     """Without it the check fails and says so, and the tests go on."""
 
-    def fail(what: str, *command: str, **how: Any) -> None:
+    def fail(what: str, *command: str, **how: object) -> None:
         raise build.BuildError("npm did not answer.")
 
     monkeypatch.setattr(build, "WORK", tmp_path)
