@@ -35,6 +35,23 @@ On disk
     storage/.pyfiledrop.sqlite3     the record of all uploads; locked by the one server that owns the folder
     chunks/<uuid>/data              an unfinished upload, each chunk at its place
     storage/.<uuid>.part            a file that comes in one piece, or from another disk, until it is whole
+
+Sections, each of which uses only what stands above it
+
+    Settings        limits, and what the command line may ask for
+    Errors          what a client is told, and with which status
+    Decisions       pure functions: fields, names, heads, ranges, hosts
+    System          calls that differ between operating systems
+    Turn            threads that work one after the other, and syncs that they share
+    Record          what is known of uploads: all SQL
+    Engine          where bytes lie: the protocol, and the disk
+    Store           what happens to uploads, and in which order
+    Body            reading a request's body, from the socket to the file
+    App             handlers: parse, ask the store, answer
+    Page            what browsers load by themselves
+    Server          connections and threads
+    Command line    what is asked for, what is said, and the log
+    Inline pages    the text of the pages, which the others look up when they run
 """
 
 from __future__ import annotations
@@ -3205,6 +3222,11 @@ class Store:
         """Merges the chunks that a writer has brought whole."""
         whole = writer.whole_chunks()
         numbers = writer.unmerged(whole)
+        if numbers and upload.merged and upload.stored is None:
+            # Of a transaction that failed nobody knows whether the record has it. A chunk that is counted twice would
+            # make a file whole that is not.
+            there = set(self.record.chunks_in(upload, numbers[0], numbers[-1] - numbers[0] + 1))
+            numbers = [number for number in numbers if number not in there]
         is_last = upload.merged + len(numbers) == upload.chunk_count
         if not numbers or upload.stored is not None or (is_last and not may_publish):
             return upload
@@ -3646,12 +3668,13 @@ def open_store(
 # ======================================================================================================================
 
 # The bytes of a file go from the socket to their place on the disk, once. They are never held in memory as a whole, nor
-# in a second file, so the size of a file does not matter. Four things stand on that way:
+# in a second file, so the size of a file does not matter. This is how:
 #
 # - A Wire is the connection's socket. A Body is what one request may take from it: as many bytes as its head announced,
 #   of which some came together with the head, and none of the next request on the same connection.
 # - There are two lanes. In the fast one the kernel moves the bytes through a pipe and Python never sees them; in the
 #   other one Python reads them in blocks. Both lead into the same Writer, so both have the same outcome.
+# - A run is whole chunks and nothing else. When it breaks off, only the torn chunk is lost; those before it are kept.
 # - A form is text around a file. A chunk's form says in fields before the file how long the chunk is. So where the file
 #   begins it is known where it ends, and its bytes need not be searched for the form's boundary. Any other form is read
 #   by a parser. Nothing is stored of a form that is not sound to its very end.
@@ -4538,1140 +4561,10 @@ def _give(environ: dict[str, Any], upload: Upload, content: Content) -> Any:
 
 
 # ======================================================================================================================
-# Page: the inline page, and how it is rendered
+# Page: what browsers load by themselves, and how it is rendered
 # ======================================================================================================================
 
-# page: begin (made from index.html by "python build.py page")
-PAGE = r'''<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>pyfiledrop</title>
-<link rel="icon" href="favicon.ico">
-<style>
-:root {
-  --ground: #f4f5f7; --surface: #fff; --tint: #f8faff; --text: #1a1e24; --quiet: #566070; --line: #dfe3e9; --edge: #7f8a9b; --rim: #c3cad5;
-  --accent: #2b57cf; --accent-deep: #2146aa; --on-accent: #fff; --good: #17693f; --warn: #8a5300; --bad: #b3261e;
-  --shadow: 0 1px 2px rgb(20 30 50 / 6%), 0 6px 20px rgb(20 30 50 / 5%);
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --ground: #121519; --surface: #1b1f25; --tint: #1c222d; --text: #e8ebef; --quiet: #a4aebb; --line: #2e343d; --edge: #6f7b8b; --rim: #47505d;
-    --accent: #96b4ff; --accent-deep: #b3c9ff; --on-accent: #0e1a38; --good: #7fd6a4; --warn: #f0bd6a; --bad: #ffb0a6;
-    --shadow: none;
-  }
-}
-* { box-sizing: border-box; }
-[hidden] { display: none !important; }
-body { margin: 0; background: var(--ground); color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
-main { max-width: 46rem; margin: 0 auto; padding: clamp(1rem, 4vw, 3rem) clamp(.75rem, 4vw, 1.5rem) 3rem; }
-h1, h2, p, ul { margin: 0; padding: 0; }
-h1 { font-size: 1.125rem; font-weight: 650; letter-spacing: -.01em; }
-h2 { font-size: 1rem; font-weight: 650; }
-ul { list-style: none; }
-header { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: space-between; }
-:focus-visible, #file:focus-visible + .choose { outline: 3px solid var(--accent); outline-offset: 2px; }
-
-/* The drop area is the label of the file input, so a click anywhere in it opens the chooser. */
-#drop {
-  display: grid; justify-items: center; align-content: center; gap: .5rem; min-height: clamp(14rem, 40vh, 22rem); padding: 1.5rem;
-  border: 2px dashed var(--edge); border-radius: 1rem; background: var(--surface); text-align: center; cursor: pointer;
-}
-#drop:hover { border-color: var(--accent); background: var(--tint); }
-#drop svg { width: 3rem; height: 3rem; color: var(--accent); }
-#drop strong { font-size: clamp(1.25rem, 4vw, 1.5rem); font-weight: 600; letter-spacing: -.015em; line-height: 1.25; }
-.hint, .status, .size, #plain { color: var(--quiet); font-size: .875rem; }
-.choose, button {
-  border: 1px solid var(--rim); border-radius: .5rem; background: var(--surface); color: var(--text);
-  font: inherit; font-size: .875rem; font-weight: 500; line-height: 1.25rem; padding: .375rem .75rem; cursor: pointer;
-}
-button:hover { border-color: var(--accent); color: var(--accent); }
-.choose, #send {
-  margin: .5rem 0 .25rem; padding: .625rem 1.25rem; border-color: transparent; background: var(--accent); color: var(--on-accent);
-  font-size: 1rem; font-weight: 600;
-}
-#drop:hover .choose, #send:hover { background: var(--accent-deep); color: var(--on-accent); }
-main > header { margin-bottom: 1rem; }
-#leave { margin: -.5rem -.75rem -.5rem 0; }
-#leave button:not(:hover) { border-color: transparent; background: none; color: var(--quiet); font-weight: 400; }
-button.delete { border-color: var(--bad); color: var(--bad); }
-
-/* Without the script this is a plain form: the input shows itself and the button sends it. */
-#file { max-width: 100%; font: inherit; color: inherit; }
-.scripted #file { position: absolute; width: 1px; height: 1px; opacity: 0; pointer-events: none; }
-.scripted :is(#send, #plain), html:not(.scripted) :is(.choose, .drop-here, svg) { display: none; }
-html:not(.scripted) #drop { justify-items: start; min-height: 0; }
-#send { margin: .75rem 0 0; }
-#plain { margin-top: .75rem; }
-@media (hover: none) { .scripted .drop-here { display: none; } button { min-height: 2.75rem; } }
-
-#notice { min-height: 1.5rem; margin: .625rem .25rem; font-size: .875rem; overflow-wrap: anywhere; }
-.rows { background: var(--surface); border: 1px solid var(--line); border-radius: .75rem; box-shadow: var(--shadow); }
-.rows:empty { display: none; }
-.rows li { content-visibility: auto; contain-intrinsic-size: auto 4.75rem; }   /* of thousands of rows only those in sight are laid out and painted */
-.rows li { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .25rem 1rem; align-items: center; padding: .75rem 1rem; }
-.rows li + li { border-top: 1px solid var(--line); }
-.title { display: flex; gap: .25rem .75rem; align-items: baseline; justify-content: space-between; min-width: 0; }
-#files .title, progress { grid-column: 1 / -1; }
-.name {
-  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; overflow: hidden;
-  font-weight: 550; overflow-wrap: anywhere;
-}
-.link { color: inherit; text-decoration: none; border-radius: .25rem; }
-.link[href] { color: var(--accent); text-decoration: underline; text-decoration-thickness: 1px; text-underline-offset: .2em; }
-.size { flex: none; }
-.status { grid-column: 1; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
-.actions, .ask { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: end; }
-#list .actions { grid-area: 1 / 2 / 3; }
-#list .ask { grid-column: 1 / -1; font-size: .875rem; }
-progress {
-  width: 100%; height: .375rem; margin: .25rem 0; border: 0; border-radius: 1rem; overflow: hidden;
-  appearance: none; background: var(--line); color: var(--accent);
-}
-progress::-webkit-progress-bar { background: var(--line); }
-progress::-webkit-progress-value { background: currentColor; border-radius: 1rem; }
-progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
-[data-state=done] progress, [data-state=failed] progress { display: none; }
-[data-state=paused] progress { color: var(--warn); }
-[data-state=done] .status { color: var(--good); }
-[data-state=paused] .status { color: var(--warn); }
-[data-state=failed] .status { color: var(--bad); }
-@media (forced-colors: active) { progress { appearance: auto; } }
-
-#history { margin-top: 2rem; }
-#history header { margin: 0 .25rem .625rem; }
-#forgotten:not(:empty) { margin: .5rem .25rem; font-size: .875rem; color: var(--quiet); }
-@media (max-width: 30rem) {
-  #drop { min-height: 14rem; }
-  #list .actions { grid-area: auto / 1 / auto / -1; justify-content: start; }
-  #list :is(.status, .title), [data-state=failed] :is(.status, .actions) { grid-column: 1 / -1; }
-  .ask { justify-content: start; }
-}
-#overlay {
-  position: fixed; inset: 0; z-index: 1; display: grid; place-items: center; padding: 2rem;
-  background: var(--accent); color: var(--on-accent); font-size: clamp(1.75rem, 6vw, 3rem); font-weight: 650; letter-spacing: -.02em;
-  outline: 3px dashed var(--on-accent); outline-offset: -1.25rem;
-}
-@media (prefers-reduced-motion: no-preference) {
-  #drop, .choose, button { transition: background-color .15s, border-color .15s, color .15s; }
-  #overlay { animation: appear .12s; }
-  @keyframes appear { from { opacity: 0; } }
-}
-</style>
-</head>
-<body>
-<main>
-  <header>
-    <h1>pyfiledrop</h1>
-    <form action="./" method="post" id="leave" hidden><button name="signout">Sign out</button></form>
-  </header>
-  <form action="upload" method="post" enctype="multipart/form-data" autocomplete="off">
-    <label id="drop" for="file">
-      <svg viewBox="0 0 48 48" fill="none" stroke="currentColor" stroke-width="3" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">
-        <path d="M24 7v22m-9-9 9 9 9-9M7 31v6a4 4 0 0 0 4 4h26a4 4 0 0 0 4-4v-6"/>
-      </svg>
-      <strong class="drop-here">Drop files or folders here</strong>
-      <input id="file" type="file" name="file" multiple aria-label="Choose files" aria-describedby="hint">
-      <span class="choose">Choose files</span>
-      <span class="hint" id="hint">Any number, any kind</span>
-    </label>
-    <button id="send">Upload</button>
-    <p id="plain">This is the plain form, because the page’s script is switched off or could not be loaded. It uploads too, each
-      file in one piece. Stay here until the server has answered.</p>
-  </form>
-  <p id="notice" role="status" aria-live="polite"></p>
-  <section id="now" aria-label="Uploads"><ul class="rows" id="files" role="list"></ul></section>
-  <section id="history" aria-labelledby="history-title" hidden>
-    <header><h2 id="history-title" tabindex="-1">Dropped from this browser</h2> <button id="clear" type="button">Clear list</button></header>
-    <p id="forgotten" role="status"></p>
-    <ul class="rows" id="list" role="list"></ul>
-  </section>
-  <div id="overlay" hidden>Drop to upload</div>
-</main>
-
-<template id="file-row">
-  <li>
-    <p class="title"><a class="link" download><bdi class="name"></bdi></a> <span class="size"></span></p>
-    <progress class="bar" value="0"></progress>
-    <p class="status"></p>
-    <p class="actions">
-      <button type="button" class="copy" hidden></button>
-      <button type="button" class="retry"></button>
-      <button type="button" class="cancel"></button>
-    </p>
-  </li>
-</template>
-<template id="list-row">
-  <li>
-    <p class="title"><a class="link" download><bdi class="name"></bdi></a></p>
-    <p class="status"></p>
-    <p class="actions"><button type="button" class="copy" hidden></button> <button type="button" class="remove"></button></p>
-    <p class="ask" hidden>Delete from the server? <button type="button" class="delete"></button> <button type="button" class="keep"></button></p>
-  </li>
-</template>
-
-<script type="application/json" id="settings">{"version": "", "maxSize": 104857600000, "timeout": 120000, "parallelChunks": 4, "formBytes": null, "runBytes": 99614720, "downloads": false}</script>
-<script src="dropzone.js"></script>
-<script>
-// The page's script. Dropzone gives the drop area, reads folders and holds the queue of files. Of its methods only the public
-// `uploadFiles` is replaced: a file that it hands over is sent from there on by this script alone.
-//
-//   1. Words     numbers, states and refusals to what a person reads; arithmetic with chunks. Pure functions.
-//   2. Server    questions to the server, waiting for it while it is away, and what other tabs are sending.
-//   3. Uploads   begin, runs of chunks in lanes, retry, resume, cancel. Nothing here knows how an upload looks.
-//   4. Rows      what is seen: the uploads of this page, and the list of what was dropped from this browser.
-//   5. Wiring    what brings the sections and Dropzone together, and the start.
-//
-// Each section uses those above it. What happens below is asked for through `tell`, which the last two sections fill.
-// Plain http in a local network is the normal case, so nothing here may need a secure context: no Web Locks, no crypto.subtle.
-(() => {
-'use strict';
-
-const MIB = 1024 * 1024;
-const LEAST_SHARE_BYTES = 8 * MIB;
-const RUN_SECONDS = 2;
-const REQUESTS_AT_ONCE = 5;       // a browser has six connections per server; one is left for questions
-const FILES_AT_ONCE = 8;          // more than lanes, so that a lane never waits for the answer to another file's beginning
-const TRIES = 8;                  // failures in a row, with nothing more of the file in after any of them
-const TIMES_ANEW = 3;             // that an upload may begin anew, or come to its end without being done
-const LONGEST_PAUSE_S = 30;
-const ANSWER_MS = 300;            // in which other tabs say what they send
-const TICK_MS = 250;
-
-const $ = (id) => document.getElementById(id);
-const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, 1000 * seconds); });
-const settings = JSON.parse($('settings').textContent);
-const tell = {};
-
-// ---- 1. Words ----
-
-const LOST = 'Connection lost. Waiting for the server…';
-const UNREADABLE = 'This file can no longer be read: it was changed, moved or removed. Choose it again.';
-const UNFINISHED = 'The server has not finished this file. Retry sends it what it lacks.';
-const REMOVED = 'This upload was removed from the server. Retry sends the file from its beginning.';
-const BROKEN = 'The connection breaks off again and again. Retry goes on from what has arrived.';
-const UNSURE = 'The connection broke off. The file may have arrived all the same: look at the list before you retry.';
-const STRANGER = 'Something between this page and the server answered in its place. Check the connection, then retry.';
-const BEHIND = 'Waiting for another file of the same name';
-const ELSEWHERE = 'Waiting while another tab sends this file';
-
-// For answers that are not the server's own: a proxy's error page is never shown.
-const REFUSALS = {
-  401: 'Something on the way to the server (a proxy) asks for a login. Reload this page, then retry.',
-  403: 'Something on the way to the server (a proxy) does not allow this upload.',
-  404: 'There is no server at this address any more. Reload this page.',
-  413: 'Something on the way to the server (a proxy) refuses requests of this size. Ask its owner to allow larger ones.',
-  429: 'Something on the way to the server (a proxy) asks to slow down.',
-  502: 'Something on the way to the server (a proxy) cannot reach it.',
-  503: 'The server is not available right now.',
-  504: 'Something on the way to the server (a proxy) got no answer from it.',
-  507: 'The server has no space left.',
-};
-const sentence = (status, body) => typeof body?.error === 'string' ? body.error
-  : REFUSALS[status] ?? `The upload was ${status < 500 ? 'refused' : 'interrupted'} on the way (status ${status}). Retry, or ask the server’s owner.`;
-
-const whole = new Intl.NumberFormat([], {maximumFractionDigits: 0});
-const tenths = new Intl.NumberFormat([], {maximumFractionDigits: 1});
-const bytes = (n) => {
-  const power = n < 1000 ? 0 : Math.min(5, Math.max(1, Math.floor(Math.log(n) / Math.log(1024) + .02)));
-  const amount = n / 1024 ** power;
-  return `${(power && amount < 100 ? tenths : whole).format(amount)} ${['B', 'KB', 'MB', 'GB', 'TB', 'PB'][power]}`;
-};
-const duration = (s) => s < 60 ? `${Math.ceil(s)} s` : s < 3600 ? `${Math.ceil(s / 60)} min`
-  : `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
-const percent = (part, whole) => whole ? Math.floor(100 * part / whole) : 0;
-const date = new Intl.DateTimeFormat([], {dateStyle: 'medium', timeStyle: 'short'});
-
-const stateOf = ({error, done, held, begun, waits, sent, size}, outage) => error ? 'failed' : done ? 'done'
-  : outage || held ? 'paused' : !begun || waits ? 'waiting' : sent < size ? 'sending' : 'finishing';
-
-const describe = (state, {error, held, waits, sent, size, speed}, outage) => ({
-  waiting: () => waits || 'Waiting',
-  sending: () => [`${percent(sent, size)} %`, speed && `${bytes(speed)}/s`, speed && `${duration((size - sent) / speed)} left`].filter(Boolean).join(' · '),
-  paused: () => outage || `${held} Trying again…`,
-  finishing: () => 'Finishing…',
-  done: () => 'Uploaded',
-  failed: () => error,
-})[state]();
-
-// Chunks are counted in ranges, as the server does: [[first, last], …].
-const gaps = (count, ranges) => {
-  const missing = [];
-  let next = 0;
-  for (const [first, last] of [...ranges].sort(([a], [b]) => a - b)) {
-    if (first > next) missing.push([next, first - 1]);
-    next = Math.max(next, last + 1);
-  }
-  if (next < count) missing.push([next, count - 1]);
-  return missing;
-};
-
-const bytesIn = (ranges, {chunkSize, size}) =>
-  ranges.reduce((sum, [first, last]) => sum + Math.min(size, (last + 1) * chunkSize) - first * chunkSize, 0);
-
-// ---- 2. Server ----
-//
-// Whoever asks gets the answer or an error that says whether trying again may help. While the server is away nobody tries on
-// his own: all wait in `reach` for the one question that it answers at last.
-
-const failure = (status, body, wait) => Object.assign(new Error(sentence(status, body)),
-  {status, own: typeof body?.error === 'string', wait: Number(wait) || 0});
-
-const call = async (path, method = 'GET', data = undefined) => {
-  const response = await fetch(path, {
-    method,
-    headers: {Accept: 'application/json', ...data && {'Content-Type': 'application/json'}},
-    body: data && JSON.stringify(data),
-    cache: 'no-store',
-    signal: AbortSignal.timeout?.(30000),
-  });
-  const body = await response.json().catch(() => null);
-  if (response.ok && body) return {...body, status: response.status};
-  throw failure(response.ok ? 502 : response.status, body, response.headers.get('Retry-After'));
-};
-
-// An error without a status, or with one that a proxy gives for a server that is down, or the server's own trouble.
-const isOutage = (error) => !(error.status < 500);
-const reasonOf = (error, otherwise) => error.own || !isOutage(error) ? error.message : otherwise;
-
-const remove = (uuid) => call(`uploads/${uuid}`, 'DELETE').catch((error) => {
-  if (error.status !== 404) tell.notice(reasonOf(error, 'The server could not be reached, so nothing was removed. Try again.'));
-  return error.status === 404;
-});
-
-// Resolves when the server answers; to true if it did not at first.
-let outage = '';          // what to say while the server cannot be reached
-let reaching = null;
-let wake = () => {};
-const reach = () => reaching ??= probe().finally(() => {
-  reaching = null;
-  tell.reached();
-});
-const probe = async () => {
-  for (let seconds = 1; ; seconds = Math.min(LONGEST_PAUSE_S, 2 * seconds)) {
-    try {
-      await call('uploads');
-      break;
-    } catch (error) {
-      if (!isOutage(error)) break;
-      const text = error.own ? `${error.message} Trying again…` : LOST;
-      if (outage !== text) setOutage(text);
-    }
-    await Promise.race([pause(seconds), new Promise((resolve) => { wake = resolve; })]);
-  }
-  if (!outage) return false;
-  setOutage('');
-  return true;
-};
-const setOutage = (text) => {
-  outage = text;
-  tell.outage(text);
-};
-addEventListener('online', () => wake());
-
-// Tabs tell each other what they send, so that one does not take up another's upload, and when a list is out of date.
-const elsewhere = new Set();   // UUIDs, as far as the other tabs have answered
-const channel = new BroadcastChannel(`pyfiledrop ${location.pathname}`);
-channel.onmessage = ({data}) => {
-  if (data === 'changed') tell.changedElsewhere();
-  else if (data === 'who') channel.postMessage(tell.mine());
-  else {
-    for (const uuid of data) elsewhere.add(uuid);
-    tell.sentElsewhere(data);
-  }
-};
-const isSentElsewhere = async (uuid) => {
-  elsewhere.delete(uuid);
-  channel.postMessage('who');
-  await pause(ANSWER_MS / 1000);
-  return elsewhere.has(uuid);
-};
-
-const getUploads = async () => {
-  elsewhere.clear();
-  channel.postMessage('who');   // answers come while the request is under way, or a moment later
-  const list = [];
-  let next = '';
-  do {
-    const page = await call(`uploads${next && `?before=${next}`}`);
-    list.push(...page.uploads);
-    next = page.next;
-  } while (next);
-  return list;
-};
-
-// ---- 3. Uploads ----
-//
-// An upload is one file of this page. It begins with a question (`ask`): the server finds it again or begins it, and answers
-// its UUID, the size of a chunk and which chunks are in. What is then missing is its `todo`. A *run* is one request with one
-// chunk or several in a row, taken from the front of the `todo`. When a run breaks off, `todo` becomes null: the upload asks
-// again before it goes on. So this page never believes that a chunk is in, or is not, unless the server has said so.
-//
-// All uploads share a few *lanes*, for a browser opens only six connections to a server. Whenever something has happened,
-// `pump` fills the lanes: with a question or a run of the upload that has the fewest requests under way, so that a small file
-// need not wait for a large one.
-//
-// How long a run is, the line decides. The first is one chunk. Then each has what the line carries in two seconds, so that a
-// fast line is not slowed by the pauses between requests, and on a slow one there is little to lose when it breaks.
-//
-// Whatever an upload waits for may come when a person has cancelled it, or retried it. So whoever waits keeps the `turn` that
-// the upload had, and finds out by `isCurrent` that its time is over.
-
-const uploads = new Set();     // of this page, done and failed ones too
-const active = new Set();      // those that the queue has handed over and that have not ended
-const running = new Set();     // requests under way: {upload, turn, sent, movedAt} and of a run {first, last, size, body, xhr}
-const mostLanes = Math.min(REQUESTS_AT_ONCE, settings.parallelChunks);
-let lanes = mostLanes;
-let runBytes = 0;              // what the latest run says that the next one may have
-let mostRunBytes = settings.runBytes;
-
-// The state from which an upload is sent. A UUID that it has already stays: the server may have more of it than was heard.
-const prepare = (upload) => Object.assign(upload, {
-  turn: upload.turn + 1,
-  isForm: settings.formBytes !== null && upload.size <= settings.formBytes,
-  chunkSize: 0, todo: null,
-  received: 0,                 // bytes that are in, without those of runs under way
-  sent: 0,                     // with those
-  speed: 0, sampledAt: 0, sampledSent: 0,
-  begun: false,                // a request was sent
-  asking: false,               // a question is under way, or other tabs are asked
-  meanwhile: [],               // chunks that came in since that question was sent: its answer may not know of them
-  owned: false,                // the chunks to come are ours to send: no other tab does
-  resumed: false,              // it was there before
-  behind: null,                // the other file of the same name, size and time that goes first
-  waits: '',                   // the sentence that says whom it waits for
-  held: '',                    // why it tries again; the server has not taken a chunk since
-  resting: false,              // what went wrong is being looked into, or a pause has to pass
-  full: false,                 // it waits for room on the server
-  failures: 0, beginnings: 0, endings: 0, stalls: 0,
-  error: '', done: false, known: null,
-});
-const newUpload = (file) => {
-  const upload = prepare({file, size: file.size, turn: 0, uuid: ''});
-  uploads.add(upload);
-  return upload;
-};
-
-const isBusy = (upload) => !upload.error && !upload.done;
-const isCurrent = ({upload, turn}) => active.has(upload) && upload.turn === turn;
-const requestsOf = (upload) => [...running].filter((request) => request.upload === upload);
-
-tell.mine = () => [...active].filter((upload) => upload.owned).map(({uuid}) => uuid);
-
-const start = (upload) => {
-  active.add(upload);
-  queueMicrotask(pump);        // after the other files of the same drop have come
-  tickSoon();
-};
-
-const mustAsk = (upload) => !upload.todo && !upload.isForm;
-const isReady = (upload) => !upload.asking && !upload.resting && (upload.todo ? upload.todo.length > 0 : !active.has(upload.behind));
-
-const pump = () => {
-  while (!reaching) {
-    const runs = [...running].filter(({xhr}) => xhr).length;
-    const questions = running.size - runs;
-    const isFree = runs + Math.max(0, questions - 1) < lanes;   // one question may be beside the lanes: it is short
-    const ready = [...active].filter((upload) => isReady(upload) && (isFree || (mustAsk(upload) && !questions)));
-    if (!ready.length) return;
-    const load = new Map(ready.map((upload) => [upload, requestsOf(upload).length]));
-    const next = ready.reduce((best, upload) => load.get(upload) < load.get(best) ? upload : best);
-    if (mustAsk(next)) ask(next);
-    else send(next);
-  }
-};
-
-const enter = (request) => {
-  const now = performance.now();
-  running.add(Object.assign(request, {turn: request.upload.turn, sent: 0, beganAt: now, movedAt: now}));
-};
-
-// Asks what the server has of this file. One that it does not have begins by being asked for.
-const ask = async (upload) => {
-  const {file, size, uuid} = upload;
-  const request = {upload};
-  Object.assign(upload, {asking: true, meanwhile: []});
-  enter(request);
-  let known = null;
-  let error = null;
-  try {
-    known = uuid ? await call(`uploads/${uuid}`)
-      : await call('uploads', 'POST', {name: file.name, size, modified: file.lastModified});
-  } catch (reason) {
-    error = reason;
-  }
-  running.delete(request);
-  if (isCurrent(request)) {
-    upload.asking = false;
-    if (error) refused(request, error);
-    else if (known.upload?.done) finish(upload, known.upload);
-    else if (!known.upload?.chunk_size) fail(upload, STRANGER);
-    else if (upload.owned) take(upload, known.upload);
-    else claim(request, known.upload, known.status === 201);
-  }
-  pump();
-};
-
-// Takes an upload for its own, unless another file of the same name, size and time has it, on this page or in another tab.
-// Such files may differ in their bytes, so they must not come together in one upload: each waits until the one before it is
-// in, and then begins its own.
-const claim = async (request, known, isNew) => {
-  const {upload} = request;
-  const rival = [...uploads].find((other) => other !== upload && !other.done && other.uuid === known.uuid);
-  upload.asking = true;
-  upload.behind = null;
-  if (rival && active.has(rival)) {
-    Object.assign(upload, {behind: rival, waits: BEHIND});
-    makeRoom();
-  } else if (rival && rival.file.fullPath !== upload.file.fullPath) {
-    // It has failed, and it is another file, from another folder. It can be sent again from its beginning.
-    if (await remove(known.uuid)) rival.uuid = '';
-    else await pause(1);
-  } else {
-    if (rival) tell.replaced(rival);   // it was this very file: its row would, when it is discarded, remove what is sent now
-    upload.uuid = known.uuid;
-    upload.waits = '';
-    while (!isNew && isCurrent(request) && await isSentElsewhere(known.uuid)) {
-      upload.uuid = '';
-      upload.waits = ELSEWHERE;
-      makeRoom();
-      tell.changed(upload);
-      await pause(1);
-    }
-    upload.owned = isCurrent(request) && upload.uuid !== '';
-  }
-  if (!isCurrent(request)) return;
-  upload.asking = false;
-  if (upload.owned) {
-    upload.resumed = !isNew;
-    take(upload, known);
-    if (upload.resumed) tell.resumed();
-  } else tell.changed(upload);
-  pump();
-};
-
-// Goes on from what the server has: what is neither there nor under way is to be done.
-const take = (upload, {chunk_size: chunkSize, chunk_count: count, chunks}) => {
-  const underWay = requestsOf(upload).map(({first, last}) => [first, last]);
-  const before = upload.received;
-  upload.chunkSize = chunkSize;
-  upload.todo = gaps(count, [...chunks, ...upload.meanwhile, ...underWay]);
-  // If all is in and the file is not done, its last chunk, sent again, asks the server to finish it.
-  if (!upload.todo.length && !underWay.length) upload.todo = [[count - 1, count - 1]];
-  upload.received = upload.size - bytesIn([...upload.todo, ...underWay], upload);
-  if (upload.received > before) upload.failures = 0;
-};
-
-// The next chunks in a row: as many as two seconds carry, but no more than this lane's share of what is left, so that all
-// lanes come to the end of a file together.
-const nextRun = (upload) => {
-  const {todo, chunkSize} = upload;
-  const share = Math.max(LEAST_SHARE_BYTES, bytesIn(todo, upload) / lanes);
-  const most = Math.max(1, Math.floor(Math.min(runBytes, share, mostRunBytes) / chunkSize));
-  const [[first, end]] = todo;
-  const last = Math.min(end, first + most - 1);
-  if (last === end) todo.shift();
-  else todo[0] = [last + 1, end];
-  return {upload, first, last};
-};
-
-const send = (upload) => {
-  const {file, uuid, isForm, chunkSize} = upload;
-  const xhr = new XMLHttpRequest();
-  let run = {upload, xhr, first: 0, last: 0, body: file};
-  if (isForm) {
-    upload.todo = [];
-    run.form = new FormData();
-    run.form.append('modified', file.lastModified);
-    run.form.append('file', file);
-    xhr.open('POST', 'upload');
-  } else {
-    run = {...nextRun(upload), xhr};
-    const isWhole = run.first === 0 && run.last * chunkSize + chunkSize >= upload.size;
-    run.body = isWhole ? file : file.slice(run.first * chunkSize, (run.last + 1) * chunkSize);
-    xhr.open('PUT', `uploads/${uuid}/${run.first}`);
-    xhr.setRequestHeader('Content-Type', 'application/octet-stream');
-  }
-  run.size = run.body.size;
-  xhr.setRequestHeader('Accept', 'application/json');
-  const settle = (then) => () => {
-    running.delete(run);
-    if (isCurrent(run)) then(run);
-    pump();
-  };
-  xhr.upload.onprogress = (event) => Object.assign(run, {sent: Math.min(run.size, event.loaded), movedAt: performance.now()});
-  xhr.onload = settle(judge);
-  xhr.onerror = settle(broken);
-  xhr.onabort = settle(() => { if (run.stalled) broken(run); });
-  enter(run);
-  if (!upload.begun) Object.assign(upload, {begun: true, sampledAt: run.beganAt, sampledSent: upload.received});
-  xhr.send(run.form ?? run.body);
-};
-
-const judge = (run) => {
-  const {xhr, upload, form, first, last, size} = run;
-  let answer = null;
-  try { answer = JSON.parse(xhr.responseText); } catch { /* not the server's own */ }
-  if (xhr.status >= 300) return refused(run, failure(xhr.status, answer, xhr.getResponseHeader('Retry-After')));
-  const known = form ? answer?.files?.[0] : answer?.upload;
-  if (!known) return fail(upload, STRANGER);
-  if (known.done) return finish(upload, known);   // answers may overtake each other: this one counts
-  Object.assign(upload, {received: upload.received + size, held: '', full: false, failures: 0, beginnings: 0, stalls: 0});
-  if (size >= upload.chunkSize) {
-    const seconds = (performance.now() - run.beganAt) / 1000;
-    runBytes = Math.max(runBytes / 2, RUN_SECONDS * size / seconds);   // a single slow one says little
-  }
-  if (upload.asking) upload.meanwhile.push([first, last]);
-  if (!upload.todo || upload.todo.length || upload.resting || requestsOf(upload).length) return;
-  // All was acknowledged and the file is not done. Something may be gone again, after a power cut for example.
-  if (++upload.endings > TIMES_ANEW) return fail(upload, UNFINISHED);
-  upload.todo = null;
-};
-
-// What the server, or something on the way to it, does not want. Some of it mends itself.
-const refused = (request, error) => {
-  const {upload} = request;
-  const {status, own, message} = error;
-  if (status === undefined || (!own && status >= 502 && status <= 504)) return broken(request, status && message);
-  // It is not known any more, because nothing of it was in when the server was started anew; or it is not what it was.
-  const isLost = own && (status === 404 || ((status === 409 || status === 410) && (upload.resumed || !upload.owned)));
-  if (isLost && ++upload.beginnings <= TIMES_ANEW) {
-    Object.assign(upload, {uuid: '', todo: null, received: 0, owned: false, resumed: false});
-    return halt(upload);
-  }
-  if (!own && status === 413 && request.last > request.first) {   // one chunk may be small enough
-    mostRunBytes = request.size / 2;
-    return Object.assign(upload, {todo: null});
-  }
-  if (status >= 500 || status === 408 || status === 429) return again(upload, message, error.wait, status === 507);
-  if (own && status === 410) upload.uuid = '';
-  fail(upload, own && status === 410 ? REMOVED : message);
-};
-
-// No answer. Either the file cannot be read any more, or the server is away for everybody, or it is this request's bad luck.
-const broken = async (request, reason = BROKEN) => {
-  const {upload, form} = request;
-  upload.resting = true;
-  upload.todo = null;
-  runBytes = 0;
-  try {
-    await upload.file.slice(0, 1).arrayBuffer();
-  } catch {
-    if (isCurrent(request)) fail(upload, UNREADABLE);
-    return;
-  }
-  const wasAway = await reach();
-  if (!isCurrent(request)) return;
-  if (form) return fail(upload, UNSURE);   // it has no UUID, and would be stored a second time
-  upload.resting = false;
-  if (wasAway) pump();                     // an outage is not this file's fault and is not counted
-  else again(upload, reason);
-};
-
-// Tries again after a pause. While it waits for room on the server it never gives up.
-const again = (upload, reason, wait = 0, isFull = false) => {
-  upload.todo = null;
-  if (upload.resting) return;              // another run of it has met the same
-  if (!isFull || upload.failures < 5) upload.failures++;
-  if (upload.failures >= TRIES) return fail(upload, reason);
-  upload.resting = true;
-  upload.held = reason === BROKEN ? 'The connection broke off.' : reason;
-  upload.full = isFull;
-  if (isFull) makeRoom();
-  tell.changed(upload);
-  const {turn} = upload;
-  pause(Math.min(LONGEST_PAUSE_S, Math.max(wait, 2 ** (upload.failures - 1)))).then(() => {
-    if (!isCurrent({upload, turn})) return;
-    upload.resting = false;
-    pump();
-  });
-};
-
-// What waits for room, or for another file, must not keep those waiting that could be sent.
-const makeRoom = () => tell.room(FILES_AT_ONCE + [...active].filter((upload) => upload.full || upload.waits).length);
-
-const halt = (upload) => { for (const request of requestsOf(upload)) request.xhr?.abort(); };
-
-const end = (upload) => {
-  active.delete(upload);
-  upload.turn++;
-  halt(upload);
-};
-
-const finish = (upload, known) => {
-  end(upload);
-  Object.assign(upload, {done: true, known, sent: upload.size});
-  tell.done(upload);
-};
-
-const fail = (upload, reason) => {
-  end(upload);
-  upload.error = reason;
-  tell.failed(upload);
-};
-
-// Whether what is left of a failed upload is no longer this row's to remove: another tab may have gone on with it.
-const isTakenUp = async (uuid) => {
-  const list = await getUploads().catch(() => []);
-  return elsewhere.has(uuid) || list.some((known) => known.uuid === uuid && known.done);
-};
-
-const cancel = async (upload) => {
-  const {uuid, owned, error, turn} = upload;
-  active.add(upload);   // until it is gone, those of the same name wait
-  Object.assign(upload, {turn: turn + 1, resting: true, owned: false});
-  halt(upload);
-  uploads.delete(upload);
-  tell.cancelled(upload);
-  if (uuid && (error ? !await isTakenUp(uuid) : owned)) await remove(uuid);
-  active.delete(upload);
-  pump();
-  tell.removed();
-};
-
-const measure = (upload, now) => {
-  const underWay = requestsOf(upload).reduce((sum, request) => sum + request.sent, 0);
-  upload.sent = Math.min(upload.size, upload.received + underWay);
-  const seconds = (now - upload.sampledAt) / 1000;
-  if (seconds < .5) return;
-  const rate = Math.max(0, upload.sent - upload.sampledSent) / seconds;
-  upload.speed = upload.speed ? upload.speed + (rate - upload.speed) * (1 - Math.exp(-seconds / 3)) : rate;
-  if (upload.speed < 1000) upload.speed = 0;   // it stands still: no time is left, and no time will do
-  upload.sampledAt = now;
-  upload.sampledSent = upload.sent;
-};
-
-// A timer and not animation frames: a hidden tab gets no frames, yet its uploads go on.
-let ticking = 0;
-const tickSoon = () => { if (!ticking) ticking = setTimeout(tick, TICK_MS); };
-const tick = () => {
-  ticking = 0;
-  const now = performance.now();
-  for (const run of running) {
-    // Nothing has moved for too long: fewer at once, and more patience, for what is under way may be large for this line.
-    if (!run.xhr || now - run.movedAt < settings.timeout * 2 ** run.upload.stalls) continue;
-    run.stalled = true;
-    run.upload.stalls++;
-    lanes = Math.max(1, lanes >> 1);
-    run.xhr.abort();
-  }
-  for (const upload of active) if (upload.begun) measure(upload, now);
-  tell.tick();
-  if ([...uploads].some(isBusy)) tickSoon();
-};
-
-// ---- 4. Rows ----
-//
-// Names only ever go through textContent and attributes, never as HTML. There may be thousands of rows: one keeps its parts
-// at hand, and an element is only touched when it would change.
-
-const input = $('file');
-const files = $('files');
-const list = $('list');
-const title = document.title;
-
-const say = (text) => { $('notice').textContent = text; };
-tell.notice = say;
-
-const setText = (element, text) => { if (element.textContent !== text) element.textContent = text; };
-
-const setLabel = (button, text, name) => {
-  button.textContent = text;
-  button.setAttribute('aria-label', `${text}: ${name}`);   // rows of equal buttons must differ for a screen reader
-};
-
-const newRow = (template, name, ...parts) => {
-  const li = $(template).content.firstElementChild.cloneNode(true);
-  const row = {li};
-  for (const part of ['name', 'link', 'status', 'copy', ...parts]) row[part] = li.getElementsByClassName(part)[0];
-  row.name.textContent = row.name.title = name;
-  return row;
-};
-
-const setLink = (row, name, link) => {
-  if (!link || row.copy.onclick) return;
-  const url = new URL(link, document.baseURI).href;
-  row.link.href = url;
-  row.copy.hidden = false;
-  setLabel(row.copy, 'Copy link', name);
-  row.copy.onclick = () => copy(row.copy, name, url);
-};
-
-const copy = async (button, name, url) => {
-  let copied = true;
-  try {
-    await navigator.clipboard.writeText(url);
-  } catch {
-    // Plain http on a local network has no clipboard API; a selected field still copies.
-    const field = document.createElement('textarea');
-    field.value = url;
-    button.after(field);
-    field.select();
-    copied = document.execCommand('copy');
-    field.remove();
-    button.focus();
-  }
-  if (!copied) return say(`Copy this link by hand: ${url}`);
-  say('Link copied.');
-  setLabel(button, 'Copied', name);
-  setTimeout(() => setLabel(button, 'Copy link', name), 2000);
-};
-
-// Takes a row away without dropping the keyboard's place on the page.
-const dismiss = (li) => {
-  const focused = li.contains(document.activeElement);
-  const next = li.nextElementSibling ?? li.previousElementSibling;
-  li.remove();
-  if (focused) ([...next?.querySelectorAll('button') ?? []].find((button) => button.offsetParent) ?? input).focus();
-};
-
-// The uploads of this page.
-
-const rowOf = new WeakMap();    // upload → its row
-const batch = new Set();        // what the percentage in the title counts: everything since the page was last idle
-let arrived = [];               // names not yet announced
-let refusals = [];              // sentences about what was not uploaded, the same
-let announcing = 0;
-
-const addRow = (upload) => {
-  const {file: {name}, size} = upload;
-  const row = newRow('file-row', name, 'size', 'bar', 'retry', 'cancel');
-  row.size.textContent = bytes(size);
-  row.bar.setAttribute('aria-label', `Upload of ${name}`);
-  setLabel(row.retry, 'Retry', name);
-  row.retry.onclick = () => {
-    tell.retry(upload);
-    row.cancel.focus();   // Retry hides itself
-  };
-  row.cancel.onclick = () => cancel(upload);
-  rowOf.set(upload, row);
-  files.append(row.li);
-};
-
-const dropRow = (upload) => {
-  uploads.delete(upload);
-  batch.delete(upload);
-  dismiss(rowOf.get(upload).li);
-};
-
-const draw = (upload) => {
-  const row = rowOf.get(upload);
-  const state = stateOf(upload, outage);
-  if (state === 'paused') upload.speed = 0;   // what was measured before a pause says nothing about the time after it
-  setText(row.status, describe(state, upload, outage));
-  if (state !== 'done') {
-    row.bar.value = upload.size ? upload.sent / upload.size : 0;
-    setText(row.bar, `${percent(upload.sent, upload.size)} %`);
-  }
-  if (row.state === state) return;
-  row.li.dataset.state = row.state = state;
-  row.retry.hidden = state !== 'failed' || upload.isTooLarge;
-  const label = state === 'failed' ? 'Discard' : 'Cancel';
-  if (row.cancel.textContent !== label) setLabel(row.cancel, label, upload.file.name);
-  setLink(row, upload.file.name, upload.known?.link);
-  if (state === 'done' && document.activeElement === row.cancel) (row.copy.hidden ? input : row.copy).focus();
-  row.cancel.hidden = state === 'done';
-};
-tell.changed = draw;
-
-tell.tick = () => {
-  let busy = false;
-  let sent = 0;
-  let size = 0;
-  for (const upload of active) if (upload.begun) draw(upload);
-  for (const upload of batch) {
-    busy ||= isBusy(upload);
-    sent += upload.sent;
-    size += upload.size;
-  }
-  document.title = busy ? `${percent(sent, size)} % – ${title}` : title;
-  if (!busy) batch.clear();
-};
-
-tell.outage = (text) => {
-  say(text || 'The server is back.');
-  for (const upload of uploads) if (isBusy(upload)) draw(upload);
-  if (text) return;
-  lanes = mostLanes;   // what stood still says nothing about the line as it is now
-  refreshSoon();
-};
-
-const announce = () => {
-  if (announcing) return;
-  announcing = setTimeout(() => {
-    // A thousand small files are one sentence, not a thousand.
-    const news = [
-      arrived.length > 1 ? `${arrived.length} files have arrived.` : arrived.map((name) => `${name} has arrived.`)[0],
-      refusals.length > 1 ? `${refusals.length} files were not uploaded.` : refusals[0],
-    ];
-    say(news.filter(Boolean).join(' '));
-    [announcing, arrived, refusals] = [0, [], []];
-  }, 500);
-};
-
-// The list of what was dropped from this browser. What this page has sent is added by itself; the server is asked when the
-// page has nothing more to send, and when somebody else may have changed something.
-
-const listRows = new Map();     // UUID → row
-const fresh = new Map();        // UUID → what has arrived since the server was asked last
-let latest = [];                // what it said then
-let showing = 0;
-let telling = 0;
-let refreshing = 0;
-let refreshTook = 0;            // ms; a long list is asked for, and drawn, less often
-let refreshes = 0;
-
-const tellOthersSoon = () => { if (!telling) telling = setTimeout(tellOthers, 500); };
-const tellOthers = () => {
-  clearTimeout(telling);
-  telling = 0;
-  channel.postMessage('changed');
-};
-const showSoon = () => { if (!showing) showing = setTimeout(showList, 200 + 5 * refreshTook); };
-const refreshSoon = () => { if (!refreshing) refreshing = setTimeout(refresh, 200 + 5 * refreshTook); };
-const changed = () => {
-  refreshSoon();
-  tellOthers();
-};
-
-const refresh = async () => {
-  clearTimeout(refreshing);
-  refreshing = 0;
-  const turn = ++refreshes;
-  const before = [...fresh.keys()];
-  const answer = await getUploads().catch(() => null);
-  if (!answer || turn !== refreshes) return;
-  for (const uuid of before) fresh.delete(uuid);
-  latest = answer;
-  showList();
-};
-
-const showList = () => {
-  clearTimeout(showing);
-  showing = 0;
-  const started = performance.now();
-  const above = new Set([...uploads].filter((upload) => !upload.done).map((upload) => upload.uuid));
-  const shown = [...[...fresh.values()].reverse(), ...latest.filter(({uuid}) => !fresh.has(uuid))].filter(({uuid}) => !above.has(uuid));
-  const uuids = new Set(shown.map(({uuid}) => uuid));
-  for (const [uuid, row] of listRows) if (!uuids.has(uuid)) dropListRow(uuid, row);
-  // Rows are kept and moved only when they must: moving one would take the focus from its buttons.
-  let place = list.firstElementChild;
-  for (const known of shown) {
-    const row = listRows.get(known.uuid) ?? newListRow(known);
-    setLink(row, known.name, known.link);
-    if (row.li.dataset.done !== String(known.done)) row.li.dataset.done = known.done;
-    setText(row.status, known.done ? `${bytes(known.size)} · ${date.format(known.created * 1000)}`
-      : `${percent(known.received, known.size)} % in – ${elsewhere.has(known.uuid) ? 'being sent in another tab' : 'drop the same file again to go on'}`);
-    if (row.li === place) place = place.nextElementSibling;
-    else list.insertBefore(row.li, place);
-  }
-  $('clear').hidden = !shown.some((known) => known.done);
-  $('history').hidden = !shown.length && !$('forgotten').textContent;
-  refreshTook = performance.now() - started;
-};
-
-const newListRow = ({uuid, name}) => {
-  const row = newRow('list-row', name, 'actions', 'ask', 'remove', 'delete', 'keep');
-  const asking = (on) => {
-    row.actions.hidden = on;
-    row.ask.hidden = !on;
-    (on ? row.keep : row.remove).focus();
-  };
-  setLabel(row.remove, 'Remove', name);
-  setLabel(row.delete, 'Delete', name);
-  setLabel(row.keep, 'Keep', name);
-  row.remove.onclick = () => asking(true);
-  row.keep.onclick = () => asking(false);
-  row.ask.onkeydown = (event) => { if (event.key === 'Escape') asking(false); };
-  row.delete.onclick = async () => {
-    if (!await remove(uuid)) return asking(false);
-    say(`${name} is removed.`);
-    fresh.delete(uuid);
-    dropListRow(uuid, row);
-    for (const upload of uploads) if (upload.done && upload.known.uuid === uuid) dropRow(upload);
-    changed();
-  };
-  listRows.set(uuid, row);
-  return row;
-};
-
-const dropListRow = (uuid, row) => {
-  listRows.delete(uuid);
-  dismiss(row.li);
-};
-
-$('clear').onclick = async () => {
-  try {
-    await call('uploads', 'DELETE');
-  } catch (error) {
-    return say(reasonOf(error, 'The server could not be reached, so the list is unchanged. Try again.'));
-  }
-  $('forgotten').textContent = 'The list is cleared. The files stay on the server, and their links go on working.';
-  $('history-title').focus();
-  fresh.clear();
-  for (const upload of uploads) if (upload.done) dropRow(upload);
-  changed();
-};
-
-tell.resumed = showSoon;   // it is above now
-tell.removed = changed;
-tell.changedElsewhere = () => { if (!document.hidden) refreshSoon(); };
-tell.sentElsewhere = (uuids) => { if (uuids.some((uuid) => listRows.has(uuid))) showSoon(); };
-
-// ---- 5. Wiring ----
-
-addEventListener('beforeunload', (event) => {
-  if (![...uploads].some(isBusy)) return;
-  event.preventDefault();
-  event.returnValue = true;   // what older browsers look at
-});
-addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
-refresh();
-
-// Without Dropzone the form works as it stands, and so does the list.
-if (typeof Dropzone === 'undefined') return;
-document.documentElement.classList.add('scripted');
-$('hint').textContent = `Up to ${bytes(settings.maxSize)} each. An interrupted upload goes on where it stopped.`;
-
-const showOverlay = (event) => { $('overlay').hidden = !event.dataTransfer.types.includes('Files'); };
-const hideOverlay = () => { $('overlay').hidden = true; };
-$('overlay').onpointermove = hideOverlay;   // no such event comes while something is dragged: the drag ended elsewhere
-
-const uploadOf = new WeakMap();   // File → upload
-
-const dropzone = new Dropzone(document.documentElement, {
-  url: 'upload',   // it must have one, and never uses it
-  clickable: false,
-  disablePreviews: true,
-  previewsContainer: false,
-  createImageThumbnails: false,
-  ignoreHiddenFiles: false,   // a folder is all that is in it
-  parallelUploads: FILES_AT_ONCE,
-  maxFilesize: null,
-  dragenter: showOverlay,
-  dragover: showOverlay,
-  dragleave: (event) => { if (!event.relatedTarget) hideOverlay(); },
-  drop: hideOverlay,
-
-  accept(file, done) {
-    const upload = uploadOf.get(file);
-    upload.isTooLarge = file.size > settings.maxSize;
-    done(upload.isTooLarge ? `This file is larger than the server takes: ${bytes(settings.maxSize)} at most.` : undefined);
-  },
-});
-dropzone.uploadFiles = (batch) => { for (const file of batch) start(uploadOf.get(file)); };
-
-dropzone.on('addedfile', (file) => {
-  if (uploadOf.has(file)) prepare(uploadOf.get(file));   // it is tried again
-  else {
-    uploadOf.set(file, newUpload(file));
-    addRow(uploadOf.get(file));
-  }
-  batch.add(uploadOf.get(file));
-  draw(uploadOf.get(file));
-});
-dropzone.on('error', (file, reason) => fail(uploadOf.get(file), reason));   // only what `accept` has refused
-dropzone.on('emptyfolder', (path) => say(`The folder ${path} is empty.`));
-
-// The queue keeps a file until its upload has ended, and hands over the next one then. By its status the removal is no cancelling.
-const release = ({file}, status) => {
-  file.status = status;
-  dropzone.removeFile(file);
-  dropzone.processQueue();
-};
-const leave = (upload, status) => {
-  release(upload, status);
-  makeRoom();
-  pump();
-};
-
-tell.room = (count) => {
-  if (dropzone.options.parallelUploads === count) return;
-  dropzone.options.parallelUploads = count;   // it is read each time
-  dropzone.processQueue();
-};
-tell.reached = pump;
-tell.retry = (upload) => dropzone.addFile(upload.file);
-tell.replaced = dropRow;
-
-tell.done = (upload) => {
-  leave(upload, Dropzone.SUCCESS);
-  $('forgotten').textContent = '';
-  draw(upload);
-  arrived.push(upload.file.name);
-  announce();
-  fresh.set(upload.known.uuid, upload.known);
-  showSoon();
-  if (active.size) tellOthersSoon();
-  else changed();
-};
-
-tell.failed = (upload) => {
-  leave(upload, Dropzone.ERROR);
-  batch.delete(upload);
-  draw(upload);
-  refusals.push(`${upload.file.name} was not uploaded. ${upload.error}`);
-  announce();
-  changed();
-};
-
-tell.cancelled = (upload) => {
-  leave(upload, Dropzone.CANCELED);
-  dropRow(upload);
-  say(`${upload.file.name} is ${upload.error ? 'discarded' : 'cancelled'}.`);
-};
-
-input.onchange = () => {
-  dropzone.handleFiles([...input.files]);
-  input.value = '';   // so that choosing the same file again is a change
-};
-})();
-</script>
-</body>
-</html>
-'''  # noqa: E501  # fmt: skip
-# page: end
-
 OWN_PAGE = HOME / "index.html"  # if it is there, it is used in place of PAGE
-
-ICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#2563eb"/>'
-    '<path d="M16 7v12m-5-5 5 5 5-5M8 24h16" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round"'
-    ' stroke-linejoin="round"/></svg>'
-)
-
-SIGN_IN = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Sign in</title>
-<link rel="icon" href="favicon.ico">
-<style>
-:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }
-body { display: grid; place-content: center; min-height: 100vh; margin: 0; }
-form { display: grid; gap: .75rem; width: min(20rem, 80vw); }
-h1 { font-size: 1.25rem; margin: 0; }
-input, button { font: inherit; padding: .6rem .75rem; border: 1px solid GrayText; border-radius: .5rem; }
-button { background: #2563eb; border-color: #2563eb; color: #fff; cursor: pointer; }
-:focus-visible { outline: 3px solid #60a5fa; outline-offset: 2px; }
-</style>
-</head>
-<body>
-<main>
-<form action="./" method="post">
-<h1>Sign in to drop files</h1>
-<label for="password">Password</label>
-<input id="password" name="password" type="password" autocomplete="current-password" required autofocus>
-<span role="status">$notice</span>
-<button>Sign in</button>
-</form>
-</main>
-</body>
-</html>
-"""
 
 _SETTINGS_BLOCK = re.compile(r'(<script type="application/json" id="settings">).*?(</script>)', re.DOTALL)
 MAX_RUN_BYTES = 95 * MIB  # of one request of the page; many proxies take none of more than 100 MB
@@ -6451,6 +5344,1138 @@ def main(argv: list[str] | None = None) -> int:
                 input("Press Enter to close this window.")
         return 2
     return 0
+
+
+# ======================================================================================================================
+# Inline pages: what browsers get as it is; at the end, so that nobody scrolls through it to read code
+# ======================================================================================================================
+
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#2563eb"/>'
+    '<path d="M16 7v12m-5-5 5 5 5-5M8 24h16" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round"'
+    ' stroke-linejoin="round"/></svg>'
+)
+
+SIGN_IN = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Sign in</title>
+<link rel="icon" href="favicon.ico">
+<style>
+:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }
+body { display: grid; place-content: center; min-height: 100vh; margin: 0; }
+form { display: grid; gap: .75rem; width: min(20rem, 80vw); }
+h1 { font-size: 1.25rem; margin: 0; }
+input, button { font: inherit; padding: .6rem .75rem; border: 1px solid GrayText; border-radius: .5rem; }
+button { background: #2563eb; border-color: #2563eb; color: #fff; cursor: pointer; }
+:focus-visible { outline: 3px solid #60a5fa; outline-offset: 2px; }
+</style>
+</head>
+<body>
+<main>
+<form action="./" method="post">
+<h1>Sign in to drop files</h1>
+<label for="password">Password</label>
+<input id="password" name="password" type="password" autocomplete="current-password" required autofocus>
+<span role="status">$notice</span>
+<button>Sign in</button>
+</form>
+</main>
+</body>
+</html>
+"""
+
+# page: begin (made from index.html by "python build.py page")
+PAGE = r'''<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>pyfiledrop</title>
+<link rel="icon" href="favicon.ico">
+<style>
+:root {
+  --ground: #f4f5f7; --surface: #fff; --tint: #f8faff; --text: #1a1e24; --quiet: #566070; --line: #dfe3e9; --edge: #7f8a9b; --rim: #c3cad5;
+  --accent: #2b57cf; --accent-deep: #2146aa; --on-accent: #fff; --good: #17693f; --warn: #8a5300; --bad: #b3261e;
+  --shadow: 0 1px 2px rgb(20 30 50 / 6%), 0 6px 20px rgb(20 30 50 / 5%);
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ground: #121519; --surface: #1b1f25; --tint: #1c222d; --text: #e8ebef; --quiet: #a4aebb; --line: #2e343d; --edge: #6f7b8b; --rim: #47505d;
+    --accent: #96b4ff; --accent-deep: #b3c9ff; --on-accent: #0e1a38; --good: #7fd6a4; --warn: #f0bd6a; --bad: #ffb0a6;
+    --shadow: none;
+  }
+}
+* { box-sizing: border-box; }
+[hidden] { display: none !important; }
+body { margin: 0; background: var(--ground); color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
+main { max-width: 46rem; margin: 0 auto; padding: clamp(1rem, 4vw, 3rem) clamp(.75rem, 4vw, 1.5rem) 3rem; }
+h1, h2, p, ul { margin: 0; padding: 0; }
+h1 { font-size: 1.125rem; font-weight: 650; letter-spacing: -.01em; }
+h2 { font-size: 1rem; font-weight: 650; }
+ul { list-style: none; }
+header { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: space-between; }
+:focus-visible, #file:focus-visible + .choose { outline: 3px solid var(--accent); outline-offset: 2px; }
+
+/* The drop area is the label of the file input, so a click anywhere in it opens the chooser. */
+#drop {
+  display: grid; justify-items: center; align-content: center; gap: .5rem; min-height: clamp(14rem, 40vh, 22rem); padding: 1.5rem;
+  border: 2px dashed var(--edge); border-radius: 1rem; background: var(--surface); text-align: center; cursor: pointer;
+}
+#drop:hover { border-color: var(--accent); background: var(--tint); }
+#drop svg { width: 3rem; height: 3rem; color: var(--accent); }
+#drop strong { font-size: clamp(1.25rem, 4vw, 1.5rem); font-weight: 600; letter-spacing: -.015em; line-height: 1.25; }
+.hint, .status, .size, #plain { color: var(--quiet); font-size: .875rem; }
+.choose, button {
+  border: 1px solid var(--rim); border-radius: .5rem; background: var(--surface); color: var(--text);
+  font: inherit; font-size: .875rem; font-weight: 500; line-height: 1.25rem; padding: .375rem .75rem; cursor: pointer;
+}
+button:hover { border-color: var(--accent); color: var(--accent); }
+.choose, #send {
+  margin: .5rem 0 .25rem; padding: .625rem 1.25rem; border-color: transparent; background: var(--accent); color: var(--on-accent);
+  font-size: 1rem; font-weight: 600;
+}
+#drop:hover .choose, #send:hover { background: var(--accent-deep); color: var(--on-accent); }
+main > header { margin-bottom: 1rem; }
+#leave { margin: -.5rem -.75rem -.5rem 0; }
+#leave button:not(:hover) { border-color: transparent; background: none; color: var(--quiet); font-weight: 400; }
+button.delete { border-color: var(--bad); color: var(--bad); }
+
+/* Without the script this is a plain form: the input shows itself and the button sends it. */
+#file { max-width: 100%; font: inherit; color: inherit; }
+.scripted #file { position: absolute; width: 1px; height: 1px; opacity: 0; pointer-events: none; }
+.scripted :is(#send, #plain), html:not(.scripted) :is(.choose, .drop-here, svg) { display: none; }
+html:not(.scripted) #drop { justify-items: start; min-height: 0; }
+#send { margin: .75rem 0 0; }
+#plain { margin-top: .75rem; }
+@media (hover: none) { .scripted .drop-here { display: none; } button { min-height: 2.75rem; } }
+
+#notice { min-height: 1.5rem; margin: .625rem .25rem; font-size: .875rem; overflow-wrap: anywhere; }
+.rows { background: var(--surface); border: 1px solid var(--line); border-radius: .75rem; box-shadow: var(--shadow); }
+.rows:empty { display: none; }
+.rows li { content-visibility: auto; contain-intrinsic-size: auto 4.75rem; }   /* of thousands of rows only those in sight are laid out and painted */
+.rows li { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .25rem 1rem; align-items: center; padding: .75rem 1rem; }
+.rows li + li { border-top: 1px solid var(--line); }
+.title { display: flex; gap: .25rem .75rem; align-items: baseline; justify-content: space-between; min-width: 0; }
+#files .title, progress { grid-column: 1 / -1; }
+.name {
+  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; overflow: hidden;
+  font-weight: 550; overflow-wrap: anywhere;
+}
+.link { color: inherit; text-decoration: none; border-radius: .25rem; }
+.link[href] { color: var(--accent); text-decoration: underline; text-decoration-thickness: 1px; text-underline-offset: .2em; }
+.size { flex: none; }
+.status { grid-column: 1; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+.actions, .ask { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: end; }
+#list .actions { grid-area: 1 / 2 / 3; }
+#list .ask { grid-column: 1 / -1; font-size: .875rem; }
+progress {
+  width: 100%; height: .375rem; margin: .25rem 0; border: 0; border-radius: 1rem; overflow: hidden;
+  appearance: none; background: var(--line); color: var(--accent);
+}
+progress::-webkit-progress-bar { background: var(--line); }
+progress::-webkit-progress-value { background: currentColor; border-radius: 1rem; }
+progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
+[data-state=done] progress, [data-state=failed] progress { display: none; }
+[data-state=paused] progress { color: var(--warn); }
+[data-state=done] .status { color: var(--good); }
+[data-state=paused] .status { color: var(--warn); }
+[data-state=failed] .status { color: var(--bad); }
+@media (forced-colors: active) { progress { appearance: auto; } }
+
+#history { margin-top: 2rem; }
+#history header { margin: 0 .25rem .625rem; }
+#forgotten:not(:empty) { margin: .5rem .25rem; font-size: .875rem; color: var(--quiet); }
+@media (max-width: 30rem) {
+  #drop { min-height: 14rem; }
+  #list .actions { grid-area: auto / 1 / auto / -1; justify-content: start; }
+  #list :is(.status, .title), [data-state=failed] :is(.status, .actions) { grid-column: 1 / -1; }
+  .ask { justify-content: start; }
+}
+#overlay {
+  position: fixed; inset: 0; z-index: 1; display: grid; place-items: center; padding: 2rem;
+  background: var(--accent); color: var(--on-accent); font-size: clamp(1.75rem, 6vw, 3rem); font-weight: 650; letter-spacing: -.02em;
+  outline: 3px dashed var(--on-accent); outline-offset: -1.25rem;
+}
+@media (prefers-reduced-motion: no-preference) {
+  #drop, .choose, button { transition: background-color .15s, border-color .15s, color .15s; }
+  #overlay { animation: appear .12s; }
+  @keyframes appear { from { opacity: 0; } }
+}
+</style>
+</head>
+<body>
+<main>
+  <header>
+    <h1>pyfiledrop</h1>
+    <form action="./" method="post" id="leave" hidden><button name="signout">Sign out</button></form>
+  </header>
+  <form action="upload" method="post" enctype="multipart/form-data" autocomplete="off">
+    <label id="drop" for="file">
+      <svg viewBox="0 0 48 48" fill="none" stroke="currentColor" stroke-width="3" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">
+        <path d="M24 7v22m-9-9 9 9 9-9M7 31v6a4 4 0 0 0 4 4h26a4 4 0 0 0 4-4v-6"/>
+      </svg>
+      <strong class="drop-here">Drop files or folders here</strong>
+      <input id="file" type="file" name="file" multiple aria-label="Choose files" aria-describedby="hint">
+      <span class="choose">Choose files</span>
+      <span class="hint" id="hint">Any number, any kind</span>
+    </label>
+    <button id="send">Upload</button>
+    <p id="plain">This is the plain form, because the page’s script is switched off or could not be loaded. It uploads too, each
+      file in one piece. Stay here until the server has answered.</p>
+  </form>
+  <p id="notice" role="status" aria-live="polite"></p>
+  <section id="now" aria-label="Uploads"><ul class="rows" id="files" role="list"></ul></section>
+  <section id="history" aria-labelledby="history-title" hidden>
+    <header><h2 id="history-title" tabindex="-1">Dropped from this browser</h2> <button id="clear" type="button">Clear list</button></header>
+    <p id="forgotten" role="status"></p>
+    <ul class="rows" id="list" role="list"></ul>
+  </section>
+  <div id="overlay" hidden>Drop to upload</div>
+</main>
+
+<template id="file-row">
+  <li>
+    <p class="title"><a class="link" download><bdi class="name"></bdi></a> <span class="size"></span></p>
+    <progress class="bar" value="0"></progress>
+    <p class="status"></p>
+    <p class="actions">
+      <button type="button" class="copy" hidden></button>
+      <button type="button" class="retry"></button>
+      <button type="button" class="cancel"></button>
+    </p>
+  </li>
+</template>
+<template id="list-row">
+  <li>
+    <p class="title"><a class="link" download><bdi class="name"></bdi></a></p>
+    <p class="status"></p>
+    <p class="actions"><button type="button" class="copy" hidden></button> <button type="button" class="remove"></button></p>
+    <p class="ask" hidden>Delete from the server? <button type="button" class="delete"></button> <button type="button" class="keep"></button></p>
+  </li>
+</template>
+
+<script type="application/json" id="settings">{"version": "", "maxSize": 104857600000, "timeout": 120000, "parallelChunks": 4, "formBytes": null, "runBytes": 99614720, "downloads": false}</script>
+<script src="dropzone.js"></script>
+<script>
+// The page's script. Dropzone gives the drop area, reads folders and holds the queue of files. Of its methods only the public
+// `uploadFiles` is replaced: a file that it hands over is sent from there on by this script alone.
+//
+//   1. Words     numbers, states and refusals to what a person reads; arithmetic with chunks. Pure functions.
+//   2. Server    questions to the server, waiting for it while it is away, and what other tabs are sending.
+//   3. Uploads   begin, runs of chunks in lanes, retry, resume, cancel. Nothing here knows how an upload looks.
+//   4. Rows      what is seen: the uploads of this page, and the list of what was dropped from this browser.
+//   5. Wiring    what brings the sections and Dropzone together, and the start.
+//
+// Each section uses those above it. What happens below is asked for through `tell`, which the last two sections fill.
+// Plain http in a local network is the normal case, so nothing here may need a secure context: no Web Locks, no crypto.subtle.
+(() => {
+'use strict';
+
+const MIB = 1024 * 1024;
+const LEAST_SHARE_BYTES = 8 * MIB;
+const RUN_SECONDS = 2;
+const REQUESTS_AT_ONCE = 5;       // a browser has six connections per server; one is left for questions
+const FILES_AT_ONCE = 8;          // more than lanes, so that a lane never waits for the answer to another file's beginning
+const TRIES = 8;                  // failures in a row, with nothing more of the file in after any of them
+const TIMES_ANEW = 3;             // that an upload may begin anew, or come to its end without being done
+const LONGEST_PAUSE_S = 30;
+const ANSWER_MS = 300;            // in which other tabs say what they send
+const TICK_MS = 250;
+
+const $ = (id) => document.getElementById(id);
+const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, 1000 * seconds); });
+const settings = JSON.parse($('settings').textContent);
+const tell = {};
+
+// ---- 1. Words ----
+
+const LOST = 'Connection lost. Waiting for the server…';
+const UNREADABLE = 'This file can no longer be read: it was changed, moved or removed. Choose it again.';
+const UNFINISHED = 'The server has not finished this file. Retry sends it what it lacks.';
+const REMOVED = 'This upload was removed from the server. Retry sends the file from its beginning.';
+const BROKEN = 'The connection breaks off again and again. Retry goes on from what has arrived.';
+const UNSURE = 'The connection broke off. The file may have arrived all the same: look at the list before you retry.';
+const STRANGER = 'Something between this page and the server answered in its place. Check the connection, then retry.';
+const BEHIND = 'Waiting for another file of the same name';
+const ELSEWHERE = 'Waiting while another tab sends this file';
+
+// For answers that are not the server's own: a proxy's error page is never shown.
+const REFUSALS = {
+  401: 'Something on the way to the server (a proxy) asks for a login. Reload this page, then retry.',
+  403: 'Something on the way to the server (a proxy) does not allow this upload.',
+  404: 'There is no server at this address any more. Reload this page.',
+  413: 'Something on the way to the server (a proxy) refuses requests of this size. Ask its owner to allow larger ones.',
+  429: 'Something on the way to the server (a proxy) asks to slow down.',
+  502: 'Something on the way to the server (a proxy) cannot reach it.',
+  503: 'The server is not available right now.',
+  504: 'Something on the way to the server (a proxy) got no answer from it.',
+  507: 'The server has no space left.',
+};
+const sentence = (status, body) => typeof body?.error === 'string' ? body.error
+  : REFUSALS[status] ?? `The upload was ${status < 500 ? 'refused' : 'interrupted'} on the way (status ${status}). Retry, or ask the server’s owner.`;
+
+const whole = new Intl.NumberFormat([], {maximumFractionDigits: 0});
+const tenths = new Intl.NumberFormat([], {maximumFractionDigits: 1});
+const bytes = (n) => {
+  const power = n < 1000 ? 0 : Math.min(5, Math.max(1, Math.floor(Math.log(n) / Math.log(1024) + .02)));
+  const amount = n / 1024 ** power;
+  return `${(power && amount < 100 ? tenths : whole).format(amount)} ${['B', 'KB', 'MB', 'GB', 'TB', 'PB'][power]}`;
+};
+const duration = (s) => s < 60 ? `${Math.ceil(s)} s` : s < 3600 ? `${Math.ceil(s / 60)} min`
+  : `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
+const percent = (part, whole) => whole ? Math.floor(100 * part / whole) : 0;
+const date = new Intl.DateTimeFormat([], {dateStyle: 'medium', timeStyle: 'short'});
+
+const stateOf = ({error, done, held, begun, waits, sent, size}, outage) => error ? 'failed' : done ? 'done'
+  : outage || held ? 'paused' : !begun || waits ? 'waiting' : sent < size ? 'sending' : 'finishing';
+
+const describe = (state, {error, held, waits, sent, size, speed}, outage) => ({
+  waiting: () => waits || 'Waiting',
+  sending: () => [`${percent(sent, size)} %`, speed && `${bytes(speed)}/s`, speed && `${duration((size - sent) / speed)} left`].filter(Boolean).join(' · '),
+  paused: () => outage || `${held} Trying again…`,
+  finishing: () => 'Finishing…',
+  done: () => 'Uploaded',
+  failed: () => error,
+})[state]();
+
+// Chunks are counted in ranges, as the server does: [[first, last], …].
+const gaps = (count, ranges) => {
+  const missing = [];
+  let next = 0;
+  for (const [first, last] of [...ranges].sort(([a], [b]) => a - b)) {
+    if (first > next) missing.push([next, first - 1]);
+    next = Math.max(next, last + 1);
+  }
+  if (next < count) missing.push([next, count - 1]);
+  return missing;
+};
+
+const bytesIn = (ranges, {chunkSize, size}) =>
+  ranges.reduce((sum, [first, last]) => sum + Math.min(size, (last + 1) * chunkSize) - first * chunkSize, 0);
+
+// ---- 2. Server ----
+//
+// Whoever asks gets the answer or an error that says whether trying again may help. While the server is away nobody tries on
+// his own: all wait in `reach` for the one question that it answers at last.
+
+const failure = (status, body, wait) => Object.assign(new Error(sentence(status, body)),
+  {status, own: typeof body?.error === 'string', wait: Number(wait) || 0});
+
+const call = async (path, method = 'GET', data = undefined) => {
+  const response = await fetch(path, {
+    method,
+    headers: {Accept: 'application/json', ...data && {'Content-Type': 'application/json'}},
+    body: data && JSON.stringify(data),
+    cache: 'no-store',
+    signal: AbortSignal.timeout?.(30000),
+  });
+  const body = await response.json().catch(() => null);
+  if (response.ok && body) return {...body, status: response.status};
+  throw failure(response.ok ? 502 : response.status, body, response.headers.get('Retry-After'));
+};
+
+// An error without a status, or with one that a proxy gives for a server that is down, or the server's own trouble.
+const isOutage = (error) => !(error.status < 500);
+const reasonOf = (error, otherwise) => error.own || !isOutage(error) ? error.message : otherwise;
+
+const remove = (uuid) => call(`uploads/${uuid}`, 'DELETE').catch((error) => {
+  if (error.status !== 404) tell.notice(reasonOf(error, 'The server could not be reached, so nothing was removed. Try again.'));
+  return error.status === 404;
+});
+
+// Resolves when the server answers; to true if it did not at first.
+let outage = '';          // what to say while the server cannot be reached
+let reaching = null;
+let wake = () => {};
+const reach = () => reaching ??= probe().finally(() => {
+  reaching = null;
+  tell.reached();
+});
+const probe = async () => {
+  for (let seconds = 1; ; seconds = Math.min(LONGEST_PAUSE_S, 2 * seconds)) {
+    try {
+      await call('uploads');
+      break;
+    } catch (error) {
+      if (!isOutage(error)) break;
+      const text = error.own ? `${error.message} Trying again…` : LOST;
+      if (outage !== text) setOutage(text);
+    }
+    await Promise.race([pause(seconds), new Promise((resolve) => { wake = resolve; })]);
+  }
+  if (!outage) return false;
+  setOutage('');
+  return true;
+};
+const setOutage = (text) => {
+  outage = text;
+  tell.outage(text);
+};
+addEventListener('online', () => wake());
+
+// Tabs tell each other what they send, so that one does not take up another's upload, and when a list is out of date.
+const elsewhere = new Set();   // UUIDs, as far as the other tabs have answered
+const channel = new BroadcastChannel(`pyfiledrop ${location.pathname}`);
+channel.onmessage = ({data}) => {
+  if (data === 'changed') tell.changedElsewhere();
+  else if (data === 'who') channel.postMessage(tell.mine());
+  else {
+    for (const uuid of data) elsewhere.add(uuid);
+    tell.sentElsewhere(data);
+  }
+};
+const isSentElsewhere = async (uuid) => {
+  elsewhere.delete(uuid);
+  channel.postMessage('who');
+  await pause(ANSWER_MS / 1000);
+  return elsewhere.has(uuid);
+};
+
+const getUploads = async () => {
+  elsewhere.clear();
+  channel.postMessage('who');   // answers come while the request is under way, or a moment later
+  const list = [];
+  let next = '';
+  do {
+    const page = await call(`uploads${next && `?before=${next}`}`);
+    list.push(...page.uploads);
+    next = page.next;
+  } while (next);
+  return list;
+};
+
+// ---- 3. Uploads ----
+//
+// An upload is one file of this page. It begins with a question (`ask`): the server finds it again or begins it, and answers
+// its UUID, the size of a chunk and which chunks are in. What is then missing is its `todo`. A *run* is one request with one
+// chunk or several in a row, taken from the front of the `todo`. When a run breaks off, `todo` becomes null: the upload asks
+// again before it goes on. So this page never believes that a chunk is in, or is not, unless the server has said so.
+//
+// All uploads share a few *lanes*, for a browser opens only six connections to a server. Whenever something has happened,
+// `pump` fills the lanes: with a question or a run of the upload that has the fewest requests under way, so that a small file
+// need not wait for a large one.
+//
+// How long a run is, the line decides. The first is one chunk. Then each has what the line carries in two seconds, so that a
+// fast line is not slowed by the pauses between requests, and on a slow one there is little to lose when it breaks.
+//
+// Whatever an upload waits for may come when a person has cancelled it, or retried it. So whoever waits keeps the `turn` that
+// the upload had, and finds out by `isCurrent` that its time is over.
+
+const uploads = new Set();     // of this page, done and failed ones too
+const active = new Set();      // those that the queue has handed over and that have not ended
+const running = new Set();     // requests under way: {upload, turn, sent, movedAt} and of a run {first, last, size, body, xhr}
+const mostLanes = Math.min(REQUESTS_AT_ONCE, settings.parallelChunks);
+let lanes = mostLanes;
+let runBytes = 0;              // what the latest run says that the next one may have
+let mostRunBytes = settings.runBytes;
+
+// The state from which an upload is sent. A UUID that it has already stays: the server may have more of it than was heard.
+const prepare = (upload) => Object.assign(upload, {
+  turn: upload.turn + 1,
+  isForm: settings.formBytes !== null && upload.size <= settings.formBytes,
+  chunkSize: 0, todo: null,
+  received: 0,                 // bytes that are in, without those of runs under way
+  sent: 0,                     // with those
+  speed: 0, sampledAt: 0, sampledSent: 0,
+  begun: false,                // a request was sent
+  asking: false,               // a question is under way, or other tabs are asked
+  meanwhile: [],               // chunks that came in since that question was sent: its answer may not know of them
+  owned: false,                // the chunks to come are ours to send: no other tab does
+  resumed: false,              // it was there before
+  behind: null,                // the other file of the same name, size and time that goes first
+  waits: '',                   // the sentence that says whom it waits for
+  held: '',                    // why it tries again; the server has not taken a chunk since
+  resting: false,              // what went wrong is being looked into, or a pause has to pass
+  full: false,                 // it waits for room on the server
+  failures: 0, beginnings: 0, endings: 0, stalls: 0,
+  error: '', done: false, known: null,
+});
+const newUpload = (file) => {
+  const upload = prepare({file, size: file.size, turn: 0, uuid: ''});
+  uploads.add(upload);
+  return upload;
+};
+
+const isBusy = (upload) => !upload.error && !upload.done;
+const isCurrent = ({upload, turn}) => active.has(upload) && upload.turn === turn;
+const requestsOf = (upload) => [...running].filter((request) => request.upload === upload);
+
+tell.mine = () => [...active].filter((upload) => upload.owned).map(({uuid}) => uuid);
+
+const start = (upload) => {
+  active.add(upload);
+  queueMicrotask(pump);        // after the other files of the same drop have come
+  tickSoon();
+};
+
+const mustAsk = (upload) => !upload.todo && !upload.isForm;
+const isReady = (upload) => !upload.asking && !upload.resting && (upload.todo ? upload.todo.length > 0 : !active.has(upload.behind));
+
+const pump = () => {
+  while (!reaching) {
+    const runs = [...running].filter(({xhr}) => xhr).length;
+    const questions = running.size - runs;
+    const isFree = runs + Math.max(0, questions - 1) < lanes;   // one question may be beside the lanes: it is short
+    const ready = [...active].filter((upload) => isReady(upload) && (isFree || (mustAsk(upload) && !questions)));
+    if (!ready.length) return;
+    const load = new Map(ready.map((upload) => [upload, requestsOf(upload).length]));
+    const next = ready.reduce((best, upload) => load.get(upload) < load.get(best) ? upload : best);
+    if (mustAsk(next)) ask(next);
+    else send(next);
+  }
+};
+
+const enter = (request) => {
+  const now = performance.now();
+  running.add(Object.assign(request, {turn: request.upload.turn, sent: 0, beganAt: now, movedAt: now}));
+};
+
+// Asks what the server has of this file. One that it does not have begins by being asked for.
+const ask = async (upload) => {
+  const {file, size, uuid} = upload;
+  const request = {upload};
+  Object.assign(upload, {asking: true, meanwhile: []});
+  enter(request);
+  let known = null;
+  let error = null;
+  try {
+    known = uuid ? await call(`uploads/${uuid}`)
+      : await call('uploads', 'POST', {name: file.name, size, modified: file.lastModified});
+  } catch (reason) {
+    error = reason;
+  }
+  running.delete(request);
+  if (isCurrent(request)) {
+    upload.asking = false;
+    if (error) refused(request, error);
+    else if (known.upload?.done) finish(upload, known.upload);
+    else if (!known.upload?.chunk_size) fail(upload, STRANGER);
+    else if (upload.owned) take(upload, known.upload);
+    else claim(request, known.upload, known.status === 201);
+  }
+  pump();
+};
+
+// Takes an upload for its own, unless another file of the same name, size and time has it, on this page or in another tab.
+// Such files may differ in their bytes, so they must not come together in one upload: each waits until the one before it is
+// in, and then begins its own.
+const claim = async (request, known, isNew) => {
+  const {upload} = request;
+  const rival = [...uploads].find((other) => other !== upload && !other.done && other.uuid === known.uuid);
+  upload.asking = true;
+  upload.behind = null;
+  if (rival && active.has(rival)) {
+    Object.assign(upload, {behind: rival, waits: BEHIND});
+    makeRoom();
+  } else if (rival && rival.file.fullPath !== upload.file.fullPath) {
+    // It has failed, and it is another file, from another folder. It can be sent again from its beginning.
+    if (await remove(known.uuid)) rival.uuid = '';
+    else await pause(1);
+  } else {
+    if (rival) tell.replaced(rival);   // it was this very file: its row would, when it is discarded, remove what is sent now
+    upload.uuid = known.uuid;
+    upload.waits = '';
+    while (!isNew && isCurrent(request) && await isSentElsewhere(known.uuid)) {
+      upload.uuid = '';
+      upload.waits = ELSEWHERE;
+      makeRoom();
+      tell.changed(upload);
+      await pause(1);
+    }
+    upload.owned = isCurrent(request) && upload.uuid !== '';
+  }
+  if (!isCurrent(request)) return;
+  upload.asking = false;
+  if (upload.owned) {
+    upload.resumed = !isNew;
+    take(upload, known);
+    if (upload.resumed) tell.resumed();
+  } else tell.changed(upload);
+  pump();
+};
+
+// Goes on from what the server has: what is neither there nor under way is to be done.
+const take = (upload, {chunk_size: chunkSize, chunk_count: count, chunks}) => {
+  const underWay = requestsOf(upload).map(({first, last}) => [first, last]);
+  const before = upload.received;
+  upload.chunkSize = chunkSize;
+  upload.todo = gaps(count, [...chunks, ...upload.meanwhile, ...underWay]);
+  // If all is in and the file is not done, its last chunk, sent again, asks the server to finish it.
+  if (!upload.todo.length && !underWay.length) upload.todo = [[count - 1, count - 1]];
+  upload.received = upload.size - bytesIn([...upload.todo, ...underWay], upload);
+  if (upload.received > before) upload.failures = 0;
+};
+
+// The next chunks in a row: as many as two seconds carry, but no more than this lane's share of what is left, so that all
+// lanes come to the end of a file together.
+const nextRun = (upload) => {
+  const {todo, chunkSize} = upload;
+  const share = Math.max(LEAST_SHARE_BYTES, bytesIn(todo, upload) / lanes);
+  const most = Math.max(1, Math.floor(Math.min(runBytes, share, mostRunBytes) / chunkSize));
+  const [[first, end]] = todo;
+  const last = Math.min(end, first + most - 1);
+  if (last === end) todo.shift();
+  else todo[0] = [last + 1, end];
+  return {upload, first, last};
+};
+
+const send = (upload) => {
+  const {file, uuid, isForm, chunkSize} = upload;
+  const xhr = new XMLHttpRequest();
+  let run = {upload, xhr, first: 0, last: 0, body: file};
+  if (isForm) {
+    upload.todo = [];
+    run.form = new FormData();
+    run.form.append('modified', file.lastModified);
+    run.form.append('file', file);
+    xhr.open('POST', 'upload');
+  } else {
+    run = {...nextRun(upload), xhr};
+    const isWhole = run.first === 0 && run.last * chunkSize + chunkSize >= upload.size;
+    run.body = isWhole ? file : file.slice(run.first * chunkSize, (run.last + 1) * chunkSize);
+    xhr.open('PUT', `uploads/${uuid}/${run.first}`);
+    xhr.setRequestHeader('Content-Type', 'application/octet-stream');
+  }
+  run.size = run.body.size;
+  xhr.setRequestHeader('Accept', 'application/json');
+  const settle = (then) => () => {
+    running.delete(run);
+    if (isCurrent(run)) then(run);
+    pump();
+  };
+  xhr.upload.onprogress = (event) => Object.assign(run, {sent: Math.min(run.size, event.loaded), movedAt: performance.now()});
+  xhr.onload = settle(judge);
+  xhr.onerror = settle(broken);
+  xhr.onabort = settle(() => { if (run.stalled) broken(run); });
+  enter(run);
+  if (!upload.begun) Object.assign(upload, {begun: true, sampledAt: run.beganAt, sampledSent: upload.received});
+  xhr.send(run.form ?? run.body);
+};
+
+const judge = (run) => {
+  const {xhr, upload, form, first, last, size} = run;
+  let answer = null;
+  try { answer = JSON.parse(xhr.responseText); } catch { /* not the server's own */ }
+  if (xhr.status >= 300) return refused(run, failure(xhr.status, answer, xhr.getResponseHeader('Retry-After')));
+  const known = form ? answer?.files?.[0] : answer?.upload;
+  if (!known) return fail(upload, STRANGER);
+  if (known.done) return finish(upload, known);   // answers may overtake each other: this one counts
+  Object.assign(upload, {received: upload.received + size, held: '', full: false, failures: 0, beginnings: 0, stalls: 0});
+  if (size >= upload.chunkSize) {
+    const seconds = (performance.now() - run.beganAt) / 1000;
+    runBytes = Math.max(runBytes / 2, RUN_SECONDS * size / seconds);   // a single slow one says little
+  }
+  if (upload.asking) upload.meanwhile.push([first, last]);
+  if (!upload.todo || upload.todo.length || upload.resting || requestsOf(upload).length) return;
+  // All was acknowledged and the file is not done. Something may be gone again, after a power cut for example.
+  if (++upload.endings > TIMES_ANEW) return fail(upload, UNFINISHED);
+  upload.todo = null;
+};
+
+// What the server, or something on the way to it, does not want. Some of it mends itself.
+const refused = (request, error) => {
+  const {upload} = request;
+  const {status, own, message} = error;
+  if (status === undefined || (!own && status >= 502 && status <= 504)) return broken(request, status && message);
+  // It is not known any more, because nothing of it was in when the server was started anew; or it is not what it was.
+  const isLost = own && (status === 404 || ((status === 409 || status === 410) && (upload.resumed || !upload.owned)));
+  if (isLost && ++upload.beginnings <= TIMES_ANEW) {
+    Object.assign(upload, {uuid: '', todo: null, received: 0, owned: false, resumed: false});
+    return halt(upload);
+  }
+  if (!own && status === 413 && request.last > request.first) {   // one chunk may be small enough
+    mostRunBytes = Math.min(mostRunBytes, request.size / 2);
+    return Object.assign(upload, {todo: null});
+  }
+  if (status >= 500 || status === 408 || status === 429) return again(upload, message, error.wait, status === 507);
+  fail(upload, own && status === 410 ? REMOVED : message);
+};
+
+// No answer. Either the file cannot be read any more, or the server is away for everybody, or it is this request's bad luck.
+const broken = async (request, reason = BROKEN) => {
+  const {upload, form} = request;
+  if (upload.resting) return;              // several runs that break off together are one misfortune
+  upload.resting = true;
+  upload.todo = null;
+  runBytes = 0;
+  try {
+    await upload.file.slice(0, 1).arrayBuffer();
+  } catch {
+    if (isCurrent(request)) fail(upload, UNREADABLE);
+    return;
+  }
+  const wasAway = await reach();
+  if (!isCurrent(request)) return;
+  if (form) return fail(upload, UNSURE);   // it has no UUID, and would be stored a second time
+  upload.resting = false;
+  if (!wasAway) return again(upload, reason);
+  lanes = mostLanes;                       // what stood still says nothing about the line as it is now
+  pump();                                  // and an outage is not this file's fault: it is not counted
+};
+
+// Tries again after a pause. While it waits for room on the server it never gives up.
+const again = (upload, reason, wait = 0, isFull = false) => {
+  upload.todo = null;
+  if (upload.resting) return;
+  if (!isFull || upload.failures < 5) upload.failures++;
+  if (upload.failures >= TRIES) return fail(upload, reason);
+  upload.resting = true;
+  upload.held = reason === BROKEN ? 'The connection broke off.' : reason;
+  upload.full = isFull;
+  if (isFull) makeRoom();
+  tell.changed(upload);
+  const {turn} = upload;
+  pause(Math.min(LONGEST_PAUSE_S, Math.max(wait, 2 ** (upload.failures - 1)))).then(() => {
+    if (!isCurrent({upload, turn})) return;
+    upload.resting = false;
+    pump();
+  });
+};
+
+// What waits for room, or for another file, must not keep those waiting that could be sent.
+const makeRoom = () => tell.room(FILES_AT_ONCE + [...active].filter((upload) => upload.full || upload.waits).length);
+
+const halt = (upload) => { for (const request of requestsOf(upload)) request.xhr?.abort(); };
+
+const end = (upload) => {
+  active.delete(upload);
+  upload.turn++;
+  halt(upload);
+};
+
+const finish = (upload, known) => {
+  end(upload);
+  Object.assign(upload, {done: true, known, sent: upload.size});
+  tell.done(upload);
+};
+
+const fail = (upload, reason) => {
+  end(upload);
+  upload.error = reason;
+  tell.failed(upload);
+};
+
+// Whether what is left of a failed upload is no longer this row's to remove: another tab may have gone on with it.
+const isTakenUp = async (uuid) => {
+  const list = await getUploads().catch(() => []);
+  return elsewhere.has(uuid) || list.some((known) => known.uuid === uuid && known.done);
+};
+
+const cancel = async (upload) => {
+  const {uuid, owned, error, turn} = upload;
+  Object.assign(upload, {turn: turn + 1, resting: true, owned: false});
+  halt(upload);
+  uploads.delete(upload);
+  tell.cancelled(upload);
+  if (uuid && (error ? !await isTakenUp(uuid) : owned)) await remove(uuid);
+  active.delete(upload);   // not before: those of the same name wait until nothing is left of it
+  pump();
+  tell.removed();
+};
+
+const measure = (upload, now) => {
+  const underWay = requestsOf(upload).reduce((sum, request) => sum + request.sent, 0);
+  upload.sent = Math.min(upload.size, upload.received + underWay);
+  const seconds = (now - upload.sampledAt) / 1000;
+  if (seconds < .5) return;
+  const rate = Math.max(0, upload.sent - upload.sampledSent) / seconds;
+  upload.speed = upload.speed ? upload.speed + (rate - upload.speed) * (1 - Math.exp(-seconds / 3)) : rate;
+  if (upload.speed < 1000) upload.speed = 0;   // it stands still: no time is left, and no time will do
+  upload.sampledAt = now;
+  upload.sampledSent = upload.sent;
+};
+
+// A timer and not animation frames: a hidden tab gets no frames, yet its uploads go on.
+let ticking = 0;
+const tickSoon = () => { if (!ticking) ticking = setTimeout(tick, TICK_MS); };
+const tick = () => {
+  ticking = 0;
+  const now = performance.now();
+  for (const run of running) {
+    // Nothing has moved for too long: fewer at once, and more patience, for what is under way may be large for this line.
+    if (!run.xhr || now - run.movedAt < settings.timeout * 2 ** run.upload.stalls) continue;
+    run.stalled = true;
+    run.upload.stalls++;
+    lanes = Math.max(1, lanes >> 1);
+    run.xhr.abort();
+  }
+  for (const upload of active) if (upload.begun) measure(upload, now);
+  tell.tick();
+  if ([...uploads].some(isBusy)) tickSoon();
+};
+
+// ---- 4. Rows ----
+//
+// Names only ever go through textContent and attributes, never as HTML. There may be thousands of rows: one keeps its parts
+// at hand, and an element is only touched when it would change.
+
+const input = $('file');
+const files = $('files');
+const list = $('list');
+const title = document.title;
+
+const say = (text) => { $('notice').textContent = text; };
+tell.notice = say;
+
+const setText = (element, text) => { if (element.textContent !== text) element.textContent = text; };
+
+const setLabel = (button, text, name) => {
+  button.textContent = text;
+  button.setAttribute('aria-label', `${text}: ${name}`);   // rows of equal buttons must differ for a screen reader
+};
+
+const newRow = (template, name, ...parts) => {
+  const li = $(template).content.firstElementChild.cloneNode(true);
+  const row = {li};
+  for (const part of ['name', 'link', 'status', 'copy', ...parts]) row[part] = li.getElementsByClassName(part)[0];
+  row.name.textContent = row.name.title = name;
+  return row;
+};
+
+const setLink = (row, name, link) => {
+  if (!link || row.copy.onclick) return;
+  const url = new URL(link, document.baseURI).href;
+  row.link.href = url;
+  row.copy.hidden = false;
+  setLabel(row.copy, 'Copy link', name);
+  row.copy.onclick = () => copy(row.copy, name, url);
+};
+
+const copy = async (button, name, url) => {
+  let copied = true;
+  try {
+    await navigator.clipboard.writeText(url);
+  } catch {
+    // Plain http on a local network has no clipboard API; a selected field still copies.
+    const field = document.createElement('textarea');
+    field.value = url;
+    button.after(field);
+    field.select();
+    copied = document.execCommand('copy');
+    field.remove();
+    button.focus();
+  }
+  if (!copied) return say(`Copy this link by hand: ${url}`);
+  say('Link copied.');
+  setLabel(button, 'Copied', name);
+  setTimeout(() => setLabel(button, 'Copy link', name), 2000);
+};
+
+// Takes a row away without dropping the keyboard's place on the page.
+const dismiss = (li) => {
+  const focused = li.contains(document.activeElement);
+  const next = li.nextElementSibling ?? li.previousElementSibling;
+  li.remove();
+  if (focused) ([...next?.querySelectorAll('button') ?? []].find((button) => button.offsetParent) ?? input).focus();
+};
+
+// The uploads of this page.
+
+const rowOf = new WeakMap();    // upload → its row
+const batch = new Set();        // what the percentage in the title counts: everything since the page was last idle
+let arrived = [];               // names not yet announced
+let refusals = [];              // sentences about what was not uploaded, the same
+let announcing = 0;
+
+const addRow = (upload) => {
+  const {file: {name}, size} = upload;
+  const row = newRow('file-row', name, 'size', 'bar', 'retry', 'cancel');
+  row.size.textContent = bytes(size);
+  row.bar.setAttribute('aria-label', `Upload of ${name}`);
+  setLabel(row.retry, 'Retry', name);
+  row.retry.onclick = () => {
+    tell.retry(upload);
+    row.cancel.focus();   // Retry hides itself
+  };
+  row.cancel.onclick = () => cancel(upload);
+  rowOf.set(upload, row);
+  files.append(row.li);
+};
+
+const dropRow = (upload) => {
+  uploads.delete(upload);
+  batch.delete(upload);
+  dismiss(rowOf.get(upload).li);
+};
+
+const draw = (upload) => {
+  const row = rowOf.get(upload);
+  const state = stateOf(upload, outage);
+  if (state === 'paused') upload.speed = 0;   // what was measured before a pause says nothing about the time after it
+  setText(row.status, describe(state, upload, outage));
+  if (state !== 'done') {
+    row.bar.value = upload.size ? upload.sent / upload.size : 0;
+    setText(row.bar, `${percent(upload.sent, upload.size)} %`);
+  }
+  if (row.state === state) return;
+  row.li.dataset.state = row.state = state;
+  row.retry.hidden = state !== 'failed' || upload.isTooLarge;
+  const label = state === 'failed' ? 'Discard' : 'Cancel';
+  if (row.cancel.textContent !== label) setLabel(row.cancel, label, upload.file.name);
+  setLink(row, upload.file.name, upload.known?.link);
+  if (state === 'done' && document.activeElement === row.cancel) (row.copy.hidden ? input : row.copy).focus();
+  row.cancel.hidden = state === 'done';
+};
+tell.changed = draw;
+
+tell.tick = () => {
+  let busy = false;
+  let sent = 0;
+  let size = 0;
+  for (const upload of active) if (upload.begun) draw(upload);
+  for (const upload of batch) {
+    busy ||= isBusy(upload);
+    sent += upload.sent;
+    size += upload.size;
+  }
+  document.title = busy ? `${percent(sent, size)} % – ${title}` : title;
+  if (!busy) batch.clear();
+};
+
+tell.outage = (text) => {
+  say(text || 'The server is back.');
+  for (const upload of uploads) if (isBusy(upload)) draw(upload);
+  if (!text) refreshSoon();
+};
+
+const announce = () => {
+  if (announcing) return;
+  announcing = setTimeout(() => {
+    // A thousand small files are one sentence, not a thousand.
+    const news = [
+      arrived.length > 1 ? `${arrived.length} files have arrived.` : arrived.map((name) => `${name} has arrived.`)[0],
+      refusals.length > 1 ? `${refusals.length} files were not uploaded.` : refusals[0],
+    ];
+    say(news.filter(Boolean).join(' '));
+    [announcing, arrived, refusals] = [0, [], []];
+  }, 500);
+};
+
+// The list of what was dropped from this browser. What this page has sent is added by itself; the server is asked when the
+// page has nothing more to send, and when somebody else may have changed something.
+
+const listRows = new Map();     // UUID → row
+const fresh = new Map();        // UUID → what has arrived since the server was asked last
+let latest = [];                // what it said then
+let showing = 0;
+let telling = 0;
+let refreshing = 0;
+let refreshTook = 0;            // ms; a long list is asked for, and drawn, less often
+let refreshes = 0;
+
+const tellOthersSoon = () => { if (!telling) telling = setTimeout(tellOthers, 500); };
+const tellOthers = () => {
+  clearTimeout(telling);
+  telling = 0;
+  channel.postMessage('changed');
+};
+const showSoon = () => { if (!showing) showing = setTimeout(showList, 200 + 5 * refreshTook); };
+const refreshSoon = () => { if (!refreshing) refreshing = setTimeout(refresh, 200 + 5 * refreshTook); };
+const changed = () => {
+  refreshSoon();
+  tellOthers();
+};
+
+const refresh = async () => {
+  clearTimeout(refreshing);
+  refreshing = 0;
+  const turn = ++refreshes;
+  const before = [...fresh.keys()];
+  const answer = await getUploads().catch(() => null);
+  if (!answer || turn !== refreshes) return;
+  for (const uuid of before) fresh.delete(uuid);
+  latest = answer;
+  showList();
+};
+
+const showList = () => {
+  clearTimeout(showing);
+  showing = 0;
+  const started = performance.now();
+  const above = new Set([...uploads].filter((upload) => !upload.done).map((upload) => upload.uuid));
+  const shown = [...[...fresh.values()].reverse(), ...latest.filter(({uuid}) => !fresh.has(uuid))].filter(({uuid}) => !above.has(uuid));
+  const uuids = new Set(shown.map(({uuid}) => uuid));
+  for (const [uuid, row] of listRows) if (!uuids.has(uuid)) dropListRow(uuid, row);
+  // Rows are kept and moved only when they must: moving one would take the focus from its buttons.
+  let place = list.firstElementChild;
+  for (const known of shown) {
+    const row = listRows.get(known.uuid) ?? newListRow(known);
+    setLink(row, known.name, known.link);
+    if (row.li.dataset.done !== String(known.done)) row.li.dataset.done = known.done;
+    setText(row.status, known.done ? `${bytes(known.size)} · ${date.format(known.created * 1000)}`
+      : `${percent(known.received, known.size)} % in – ${elsewhere.has(known.uuid) ? 'being sent in another tab' : 'drop the same file again to go on'}`);
+    if (row.li === place) place = place.nextElementSibling;
+    else list.insertBefore(row.li, place);
+  }
+  $('clear').hidden = !shown.some((known) => known.done);
+  $('history').hidden = !shown.length && !$('forgotten').textContent;
+  refreshTook = performance.now() - started;
+};
+
+const newListRow = ({uuid, name}) => {
+  const row = newRow('list-row', name, 'actions', 'ask', 'remove', 'delete', 'keep');
+  const asking = (on) => {
+    row.actions.hidden = on;
+    row.ask.hidden = !on;
+    (on ? row.keep : row.remove).focus();
+  };
+  setLabel(row.remove, 'Remove', name);
+  setLabel(row.delete, 'Delete', name);
+  setLabel(row.keep, 'Keep', name);
+  row.remove.onclick = () => asking(true);
+  row.keep.onclick = () => asking(false);
+  row.ask.onkeydown = (event) => { if (event.key === 'Escape') asking(false); };
+  row.delete.onclick = async () => {
+    if (!await remove(uuid)) return asking(false);
+    say(`${name} is removed.`);
+    fresh.delete(uuid);
+    dropListRow(uuid, row);
+    for (const upload of uploads) if (upload.done && upload.known.uuid === uuid) dropRow(upload);
+    changed();
+  };
+  listRows.set(uuid, row);
+  return row;
+};
+
+const dropListRow = (uuid, row) => {
+  listRows.delete(uuid);
+  dismiss(row.li);
+};
+
+$('clear').onclick = async () => {
+  try {
+    await call('uploads', 'DELETE');
+  } catch (error) {
+    return say(reasonOf(error, 'The server could not be reached, so the list is unchanged. Try again.'));
+  }
+  $('forgotten').textContent = 'The list is cleared. The files stay on the server, and their links go on working.';
+  $('history-title').focus();
+  fresh.clear();
+  for (const upload of uploads) if (upload.done) dropRow(upload);
+  changed();
+};
+
+tell.resumed = showSoon;   // it is above now
+tell.removed = changed;
+tell.changedElsewhere = () => { if (!document.hidden) refreshSoon(); };
+tell.sentElsewhere = (uuids) => { if (uuids.some((uuid) => listRows.has(uuid))) showSoon(); };
+
+// ---- 5. Wiring ----
+//
+// A file is added to Dropzone when it is dropped, chosen or tried again. It waits in Dropzone's queue, which hands it to
+// `uploadFiles` when there is room, and it stays on Dropzone's list until its upload has ended: by that the queue counts.
+
+addEventListener('beforeunload', (event) => {
+  if (![...uploads].some(isBusy)) return;
+  event.preventDefault();
+  event.returnValue = true;   // what older browsers look at
+});
+addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
+refresh();
+
+// Without Dropzone the form works as it stands, and so does the list.
+if (typeof Dropzone === 'undefined') return;
+document.documentElement.classList.add('scripted');
+$('hint').textContent = `Up to ${bytes(settings.maxSize)} each. An interrupted upload goes on where it stopped.`;
+
+const showOverlay = (event) => { $('overlay').hidden = !event.dataTransfer.types.includes('Files'); };
+const hideOverlay = () => { $('overlay').hidden = true; };
+$('overlay').onpointermove = hideOverlay;   // no such event comes while something is dragged: the drag ended elsewhere
+
+const uploadOf = new WeakMap();   // File → upload
+
+const dropzone = new Dropzone(document.documentElement, {
+  url: 'upload',   // it must have one, and never uses it
+  clickable: false,
+  disablePreviews: true,
+  previewsContainer: false,
+  createImageThumbnails: false,
+  ignoreHiddenFiles: false,   // a folder is all that is in it
+  parallelUploads: FILES_AT_ONCE,
+  maxFilesize: null,
+  dragenter: showOverlay,
+  dragover: showOverlay,
+  dragleave: (event) => { if (!event.relatedTarget) hideOverlay(); },
+  drop: hideOverlay,
+
+  accept(file, done) {
+    const upload = uploadOf.get(file);
+    upload.isTooLarge = file.size > settings.maxSize;
+    done(upload.isTooLarge ? `This file is larger than the server takes: ${bytes(settings.maxSize)} at most.` : undefined);
+  },
+});
+dropzone.uploadFiles = (handedOver) => { for (const file of handedOver) start(uploadOf.get(file)); };
+
+dropzone.on('addedfile', (file) => {
+  const known = uploadOf.get(file);   // then it is tried again
+  const upload = known ? prepare(known) : newUpload(file);
+  uploadOf.set(file, upload);
+  if (!known) addRow(upload);
+  batch.add(upload);
+  draw(upload);
+});
+dropzone.on('error', (file, reason) => fail(uploadOf.get(file), reason));   // only what `accept` has refused
+dropzone.on('emptyfolder', (path) => say(`The folder ${path} is empty.`));
+
+// The queue keeps a file until its upload has ended, and hands over the next one then.
+const leave = ({file}, status) => {
+  file.status = status;   // else removing it would count as cancelling
+  dropzone.removeFile(file);
+  dropzone.processQueue();
+  makeRoom();
+  pump();
+};
+
+tell.room = (count) => {
+  if (dropzone.options.parallelUploads === count) return;
+  dropzone.options.parallelUploads = count;   // it is read each time
+  dropzone.processQueue();
+};
+tell.reached = pump;
+tell.retry = (upload) => dropzone.addFile(upload.file);
+tell.replaced = dropRow;
+
+tell.done = (upload) => {
+  leave(upload, Dropzone.SUCCESS);
+  $('forgotten').textContent = '';
+  draw(upload);
+  arrived.push(upload.file.name);
+  announce();
+  fresh.set(upload.known.uuid, upload.known);
+  showSoon();
+  if (active.size) tellOthersSoon();
+  else changed();
+};
+
+tell.failed = (upload) => {
+  leave(upload, Dropzone.ERROR);
+  batch.delete(upload);
+  draw(upload);
+  refusals.push(`${upload.file.name} was not uploaded. ${upload.error}`);
+  announce();
+  changed();
+};
+
+tell.cancelled = (upload) => {
+  leave(upload, Dropzone.CANCELED);
+  dropRow(upload);
+  say(`${upload.file.name} is ${upload.error ? 'discarded' : 'cancelled'}.`);
+};
+
+input.onchange = () => {
+  dropzone.handleFiles([...input.files]);
+  input.value = '';   // so that choosing the same file again is a change
+};
+})();
+</script>
+</body>
+</html>
+'''  # noqa: E501  # fmt: skip
+# page: end
 
 
 if __name__ == "__main__":

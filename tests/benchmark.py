@@ -1035,9 +1035,9 @@ def send_by_page(browser: Browser, server: Server, files: Sequence[Path]) -> tup
             tab = context.new_page()
             tab.goto(f"http://{HOST}:{server.port}/", wait_until="load")
             tab.set_input_files(page.input, files)
-            condition = f"() => {page.done} === {len(files)} && performance.now()"
-            polling = 20 if len(files) == 1 else 100  # ms
-            done = tab.wait_for_function(condition, timeout=STILL_SECONDS * 1000, polling=polling)
+            condition = f"() => ({page.done}) === {len(files)} && performance.now()"
+            every_ms = 20 if len(files) == 1 else 100  # to look takes longer the more there is to see
+            done = tab.wait_for_function(condition, timeout=STILL_SECONDS * 1000, polling=every_ms)
             end, chosen, sent = done.json_value(), tab.evaluate("chosenAt"), tab.evaluate("sentAt")
         except Error as error:
             raise Problem(f"Its page does not do what it should: {error.message.splitlines()[0]}") from None

@@ -17,11 +17,13 @@ import os
 import queue
 import re
 import shlex
+import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid as uuids
@@ -36,7 +38,7 @@ from urllib.parse import quote
 import pytest
 from browsing import CHROMIUM_ARGUMENTS, Visits
 from playwright.sync_api import Browser, sync_playwright
-from storing import Folders
+from storing import Folders, play_two_disks
 
 import build
 import pyfiledrop
@@ -483,6 +485,43 @@ def chunk_request(
     return request("POST", "/upload", {**form, **(headers or {})}, body, cookie=cookie)
 
 
+def announce_request(
+    size: int,
+    *,
+    name: str = "file.bin",
+    modified: int | None = None,
+    cookie: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """The request with which our own page begins an upload of so many bytes."""
+    body = json.dumps({"name": name, "size": size, "modified": modified}).encode()
+    return request("POST", "/uploads", {"Content-Type": "application/json", **(headers or {})}, body, cookie=cookie)
+
+
+def announce(server: Server, size: int, *, name: str = "file.bin", cookie: str = "") -> dict[str, Any]:
+    """Begin an upload, or find it again; what the server says of it."""
+    answer = exchange(server, announce_request(size, name=name, cookie=cookie))
+    assert answer.status in (200, 201), f"{answer.status} {answer.text}; {server.output()}"
+    result: dict[str, Any] = answer.json()["upload"]
+    return result
+
+
+def run_request(
+    content: bytes,
+    first: int = 0,
+    count: int = 1,
+    *,
+    uuid: str,
+    chunk_size: int = 1 << 20,
+    data: bytes | None = None,
+    cookie: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """The request with which our own page sends so many chunks, from this one on, of a file of this content."""
+    run = content[first * chunk_size : (first + count) * chunk_size] if data is None else data
+    return request("PUT", f"/uploads/{uuid}/{first}", headers, run, cookie=cookie)
+
+
 def upload(
     server: Server,
     content: bytes,
@@ -551,3 +590,24 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders
     folders = Folders(tmp_path / "root")
     yield folders
     folders.close()
+
+
+@pytest.fixture
+def store(folders: Folders) -> pyfiledrop.Store:
+    return folders.open()
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another device than tmp_path: a real one where there is /dev/shm, else one that plays it."""
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        shm = Path(tempfile.gettempdir())
+    folder = Path(tempfile.mkdtemp(prefix="pyfiledrop-test-", dir=shm))
+    if folder.stat().st_dev != tmp_path.stat().st_dev:
+        yield folder
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            play_two_disks(patch, folder)
+            yield folder
+    shutil.rmtree(folder)

@@ -14,8 +14,10 @@ import sqlite3
 import stat
 import threading
 import uuid as uuids
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +239,14 @@ def finish(folders: Folders, store: Store, files: Iterable[File]) -> None:
 # Between the store and the system
 
 
+Usage = namedtuple("Usage", "total used free")
+
+
+def set_free(monkeypatch: pytest.MonkeyPatch, free: Callable[[Path], int]) -> None:
+    """Let each folder's disk have so many bytes free."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, free(Path(path))))
+
+
 def patch_sync(monkeypatch: pytest.MonkeyPatch, sync: Callable[[int], None]) -> None:
     """Let all that is brought to the disk go through this function."""
     for name in ("fsync", "fdatasync"):
@@ -254,11 +264,39 @@ def play_disks(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     if kind == "no links":
         monkeypatch.setattr(os, "link", refuse)
     if kind == "two disks":
-        is_data = lambda source: os.path.basename(source) == "data"  # noqa: E731
-        monkeypatch.setattr(
-            os, "link", lambda source, *args, **names: (refuse if is_data(source) else link)(source, *args, **names)
-        )
+
+        def link_within(source: Any, *args: Any, **names: Any) -> None:
+            (refuse if os.path.basename(source) == "data" else link)(source, *args, **names)
+
+        monkeypatch.setattr(os, "link", link_within)
         monkeypatch.setattr(os, "replace", refuse)  # by which the start finds it out
+
+
+def play_two_disks(monkeypatch: pytest.MonkeyPatch, chunks: Path) -> None:
+    """Names below chunks cannot be linked or renamed to elsewhere, and it says it is another device."""
+    link, rename, stat = os.link, os.rename, os.stat
+
+    def below(path: Any) -> bool:
+        return Path(path).is_relative_to(chunks)
+
+    def refuse(real: Callable[..., Any]) -> Callable[..., Any]:
+        def moved(source: Any, target: Any, **names: Any) -> Any:
+            if below(source) != below(target):
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            return real(source, target, **names)
+
+        return moved
+
+    def other(path: Any, *args: Any, **names: Any) -> os.stat_result:
+        status = stat(path, *args, **names)
+        if isinstance(path, (str, os.PathLike)) and below(path):
+            return os.stat_result((*status[:2], status.st_dev + 1, *status[3:]))
+        return status
+
+    monkeypatch.setattr(os, "link", refuse(link))
+    monkeypatch.setattr(os, "rename", refuse(rename))
+    monkeypatch.setattr(os, "replace", refuse(os.replace))
+    monkeypatch.setattr(os, "stat", other)
 
 
 class Watcher:
@@ -355,10 +393,12 @@ class System:
                     return super().execute("PRAGMA synchronous = OFF")
                 if word in ("PRAGMA", "ROLLBACK", ""):  # which ask nothing of the disk
                     return super().execute(sql, *args)
-                return system.call(f"sqlite {word}", super().execute, (sql, *args))
+                cursor: sqlite3.Cursor = system.call(f"sqlite {word}", super().execute, (sql, *args))
+                return cursor
 
             def executemany(self, sql: str, *args: Any) -> sqlite3.Cursor:
-                return system.call(f"sqlite {sql.split()[0]}", super().executemany, (sql, *args))
+                cursor: sqlite3.Cursor = system.call(f"sqlite {sql.split()[0]}", super().executemany, (sql, *args))
+                return cursor
 
         monkeypatch.setattr(sqlite3, "connect", lambda *args, **names: connect(*args, **names, factory=Connection))
 
@@ -425,7 +465,7 @@ class Day:
         self.removing: set[File] = set()
         self.removed: set[File] = set()
         self.whole = File(b"whole", name="whole.bin", uuid="")
-        self.files = [self.whole] + [File(bytes([65 + n]) * (9 - n % 2), name=f"{n}.bin") for n in range(8)]
+        self.files = [self.whole] + [File(bytes([65 + n]) * (9 - n % 2), name=f"{n}.bin") for n in range(9)]
 
     def send(self, store: Store, file: File, *numbers: int) -> None:
         for index in numbers:
@@ -436,9 +476,26 @@ class Day:
         if upload.stored:
             self.done.add(file)
 
+    def announce(self, store: Store, number: int) -> None:
+        """From now on the file has the UUID that the store gives it."""
+        self.files[number] = self.files[number].announced(store)
+
+    def run(self, store: Store, file: File, length: int) -> None:
+        """All chunks in one request, of which so many bytes come."""
+        with file.begin_run(store, range(file.count)) as writer:
+            writer.write(file.content[:length])
+            if length == len(file.content):
+                self.note_run(file, writer, store.merge(writer))
+        for index in range(length // file.chunk_size):  # they are kept, whatever became of the rest
+            self.acknowledged.setdefault(file, set()).add(index)
+
+    def note_run(self, file: File, writer: Writer, upload: Upload) -> None:
+        for index in writer.numbers:
+            self.note(file, index, upload)
+
     def steps(self, store: Store) -> Iterator[Callable[[], object]]:
         """Each is what one request, or one round of the housekeeper, does."""
-        _, one, two, three, four, five, six, seven, _ = self.files
+        _, one, two, _, four, _, six, seven, _, _ = self.files
         # First, for the cleaner takes whatever a fault left unfinished.
         yield lambda: self.send(store, six, 1)
 
@@ -449,7 +506,7 @@ class Day:
         yield clean
 
         for index in (2, 0):
-            yield lambda index=index: self.send(store, one, index)
+            yield partial(self.send, store, one, index)
         yield store.flush
         yield lambda: self.send(store, one, 0)  # again
 
@@ -474,12 +531,34 @@ class Day:
             self.note(whole, 0, upload)
 
         yield send_whole
-        for file in (two, three):
-            yield lambda file=file: self.send(store, file, 0, 1, 2)
-            yield lambda file=file: self.remove(store, file)
-        for file in (four, five):
-            yield lambda file=file: self.send(store, file, 1)
-            yield lambda file=file: self.remove(store, file)
+        yield partial(self.send, store, two, 0, 1, 2)
+        yield partial(self.remove, store, two)
+        yield partial(self.send, store, four, 1)
+        yield partial(self.remove, store, four)
+        # The same by runs: one that comes whole, and one that breaks off.
+        for number, length in ((3, 9), (5, 6)):
+            yield partial(self.announce, store, number)
+            yield partial(self.run, store, self.files[number], length)
+            yield partial(self.remove, store, self.files[number])
+        yield partial(self.announce, store, 9)
+
+        def take_over_from_a_run() -> None:
+            file = self.files[9]
+            with file.begin_run(store, range(3)) as earlier:
+                earlier.write(file.content[:3])
+                store.flush()
+                earlier.write(file.content[3:5])
+                upload = store.upload(ALICE, file.uuid)
+                for index in indexes(store.chunks_in(upload)):
+                    self.note(file, index, upload)
+                earlier.write(file.content[5:8])
+                with file.begin_run(store, range(1, 3)) as later:
+                    earlier.write(b"X")
+                    later.write(b"XXXX" + file.content[8:])
+                    self.note_run(file, later, store.merge(later))
+                self.note_run(file, earlier, store.merge(earlier))
+
+        yield take_over_from_a_run
 
         def break_off() -> None:
             with seven.begin_filled(store, 0):

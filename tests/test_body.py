@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import ssl
@@ -98,3 +99,14 @@ def test_row_27_patience_ends(error: type[Exception]) -> None:
     with pytest.raises(pyfiledrop.TooSlow):
         wire.receive(7)
     assert len(asked) == pyfiledrop.IDLE_SECONDS // pyfiledrop.TICK_SECONDS
+
+
+def test_pipe_is_not_reused_after_an_error() -> None:
+    """What is left in one after a disk error would become part of the next file."""
+    with pytest.raises(pyfiledrop.DiskFault), pyfiledrop.borrow_pipe() as (_, write_end):
+        os.write(write_end, b"somebody else's")
+        raise pyfiledrop.DiskFault
+    with pyfiledrop.borrow_pipe() as (read_end, _):
+        os.set_blocking(read_end, False)
+        with pytest.raises(BlockingIOError):
+            os.read(read_end, 1)

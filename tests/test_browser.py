@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -31,7 +32,7 @@ from browsing import (
     stored,
 )
 from conftest import Server, StartServer, upload, wait_until
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import FilePayload, Page, Route, expect
 
 import build
 import pyfiledrop
@@ -169,7 +170,7 @@ def test_many_files_never_use_all_connections(tab: Tab) -> None:
     """A hundred files are all sent, four requests at a time, and one sentence says that they have arrived."""
     contents = {f"{n}.txt": os.urandom(n) for n in range(100)}
     tab.page.set_input_files(
-        "#file", [{"name": name, "mimeType": "", "buffer": content} for name, content in contents.items()]
+        "#file", [FilePayload(name=name, mimeType="", buffer=content) for name, content in contents.items()]
     )
     tab.until("document.querySelectorAll('#files [data-state=done]').length === 100")
     tab.until("spy.listed().length === 100")
@@ -290,16 +291,39 @@ def test_equal_names_from_two_folders(tab: Tab, tmp_path: Path) -> None:
     assert len(runs) == 6 * 3 + 1
 
 
+def test_equal_names_keep_no_others_waiting(tab: Tab, tmp_path: Path) -> None:
+    """However many files wait for one of their name, another gets past them."""
+    folders = [tmp_path / f"folder{number}" for number in range(12)]
+    for folder in folders:
+        os.utime(make_file(folder / "same.bin", CHUNK), (1_700_000_000, 1_700_000_000))
+    held: list[Route] = []
+    tab.page.route(RUNS, lambda route: route.continue_() if held else held.append(route))
+    drag(tab.page, "dragEnter", "dragOver", "drop", files=tuple(folders))
+    tab.until("spy.underWay === 1 && spy.rows('files').length === 12")
+    tab.choose_content("other.txt", b"content")
+    tab.expect_done("other.txt")
+    assert stored(tab.server, "same.bin") == []
+    held[0].continue_()
+    tab.until("document.querySelectorAll('#files [data-state=done]').length === 13")
+
+
 def test_first_of_equal_names_is_cancelled(tab: Tab, tmp_path: Path) -> None:
-    """The next one begins then."""
+    """The next one begins when nothing of the first is left, so that it does not go on with what is about to go."""
     file = make_file(tmp_path / "same.bin", 10 * CHUNK)
     gate = Gate(tab.page, 3)
     tab.choose(file)
     tab.expect_percent("same.bin", 30)
     tab.choose(file)
     expect(tab.files.nth(1).locator(".status")).to_have_text("Waiting for another file of the same name")
+    held: list[Route] = []
+    tab.page.route("**/uploads/*", lambda route: held.append(route))
     tab.files.nth(0).locator(".cancel").click()
     gate.open()
+    sent = len(tab.spy("runs"))
+    tab.choose_content("other.txt", b"content")
+    tab.expect_done("other.txt")
+    assert len(tab.spy("runs")) == sent + 1
+    held[0].continue_()
     tab.expect_done("same.bin")
     assert_stored(tab.server, file)
 
@@ -678,24 +702,27 @@ def test_several_failures_are_one_notice(tab: Tab, visit: Visits) -> None:
     """With what has arrived in the same moment."""
     visit.expect_complaints(REFUSED)
     tab.page.route(RUNS, answer(400, "Refused."))
-    content = {"mimeType": "text/plain", "buffer": b"content"}
-    tab.page.set_input_files("#file", [{**content, "name": f"{n}.txt"} for n in range(3)])
+    tab.page.set_input_files(
+        "#file", [FilePayload(name=f"{n}.txt", mimeType="text/plain", buffer=b"content") for n in range(3)]
+    )
     tab.expect_notice("3 files were not uploaded.")
 
 
 def test_files_without_room_keep_no_others_waiting(start_server: StartServer, visit: Visits) -> None:
-    """As many large files as may be sent at a time wait for room; a small one that fits gets past them."""
+    """More large files than may be sent at a time wait for room; a small one that fits gets past them."""
     visit.expect_complaints(REFUSED)
     server = start_server("--max-total", "3")
     upload(server, bytes(2_000_000))
     tab = visit(server)
-    content = {"mimeType": "text/plain", "buffer": bytes(2_000_000)}
-    tab.page.set_input_files("#file", [{**content, "name": f"{n}.bin"} for n in range(4)])
-    for n in range(4):
+    content = bytes(2_000_000)
+    tab.page.set_input_files(
+        "#file", [FilePayload(name=f"{n}.bin", mimeType="text/plain", buffer=content) for n in range(10)]
+    )
+    for n in range(10):
         tab.expect_state(f"{n}.bin", "paused")
     tab.choose_content("small.txt", b"content")
     tab.expect_done("small.txt")
-    for n in range(4):
+    for n in range(10):
         assert tab.spy(f"state('{n}.bin')") == "paused"
 
 
@@ -736,6 +763,45 @@ def test_proxy_errors_are_translated(tab: Tab, visit: Visits) -> None:
     tab.row("file.txt").locator(".retry").click()
     tab.expect_done("file.txt")
     assert stored(tab.server, "file.txt")
+
+
+def test_connection_that_always_breaks(tab: Tab, visit: Visits, tmp_path: Path) -> None:
+    """Runs that break off together are one failure. After eight with nothing gained a person is told, and may retry."""
+    visit.expect_complaints("net::ERR_FAILED")
+    tab.hurry()
+    file = make_file(tmp_path / "file.bin", 20 * CHUNK)
+    tab.page.route(RUNS, lambda route: route.abort())
+    tab.choose(file)
+    tab.expect_state("file.bin", "failed")
+    expect(tab.row("file.bin").locator(".status")).to_contain_text("breaks off again and again")
+    assert tab.spy("pauses") == [1000, 2000, 4000, 8000, 16000, 30000, 30000]
+    assert len(tab.spy("runs")) > 4 * PARALLEL
+    tab.page.unroute(RUNS)
+    tab.row("file.bin").locator(".retry").click()
+    tab.expect_done("file.bin")
+    assert_stored(tab.server, file)
+
+
+def test_session_that_has_ended(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
+    """The page says in the server's words that the password is asked for; with it, Retry goes on from what is in."""
+    visit.expect_complaints(REFUSED)
+    tab = visit(start_server(*SMALL_CHUNKS, env={"PYFILEDROP_PASSWORD": "open sesame"}))
+    tab.page.fill("#password", "open sesame")
+    tab.page.click("button")
+    file = make_file(tmp_path / "file.bin", 10 * CHUNK)
+    gate = Gate(tab.page, 5)
+    tab.choose(file)
+    tab.expect_percent("file.bin", 50)
+    browser = tab.page.context.request
+    browser.post(tab.server.url, form={"signout": ""})
+    gate.open()
+    tab.expect_state("file.bin", "failed")
+    expect(tab.row("file.bin").locator(".status")).to_have_text(pyfiledrop.Unauthorized.sentence)
+    browser.post(tab.server.url, form={"password": "open sesame"})
+    tab.row("file.bin").locator(".retry").click()
+    tab.expect_done("file.bin")
+    assert tab.acknowledged() == list(range(10))
+    assert_stored(tab.server, file)
 
 
 def test_success_of_a_stranger_is_no_success(tab: Tab) -> None:
@@ -1166,7 +1232,11 @@ def test_screenshot(start_server: StartServer, visit: Visits, tmp_path: Path) ->
 
     It is taken anew by PYFILEDROP_SCREENSHOT=1 python -m pytest -k screenshot
     """
-    look = {"viewport": {"width": 1280, "height": 560}, "timezone_id": "UTC", "reduced_motion": "reduce"}
+    look: dict[str, Any] = {
+        "viewport": {"width": 1280, "height": 560},
+        "timezone_id": "UTC",
+        "reduced_motion": "reduce",
+    }
     options = ("-a", "--chunk-size", str(2 * MIB), "--timeout", "86400000")  # the clock below makes a leap
     tab = visit(start_server(*options), **look)
     page = tab.page

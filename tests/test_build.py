@@ -221,6 +221,21 @@ def test_linter_sees_a_mistake(
     assert f"index.html.cjs:{line}:" in said.out + said.err
 
 
+def test_linter_that_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without it the check fails and says so, and the tests go on."""
+
+    def fail(what: str, *command: str, **how: object) -> None:
+        raise build.BuildError("npm did not answer.")
+
+    monkeypatch.setattr(build, "WORK", tmp_path)
+    monkeypatch.setattr(build, "quietly", fail)
+    monkeypatch.setattr(shutil, "which", lambda name: "/bin/npm")
+    assert build.lint_page() == 1
+    assert "cannot be checked. npm did not answer." in capsys.readouterr().out
+
+
 # dropzone
 
 

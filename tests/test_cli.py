@@ -312,7 +312,7 @@ def test_a_signal_that_is_ignored_from_the_start(monkeypatch: pytest.MonkeyPatch
     """`nohup` lets a server outlive its terminal: SIGHUP stays ignored then. The others end the server all the same."""
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
     for ignored in (False, True):
-        handled = {}
+        handled: dict[int, str] = {}
         monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN if ignored else signal.SIG_DFL)  # noqa: B023
         monkeypatch.setattr(signal, "signal", handled.__setitem__)
         pyfiledrop._handle_signals("handler")

@@ -17,11 +17,6 @@ from pyfiledrop import Disk, DiskData, DiskFault, DiskPart, NoSpace, Record, Sto
 MIB = 1 << 20
 
 
-@pytest.fixture
-def store(folders: Folders) -> Store:
-    return folders.open()
-
-
 def announce(store: Store, file: File) -> File:
     """The same file, as POST /uploads began it."""
     upload, _ = store.announce(file.owner, file.name, len(file.content), None, file.chunk_size)

@@ -399,8 +399,8 @@ class Worker:
                     self._lose(script)
                     self._send(script)
             except (AssertionError, OSError, ValueError) as error:
-                said = [one.data if len(one.data) < 3000 else one.data[:3000] + b"..." for one in script]
-                raise AssertionError(f"{error!r} after {said}") from error
+                sent = [one.data if len(one.data) < 3000 else one.data[:3000] + b"..." for one in script]
+                raise AssertionError(f"{error!r} after {sent}") from error
 
     def close(self) -> None:
         if self._sock:
@@ -630,14 +630,14 @@ class Lane:
             return is_chunk, taken.remaining, [self.describe(upload) for upload in uploads]
 
     def listing(self) -> set[str]:
-        return {*os.listdir(self.store._storage), *os.listdir(self.store._chunks)}
+        return {*os.listdir(self.folders.storage), *os.listdir(self.folders.chunks)}
 
     def describe(self, upload: pyfiledrop.Upload) -> Any:
         if upload.stored is not None:
-            content = Path(self.store._storage, upload.stored).read_bytes()
+            content = (self.folders.storage / upload.stored).read_bytes()
             return upload.name, upload.size, upload.modified, upload.stored[36:], content
         (ranges,) = self.store.chunks_in(upload) or [[]]
-        data = Path(self.store._chunks, upload.uuid, "data").read_bytes()
+        data = (self.folders.chunks / upload.uuid / "data").read_bytes()
         content = data[ranges[0] * upload.chunk_size : (ranges[1] + 1) * upload.chunk_size]
         return upload.name, upload.size, upload.modified, ranges, content
 

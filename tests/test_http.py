@@ -13,11 +13,10 @@ import re
 import socket
 import sys
 import threading
-import uuid as uuids
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
-from functools import partial
+from functools import cache, partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -31,27 +30,26 @@ from conftest import (
     Response,
     Server,
     StartServer,
+    announce,
+    announce_request,
     basic,
     chunk_request,
     exchange,
     multipart_body,
     request,
+    run_request,
     running,
     serving,
     stored,
     upload,
     wait_until,
 )
+from storing import new_uuid
 
 import pyfiledrop
 
 CHUNK = 1000
 SOME = "0b5e55ed-0000-4000-8000-0123456789ab"  # a UUID
-
-
-def new() -> str:
-    """A UUID for an upload or a drop."""
-    return str(uuids.uuid4())
 
 
 def assert_tidy(server: Server) -> None:
@@ -91,7 +89,7 @@ def fetch(server: Server, uuid: str, headers: dict[str, str] | None = None, meth
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 20 * CHUNK + 7])
 def test_sizes_around_a_chunk(shared_server: Server, size: int) -> None:
     """A file of any size is whole once its last chunk is in, whichever that is, and equal to what was sent."""
-    uuid, content, count = new(), random.randbytes(size), max(1, ceil(size / CHUNK))
+    uuid, content, count = new_uuid(), random.randbytes(size), max(1, ceil(size / CHUNK))
     order = random.sample(range(count), count)
     for sent, index in enumerate(order, 1):
         file = one_file(exchange(shared_server, chunk_request(content, index, uuid=uuid, chunk_size=CHUNK)), 200)
@@ -142,7 +140,7 @@ def test_row_30_chunks_in_random_order_over_32_connections(shared_server: Server
     dice = random.Random(30)
     for round_number in range(1000):
         chunk_size, count = dice.choice([1, 7, 512, 4096]), dice.randint(2, 40)
-        uuid, content = new(), dice.randbytes((count - 1) * chunk_size + dice.randint(1, chunk_size))
+        uuid, content = new_uuid(), dice.randbytes((count - 1) * chunk_size + dice.randint(1, chunk_size))
         chunks = [chunk_request(content, index, uuid=uuid, chunk_size=chunk_size) for index in range(count)]
         dice.shuffle(chunks)
         answers = crowd.send(chunks)
@@ -154,8 +152,8 @@ def test_row_30_chunks_in_random_order_over_32_connections(shared_server: Server
 
 def test_row_30_many_files_at_once(shared_server: Server, crowd: Crowd) -> None:
     """The chunks of twenty files, all mixed, two drops: each file is whole and belongs to whoever sent it."""
-    drops = [new(), new()]
-    contents = {new(): random.randbytes(random.randint(0, 9000)) for _ in range(20)}
+    drops = [new_uuid(), new_uuid()]
+    contents = {new_uuid(): random.randbytes(random.randint(0, 9000)) for _ in range(20)}
     owner = {uuid: drops[i % 2] for i, uuid in enumerate(contents)}
     chunks = [
         chunk_request(content, index, uuid=uuid, chunk_size=CHUNK, cookie=owner[uuid])
@@ -173,59 +171,123 @@ def test_row_30_many_files_at_once(shared_server: Server, crowd: Crowd) -> None:
     assert_tidy(shared_server)
 
 
-def test_progress_can_be_asked_for(shared_server: Server) -> None:
+class Form:
+    """A chunk comes in a form, as Dropzone sends it."""
+
+    request = staticmethod(chunk_request)
+
+    @staticmethod
+    def begin(server: Server, content: bytes, chunk_size: int, cookie: str = "") -> str:
+        """The UUID under which a file of this content is sent."""
+        return new_uuid()
+
+    @staticmethod
+    def said(answer: Response) -> dict[str, Any]:
+        """What a good answer says of the upload."""
+        return one_file(answer, 200)
+
+
+class Run:
+    """A chunk comes as it is, of an upload that POST /uploads began."""
+
+    request = staticmethod(run_request)
+
+    @staticmethod
+    def begin(server: Server, content: bytes, chunk_size: int, cookie: str = "") -> str:
+        begun = announce(server, len(content), name=f"{new_uuid()}.bin", cookie=cookie)
+        assert begun["chunk_size"] == chunk_size
+        return str(begun["uuid"])
+
+    @staticmethod
+    def said(answer: Response) -> dict[str, Any]:
+        assert answer.status == 200, answer
+        return dict(answer.json()["upload"])
+
+
+Kind = type[Form] | type[Run]
+KINDS = pytest.mark.parametrize("kind", [Form, Run])
+SMALL, LARGE = 2000, 200_000  # chunks; the system moves the bytes of a large one past Python
+
+
+@pytest.fixture(scope="module")
+def with_chunks_of(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Server]]:
+    """A function that gives a server whose chunks are of this size; always the same one."""
+    with contextlib.ExitStack() as stack:
+
+        @cache
+        def start(size: int) -> Server:
+            options = ("-a", "--chunk-size", str(size))
+            return stack.enter_context(running(program, tmp_path_factory.mktemp("chunks"), *options))
+
+        yield start
+
+
+Servers = Callable[[int], Server]
+
+
+@KINDS
+def test_progress_can_be_asked_for(with_chunks_of: Servers, kind: Kind) -> None:
     """Which chunks are in is told as ranges, so that an upload can go on where it was, also in another browser tab."""
-    uuid, drop, content = new(), new(), bytes(range(250)) * 40
+    server, drop, content = with_chunks_of(SMALL), new_uuid(), bytes(range(250)) * 80
+    uuid = kind.begin(server, content, SMALL, drop)
     for index in (7, 0, 1, 3, 9, 8):
-        exchange(shared_server, chunk_request(content, index, uuid=uuid, chunk_size=CHUNK, cookie=drop))
-    answer = exchange(shared_server, request("GET", f"/uploads/{uuid.upper()}", cookie=drop)).json()["upload"]
+        exchange(server, kind.request(content, index, uuid=uuid, chunk_size=SMALL, cookie=drop))
+    answer = exchange(server, request("GET", f"/uploads/{uuid.upper()}", cookie=drop)).json()["upload"]
     assert answer["chunks"] == [[0, 1], [3, 3], [7, 9]]
-    assert (answer["chunk_size"], answer["chunk_count"]) == (CHUNK, 10)
-    assert (answer["received"], answer["size"], answer["done"], answer["link"]) == (6000, 10_000, False, None)
+    assert (answer["chunk_size"], answer["chunk_count"]) == (SMALL, 10)
+    assert (answer["received"], answer["size"], answer["done"], answer["link"]) == (12_000, 20_000, False, None)
     for index in (2, 4, 5, 6):
-        exchange(shared_server, chunk_request(content, index, uuid=uuid, chunk_size=CHUNK, cookie=drop))
-    answer = exchange(shared_server, request("GET", f"/uploads/{uuid}", cookie=drop)).json()["upload"]
+        exchange(server, kind.request(content, index, uuid=uuid, chunk_size=SMALL, cookie=drop))
+    answer = exchange(server, request("GET", f"/uploads/{uuid}", cookie=drop)).json()["upload"]
     assert (answer["chunks"], answer["done"]) == ([[0, 9]], True)
-    assert stored(shared_server, uuid) == content
+    assert stored(server, uuid) == content
 
 
 @pytest.mark.parametrize("modified", [None, 1700000000123, 0, -86_400_000])
 def test_the_files_own_time(shared_server: Server, modified: int | None) -> None:
     """What the browser says of the file's time is kept, also of a file from before 1970."""
-    data = chunk_request(b"x", uuid=new(), changes={"modified": None if modified is None else str(modified)})
+    data = chunk_request(b"x", uuid=new_uuid(), changes={"modified": None if modified is None else str(modified)})
     assert one_file(exchange(shared_server, data), 200)["modified"] == modified
 
 
 # The same chunk again
 
 
-@pytest.mark.parametrize("size", [2000, 200_000])
-def test_row_29_the_same_chunk_after_it_was_merged(shared_server: Server, size: int) -> None:
+@KINDS
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_row_29_the_same_chunk_after_it_was_merged(with_chunks_of: Servers, kind: Kind, size: int) -> None:
     """A chunk that is in is not written again, whatever comes under its number, and answered 200."""
-    uuid, content = new(), random.randbytes(2 * size)
+    server, content = with_chunks_of(size), random.randbytes(2 * size)
+    uuid = kind.begin(server, content, size)
     for data in (None, None, bytes(size)):
-        answer = exchange(shared_server, chunk_request(content, 1, uuid=uuid, chunk_size=size, data=data))
-        assert (file := one_file(answer, 200))["received"] == size and not file["done"]
-    assert one_file(exchange(shared_server, chunk_request(content, 0, uuid=uuid, chunk_size=size)), 200)["done"]
-    assert stored(shared_server, uuid) == content
+        answer = exchange(server, kind.request(content, 1, uuid=uuid, chunk_size=size, data=data))
+        assert (file := kind.said(answer))["received"] == size and not file["done"]
+    assert kind.said(exchange(server, kind.request(content, 0, uuid=uuid, chunk_size=size)))["done"]
+    assert stored(server, uuid) == content
 
 
-@pytest.mark.parametrize("size", [0, 500, 2500, 200_000])
-def test_row_29_the_same_chunk_after_the_file_is_done(shared_server: Server, size: int) -> None:
+@KINDS
+@pytest.mark.parametrize(("chunk_size", "size"), [(SMALL, 0), (SMALL, 500), (SMALL, 2500), (LARGE, 2 * LARGE)])
+def test_row_29_the_same_chunk_after_the_file_is_done(
+    with_chunks_of: Servers, kind: Kind, chunk_size: int, size: int
+) -> None:
     """A chunk of a finished file is answered 200, and the file stays as it is."""
-    uuid, content, chunk_size = new(), random.randbytes(size), max(CHUNK, size // 2)
-    first = upload(shared_server, content, uuid=uuid, chunk_size=chunk_size)
+    server, content = with_chunks_of(chunk_size), random.randbytes(size)
+    uuid = kind.begin(server, content, chunk_size)
+    for index in range(max(1, ceil(size / chunk_size))):
+        first = kind.said(exchange(server, kind.request(content, index, uuid=uuid, chunk_size=chunk_size)))
+    assert first["done"]
     chunk = bytes(min(size, chunk_size))
-    answer = exchange(shared_server, chunk_request(content, 0, uuid=uuid, chunk_size=chunk_size, data=chunk))
-    assert one_file(answer, 200) == first
-    assert stored(shared_server, uuid) == content
-    assert_tidy(shared_server)
+    answer = exchange(server, kind.request(content, 0, uuid=uuid, chunk_size=chunk_size, data=chunk))
+    assert kind.said(answer) == first
+    assert stored(server, uuid) == content
+    assert_tidy(server)
 
 
 def test_row_29_the_same_chunks_all_at_once(shared_server: Server, crowd: Crowd) -> None:
     """Every chunk eight times at the same moment: 200 each, one file, unchanged."""
     for count in (1, 1, 1, 4, 4, 4):
-        uuid, content = new(), random.randbytes(count * CHUNK)
+        uuid, content = new_uuid(), random.randbytes(count * CHUNK)
         chunks = [chunk_request(content, index, uuid=uuid, chunk_size=CHUNK) for index in range(count)] * 8
         random.shuffle(chunks)
         assert {answer.status for answer in crowd.send(chunks)} == {200}
@@ -249,46 +311,72 @@ def begin_and_stall(server: Server, connection: Connection, data: bytes, uuid: s
     return data[half:]
 
 
+# The earlier request with a chunk, and the later one: each may be of either kind.
+EITHER = pytest.mark.parametrize(
+    ("kind", "other"), [(Form, Form), (Run, Run), (Run, Form), (Form, Run)],
+    ids=lambda kind: kind.__name__.lower(),
+)  # fmt: skip
+
+
+def begin_for(server: Server, content: bytes, *kinds: Kind) -> tuple[str, str]:
+    """UUID and name of an upload that may come by these kinds of requests."""
+    if Run not in kinds:
+        return new_uuid(), "file.bin"
+    begun = announce(server, len(content), name=f"{new_uuid()}.bin")
+    return begun["uuid"], begun["name"]
+
+
+@EITHER
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("size", [2000, 300_000])
-def test_row_29_the_same_chunk_while_it_is_on_its_way(shared_server: Server, size: int, count: int) -> None:
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_row_29_the_same_chunk_while_it_is_on_its_way(
+    with_chunks_of: Servers, kind: Kind, other: Kind, size: int, count: int
+) -> None:
     """The later request takes over; the earlier, held open across publishing, cannot change a byte; 200 both."""
-    uuid, content = new(), random.randbytes(size * count)
-    last = chunk_request(content, count - 1, uuid=uuid, chunk_size=size)
-    junk = chunk_request(content, count - 1, uuid=uuid, chunk_size=size, data=b"\xff" * size)
-    with Connection(shared_server) as earlier:
-        rest = begin_and_stall(shared_server, earlier, junk, uuid, size)
-        assert one_file(exchange(shared_server, last), 200)["done"] is (count == 1)
+    server, content = with_chunks_of(size), random.randbytes(size * count)
+    uuid, name = begin_for(server, content, kind, other)
+
+    def chunk(kind: Kind, index: int, data: bytes | None = None) -> bytes:
+        named = {"name": name} if kind is Form else {}
+        return kind.request(content, index, uuid=uuid, chunk_size=size, data=data, **named)  # type: ignore[arg-type]
+
+    with Connection(server) as earlier:
+        rest = begin_and_stall(server, earlier, chunk(kind, count - 1, b"\xff" * size), uuid, size)
+        assert other.said(exchange(server, chunk(other, count - 1)))["done"] is (count == 1)
         for index in range(count - 1):
-            exchange(shared_server, chunk_request(content, index, uuid=uuid, chunk_size=size))
-        assert stored(shared_server, uuid) == content
+            exchange(server, chunk(other, index))
+        assert stored(server, uuid) == content
         earlier.send(rest)
-        assert one_file(earlier.receive(), 200)["done"]
-    assert stored(shared_server, uuid) == content
-    assert_tidy(shared_server)
+        assert kind.said(earlier.receive())["done"]
+    assert stored(server, uuid) == content
+    assert_tidy(server)
 
 
+@KINDS
 @pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("size", [2000, 300_000])
-def test_row_29_the_later_request_is_still_on_its_way(shared_server: Server, size: int, count: int) -> None:
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_row_29_the_later_request_is_still_on_its_way(
+    with_chunks_of: Servers, kind: Kind, size: int, count: int
+) -> None:
     """The earlier one waits for what becomes of the later one, to which the chunk belongs now; 200 both."""
-    uuid, content = new(), random.randbytes(size * count)
-    junk = chunk_request(content, 0, uuid=uuid, chunk_size=size, data=b"\xff" * size)
-    good = chunk_request(content, 0, uuid=uuid, chunk_size=size)
-    with Connection(shared_server) as earlier, Connection(shared_server) as later:
-        earlier_rest = begin_and_stall(shared_server, earlier, junk, uuid, size)
+    server, content = with_chunks_of(size), random.randbytes(size * count)
+    uuid = kind.begin(server, content, size)
+    junk = kind.request(content, 0, uuid=uuid, chunk_size=size, data=b"\xff" * size)
+    good = kind.request(content, 0, uuid=uuid, chunk_size=size)
+    with Connection(server) as earlier, Connection(server) as later:
+        earlier_rest = begin_and_stall(server, earlier, junk, uuid, size)
         half = len(good) - size // 2
         later.send(good[:half])
         # A probe with a third request would take over itself, so the bytes on the disk must tell that it has begun.
-        wait_until(lambda: content[:100] in data_of(shared_server, uuid))
+        wait_until(lambda: content[:100] in data_of(server, uuid))
         earlier.send(earlier_rest)
         later.send(good[half:])
-        assert one_file(later.receive(), 200)["received"] == size
-        assert one_file(earlier.receive(), 200)["received"] == size
+        assert kind.said(later.receive())["received"] == size
+        assert kind.said(earlier.receive())["received"] == size
     if count == 2:
-        exchange(shared_server, chunk_request(content, 1, uuid=uuid, chunk_size=size))
-    assert stored(shared_server, uuid) == content
-    assert_tidy(shared_server)
+        exchange(server, kind.request(content, 1, uuid=uuid, chunk_size=size))
+    assert stored(server, uuid) == content
+    assert_tidy(server)
 
 
 def data_of(server: Server, uuid: str) -> bytes:
@@ -299,40 +387,135 @@ def data_of(server: Server, uuid: str) -> bytes:
     return b""
 
 
+@KINDS
 @pytest.mark.parametrize("count", [1, 2])
-def test_row_29_the_later_request_breaks_off(shared_server: Server, count: int) -> None:
+def test_row_29_the_later_request_breaks_off(with_chunks_of: Servers, kind: Kind, count: int) -> None:
     """When neither of two requests got through, the earlier is told to send again, and that works."""
-    uuid, size = new(), 2000
-    content = random.randbytes(size * count)
-    data = chunk_request(content, 0, uuid=uuid, chunk_size=size)
-    junk = chunk_request(content, 0, uuid=uuid, chunk_size=size, data=b"\xff" * size)
-    with Connection(shared_server) as earlier:
-        rest = begin_and_stall(shared_server, earlier, junk, uuid, size)
-        with Connection(shared_server) as later:
+    server, content = with_chunks_of(SMALL), random.randbytes(SMALL * count)
+    uuid = kind.begin(server, content, SMALL)
+    data = kind.request(content, 0, uuid=uuid, chunk_size=SMALL)
+    junk = kind.request(content, 0, uuid=uuid, chunk_size=SMALL, data=b"\xff" * SMALL)
+    with Connection(server) as earlier:
+        rest = begin_and_stall(server, earlier, junk, uuid, SMALL)
+        with Connection(server) as later:
             later.send(data[:-10])
-            wait_until(lambda: content[:100] in data_of(shared_server, uuid))
+            wait_until(lambda: content[:100] in data_of(server, uuid))
         earlier.send(rest)
         answer = earlier.receive()
         assert answer.status == 503 and answer.headers["Retry-After"]
     for index in range(count):
-        one_file(exchange(shared_server, chunk_request(content, index, uuid=uuid, chunk_size=size)), 200)
-    assert stored(shared_server, uuid) == content
-    assert_tidy(shared_server)
+        kind.said(exchange(server, kind.request(content, index, uuid=uuid, chunk_size=SMALL)))
+    assert stored(server, uuid) == content
+    assert_tidy(server)
 
 
-def test_remove_while_a_chunk_is_on_its_way(shared_server: Server) -> None:
+@KINDS
+def test_remove_while_a_chunk_is_on_its_way(with_chunks_of: Servers, kind: Kind) -> None:
     """An upload that is removed stays so: its straggler is told 410 and leaves nothing."""
-    uuid, drop, content = new(), new(), random.randbytes(2 * CHUNK)
-    with Connection(shared_server) as connection:
-        data = chunk_request(content, 0, uuid=uuid, chunk_size=CHUNK, cookie=drop)
-        rest = begin_and_stall(shared_server, connection, data, uuid, CHUNK)
-        assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=drop)).json() == {"removed": 1}
+    server, drop, content = with_chunks_of(SMALL), new_uuid(), random.randbytes(2 * SMALL)
+    uuid = kind.begin(server, content, SMALL, drop)
+    with Connection(server) as connection:
+        data = kind.request(content, 0, uuid=uuid, chunk_size=SMALL, cookie=drop)
+        rest = begin_and_stall(server, connection, data, uuid, SMALL)
+        assert exchange(server, request("DELETE", f"/uploads/{uuid}", cookie=drop)).json() == {"removed": 1}
         connection.send(rest)
         assert connection.receive().status == 410
-    late = exchange(shared_server, chunk_request(content, 1, uuid=uuid, chunk_size=CHUNK, cookie=drop))
+    late = exchange(server, kind.request(content, 1, uuid=uuid, chunk_size=SMALL, cookie=drop))
     assert (late.status, late.json()) == (410, {"error": "This upload was removed. Start it anew."})
-    assert listed(shared_server, drop) == []
-    assert_tidy(shared_server)
+    assert listed(server, drop) == []
+    assert_tidy(server)
+
+
+# Runs
+
+
+def progress(server: Server, uuid: str, cookie: str = "") -> dict[str, Any]:
+    return dict(exchange(server, request("GET", f"/uploads/{uuid}", cookie=cookie)).json()["upload"])
+
+
+def test_an_upload_begins_once(with_chunks_of: Servers) -> None:
+    """POST /uploads begins it: 201; again: 200 and the same one, with what is in by then; a run may finish it."""
+    server, drop, content = with_chunks_of(SMALL), new_uuid(), random.randbytes(5 * SMALL - 1)
+    data = announce_request(len(content), name="отчёт/x.pdf", modified=1700000000123, cookie=drop)
+    answer = exchange(server, data)
+    begun = answer.json()["upload"]
+    assert answer.status == 201
+    assert {**begun, "uuid": "", "created": 0} == {
+        "uuid": "", "name": "отчёт/x.pdf", "size": len(content), "received": 0, "done": False, "link": None,
+        "modified": 1700000000123, "created": 0, "chunk_size": SMALL, "chunk_count": 5, "chunks": [],
+    }  # fmt: skip
+    assert progress(server, begun["uuid"], drop) == begun
+    assert listed(server, drop) == [], "nothing of it is in"
+    run = run_request(content, 1, 2, uuid=begun["uuid"], chunk_size=SMALL, cookie=drop)
+    after = Run.said(exchange(server, run))
+    assert after == {**begun, "received": 2 * SMALL, "chunks": [[1, 2]]}
+    answer = exchange(server, data)
+    assert (answer.status, answer.json()["upload"]) == (200, after)
+    whole = run_request(content, 0, 5, uuid=begun["uuid"], chunk_size=SMALL, cookie=drop)
+    done = Run.said(exchange(server, whole))
+    link = f"download/{begun['uuid']}"
+    assert done == {**begun, "received": len(content), "done": True, "link": link, "chunks": [[0, 4]]}
+    assert exchange(server, request("GET", f"/{link}")).body == content
+    answer = exchange(server, data)
+    assert answer.status == 201 and answer.json()["upload"]["uuid"] != begun["uuid"]
+    exchange(server, request("DELETE", f"/uploads/{answer.json()['upload']['uuid']}", cookie=drop))
+
+
+def test_an_empty_file_by_a_run(with_chunks_of: Servers) -> None:
+    """Its one chunk is empty, and a run of nothing finishes it."""
+    server = with_chunks_of(SMALL)
+    uuid = Run.begin(server, b"", SMALL)
+    assert Run.said(exchange(server, run_request(b"", uuid=uuid)))["done"]
+    assert stored(server, uuid) == b""
+
+
+@pytest.mark.parametrize("chunk_size", [SMALL, LARGE])
+def test_run_that_goes_on_in_another_tab(with_chunks_of: Servers, chunk_size: int) -> None:
+    """A look while a run is on its way tells its whole chunks, and a run from there on takes over."""
+    server, content = with_chunks_of(chunk_size), random.randbytes(5 * chunk_size - 7)
+    uuid = Run.begin(server, content, chunk_size)
+    data = run_request(content, 0, 5, uuid=uuid, chunk_size=chunk_size)
+    with Connection(server) as earlier:
+        half = len(data) - 2 * chunk_size
+        earlier.send(data[:half])
+        wait_until(lambda: bytes_on_disk(server, uuid) > 2 * chunk_size)
+        wait_until(lambda: progress(server, uuid)["chunks"] == [[0, 1]])
+        rest = run_request(content, 2, 3, uuid=uuid, chunk_size=chunk_size)
+        assert Run.said(exchange(server, rest))["done"]
+        earlier.send(b"\xff" * (len(data) - half))
+        assert Run.said(earlier.receive())["done"]
+    assert stored(server, uuid) == content
+    assert_tidy(server)
+
+
+@pytest.mark.parametrize("chunk_size", [SMALL, LARGE])
+def test_run_over_chunks_that_are_in(with_chunks_of: Servers, chunk_size: int) -> None:
+    """Their bytes go nowhere, in both lanes; those between them to their places; a request behind the run is heard."""
+    server, content = with_chunks_of(chunk_size), random.randbytes(5 * chunk_size)
+    uuid = Run.begin(server, content, chunk_size)
+    for index in (1, 3):
+        exchange(server, run_request(content, index, uuid=uuid, chunk_size=chunk_size))
+    pieces = [content[at : at + chunk_size] for at in range(0, len(content), chunk_size)]
+    sent = b"".join(bytes(chunk_size) if index in (1, 3) else piece for index, piece in enumerate(pieces))
+    with Connection(server) as connection:
+        run = run_request(content, 0, 5, uuid=uuid, chunk_size=chunk_size, data=sent)
+        connection.send(run + request("GET", f"/uploads/{uuid}"))
+        assert Run.said(connection.receive())["done"]
+        assert connection.receive().json()["upload"]["chunks"] == [[0, 4]]
+    assert stored(server, uuid) == content
+
+
+def test_run_that_arrives_byte_by_byte(with_chunks_of: Servers) -> None:
+    """Slowness of a client changes nothing."""
+    server, content = with_chunks_of(SMALL), random.randbytes(SMALL + 20)
+    uuid = Run.begin(server, content, SMALL)
+    data = run_request(content, 0, 2, uuid=uuid, chunk_size=SMALL)
+    with Connection(server) as connection:
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(len(data)):
+            connection.send(data[at : at + 1])
+        assert Run.said(connection.receive())["done"]
+    assert stored(server, uuid) == content
 
 
 # Whole files
@@ -350,7 +533,7 @@ def test_plain_form_with_one_file(shared_server: Server, content: bytes) -> None
 
 def test_row_31_plain_form_with_several_files(shared_server: Server) -> None:
     """Each file of a form is one file, in the form's order, also those of the same name."""
-    drop, files = new(), [("a.txt", b"1"), ("b.txt", b""), ("a.txt", b"3" * 100_000)]
+    drop, files = new_uuid(), [("a.txt", b"1"), ("b.txt", b""), ("a.txt", b"3" * 100_000)]
     answer = exchange(shared_server, form_request(*files, cookie=drop))
     assert answer.status == 201
     told = answer.json()["files"]
@@ -362,7 +545,7 @@ def test_row_31_plain_form_with_several_files(shared_server: Server) -> None:
 @pytest.mark.parametrize("files", [[("", b"")], [], [("", b""), ("", b"")]])
 def test_plain_form_without_a_selection(shared_server: Server, files: list[tuple[str, bytes]]) -> None:
     """A form sent with nothing chosen is told so, and leaves nothing."""
-    drop = new()
+    drop = new_uuid()
     answer = exchange(shared_server, form_request(*files, cookie=drop))
     assert answer.status == 400 and list(answer.json()) == ["error"]
     assert listed(shared_server, drop) == []
@@ -398,7 +581,7 @@ def test_answer_for_people_without_downloads(server: Server) -> None:
 @pytest.mark.parametrize("content", [b"", b"x", random.randbytes(300_000)], ids=len)
 def test_put(shared_server: Server, content: bytes) -> None:
     """`curl -T` stores its body under the name in the address."""
-    drop = new()
+    drop = new_uuid()
     target = f"/upload/{quote('отчёт 1.pdf')}"
     file = one_file(exchange(shared_server, request("PUT", target, body=content, cookie=drop)), 201)
     assert (file["name"], file["size"], file["done"]) == ("отчёт 1.pdf", len(content), True)
@@ -459,7 +642,7 @@ def name_in(header: str) -> str:
 
 
 def send_as_chunks(server: Server, name: str, drop: str) -> Response:
-    exchange(server, chunk_request(b"content", 1, uuid=(uuid := new()), name=name, chunk_size=4, cookie=drop))
+    exchange(server, chunk_request(b"content", 1, uuid=(uuid := new_uuid()), name=name, chunk_size=4, cookie=drop))
     return exchange(server, chunk_request(b"content", 0, uuid=uuid, name=name, chunk_size=4, cookie=drop))
 
 
@@ -471,11 +654,16 @@ def send_as_body(server: Server, name: str, drop: str) -> Response:
     return exchange(server, request("PUT", f"/upload/{quote(name, safe='')}", body=b"content", cookie=drop))
 
 
+def send_as_run(server: Server, name: str, drop: str) -> Response:
+    uuid = announce(server, 7, name=name, cookie=drop)["uuid"]
+    return exchange(server, run_request(b"content", uuid=uuid, cookie=drop))
+
+
 @pytest.mark.parametrize(
     ("send", "sent", "shown", "on_disk", "given_back"),
     [
         pytest.param(send, *names, id=f"{send.__name__}-{name_id}")
-        for send in (send_as_chunks, send_as_form, send_as_body)
+        for send in (send_as_chunks, send_as_form, send_as_body, send_as_run)
         for names, name_id in zip(NAMES, NAME_IDS, strict=True)
         if names[0] or send is not send_as_body  # an address without a name is another address
     ],
@@ -489,10 +677,11 @@ def test_names(
     given_back: str | None,
 ) -> None:
     """A name of up to 255 bytes is listed as it was sent, made harmless on the disk, and comes back with the file."""
-    drop = new()
+    drop = new_uuid()
     assert (answer := send(shared_server, sent, drop)).status in (200, 201), answer.text
     (file,) = listed(shared_server, drop)
-    assert file["name"] == shown and [file] == answer.json()["files"]
+    told = answer.json().get("files") or [answer.json()["upload"]]
+    assert file["name"] == shown and file.items() <= told[0].items()
     (path,) = shared_server.storage.glob(f"{file['uuid']}_*")
     assert path.read_bytes() == b"content" and len(path.name.encode()) <= 255
     assert path.name.endswith(os.path.splitext(sent)[1])
@@ -527,7 +716,7 @@ def test_a_cookie_that_is_none_of_ours(shared_server: Server, cookie: str) -> No
 
 def test_list_holds_what_the_drop_has_sent(shared_server: Server) -> None:
     """Newest first, finished and unfinished, and nothing of anybody else."""
-    drop, other, begun = new(), new(), new()
+    drop, other, begun = new_uuid(), new_uuid(), new_uuid()
     first = upload(shared_server, b"1", name="1", cookie=drop)
     exchange(shared_server, chunk_request(b"abcdef", 1, uuid=begun, chunk_size=4, name="2", cookie=drop))
     third = one_file(exchange(shared_server, form_request(("3", b"3"), cookie=drop)), 201)
@@ -538,7 +727,7 @@ def test_list_holds_what_the_drop_has_sent(shared_server: Server) -> None:
     assert [uploads[0], uploads[2]] == [third, first]
     assert (uploads[1]["received"], uploads[1]["done"], uploads[1]["link"]) == (2, False, None)
     assert first["created"] <= uploads[1]["created"] <= third["created"]
-    assert listed(shared_server, "") == listed(shared_server, new()) == []
+    assert listed(shared_server, "") == listed(shared_server, new_uuid()) == []
     sentences = exchange(shared_server, request("GET", "/uploads", {"Accept": ""}, cookie=drop)).text
     assert len(sentences.splitlines()) == 3 and "unfinished" in sentences
     exchange(shared_server, request("DELETE", f"/uploads/{begun}", cookie=drop))
@@ -546,7 +735,7 @@ def test_list_holds_what_the_drop_has_sent(shared_server: Server) -> None:
 
 def test_list_in_pages(start_server: StartServer) -> None:
     """A hundred at a time, newest first; what is gone by hand or new meanwhile moves nothing."""
-    server, drop = start_server("--no-fsync"), new()
+    server, drop = start_server("--no-fsync"), new_uuid()
     for start in range(0, 250, 50):
         exchange(server, form_request(*[(str(start + number), b"") for number in range(50)], cookie=drop))
     names = [str(number) for number in range(249, -1, -1)]
@@ -559,7 +748,7 @@ def test_list_in_pages(start_server: StartServer) -> None:
     target = f"/uploads?before={first['next']}"
     second = exchange(server, request("GET", target, cookie=drop)).json()
     assert ([file["name"] for file in second["uploads"]], second["next"]) == (left[100:], None)
-    assert exchange(server, request("GET", target, cookie=new())).json() == {"uploads": [], "next": None}
+    assert exchange(server, request("GET", target, cookie=new_uuid())).json() == {"uploads": [], "next": None}
     lines = exchange(server, request("GET", "/uploads", {"Accept": ""}, cookie=drop)).text.splitlines()
     assert len(lines) == 101 and lines[0] == "new (0 bytes)"
     (more,) = re.findall(r"There is more: ask for (/uploads\?before=\d+)$", lines[-1])
@@ -571,46 +760,57 @@ def test_list_in_pages(start_server: StartServer) -> None:
 
 def test_a_page_that_is_just_full(start_server: StartServer) -> None:
     """There is no mark when nothing is left to ask for."""
-    server, drop = start_server("--no-fsync"), new()
+    server, drop = start_server("--no-fsync"), new_uuid()
     for count, more in ((50, False), (50, False), (1, True)):
         exchange(server, form_request(*[("x", b"")] * count, cookie=drop))
         assert (exchange(server, request("GET", "/uploads", cookie=drop)).json()["next"] is not None) is more
 
 
-def test_row_14_another_drops_upload(shared_server: Server) -> None:
+@KINDS
+@pytest.mark.parametrize("is_in", [False, True], ids=["announced", "begun"])
+def test_row_14_another_drops_upload(with_chunks_of: Servers, kind: Kind, is_in: bool) -> None:
     """Chunks for another drop's upload, reading and removing it: 404, and the upload goes on untouched."""
-    drop, uuid, content = new(), new(), random.randbytes(2 * CHUNK)
-    chunk = [chunk_request(content, i, uuid=uuid, chunk_size=CHUNK, cookie=drop) for i in (0, 1)]
-    exchange(shared_server, chunk[0])
-    for cookie in (new(), "", "x"):
+    server, drop, content = with_chunks_of(SMALL), new_uuid(), random.randbytes(2 * SMALL)
+    uuid = kind.begin(server, content, SMALL, drop)
+    chunk = [kind.request(content, i, uuid=uuid, chunk_size=SMALL, cookie=drop) for i in (0, 1)]
+    if is_in or kind is Form:
+        exchange(server, chunk[0])
+    for cookie in (new_uuid(), "", "x"):
         for data in (
-            chunk_request(content, 0, uuid=uuid, chunk_size=CHUNK, cookie=cookie),
-            chunk_request(content, 1, uuid=uuid, chunk_size=CHUNK, cookie=cookie, data=bytes(CHUNK)),
+            chunk_request(content, 0, uuid=uuid, chunk_size=SMALL, cookie=cookie),
+            chunk_request(content, 1, uuid=uuid, chunk_size=SMALL, cookie=cookie, data=bytes(SMALL)),
+            run_request(content, 0, 2, uuid=uuid, chunk_size=SMALL, cookie=cookie),
+            run_request(content, 1, uuid=uuid, chunk_size=SMALL, cookie=cookie, data=bytes(SMALL)),
             request("GET", f"/uploads/{uuid}", cookie=cookie),
             request("DELETE", f"/uploads/{uuid}", cookie=cookie),
         ):
-            assert exchange(shared_server, data).status == 404
-    assert one_file(exchange(shared_server, chunk[1]), 200)["done"]
-    assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=new())).status == 404
-    assert stored(shared_server, uuid) == content
+            assert exchange(server, data).status == 404
+    exchange(server, chunk[0])
+    assert kind.said(exchange(server, chunk[1]))["done"]
+    assert exchange(server, request("DELETE", f"/uploads/{uuid}", cookie=new_uuid())).status == 404
+    assert stored(server, uuid) == content
 
 
-def test_an_upload_without_a_cookie(shared_server: Server) -> None:
+@KINDS
+def test_an_upload_without_a_cookie(with_chunks_of: Servers, kind: Kind) -> None:
     """It belongs to whoever knows its UUID while it is unfinished; later the UUID is only a link to read."""
-    uuid, content = new(), b"12345678"
-    exchange(shared_server, chunk_request(content, 0, uuid=uuid, chunk_size=4))
-    assert exchange(shared_server, request("GET", f"/uploads/{uuid}", cookie=new())).status == 200
-    assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}")).status == 200
-    assert exchange(shared_server, request("GET", f"/uploads/{uuid}")).status == 404
-    uuid = upload(shared_server, content, chunk_size=4)["uuid"]
-    for cookie in ("", new()):
-        assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=cookie)).status == 404
-    assert stored(shared_server, uuid) == content
+    server, content = with_chunks_of(SMALL), random.randbytes(2 * SMALL)
+    uuid = kind.begin(server, content, SMALL)
+    exchange(server, kind.request(content, 0, uuid=uuid, chunk_size=SMALL))
+    assert exchange(server, request("GET", f"/uploads/{uuid}", cookie=new_uuid())).status == 200
+    assert exchange(server, request("DELETE", f"/uploads/{uuid}")).status == 200
+    assert exchange(server, request("GET", f"/uploads/{uuid}")).status == 404
+    uuid = kind.begin(server, content, SMALL)
+    for index, cookie in enumerate(("", new_uuid())):
+        exchange(server, kind.request(content, index, uuid=uuid, chunk_size=SMALL, cookie=cookie))
+    for cookie in ("", new_uuid()):
+        assert exchange(server, request("DELETE", f"/uploads/{uuid}", cookie=cookie)).status == 404
+    assert stored(server, uuid) == content
 
 
 def test_remove(shared_server: Server) -> None:
     """One's own file goes from list, link and disk, and so does one's own unfinished upload; others stay."""
-    drop, begun = new(), new()
+    drop, begun = new_uuid(), new_uuid()
     gone, stays = (upload(shared_server, b"x", cookie=drop) for _ in range(2))
     exchange(shared_server, chunk_request(b"abcdef", 1, uuid=begun, chunk_size=4, cookie=drop))
     for uuid in (gone["uuid"], begun.upper()):
@@ -625,10 +825,10 @@ def test_remove(shared_server: Server) -> None:
 
 def test_forget(shared_server: Server) -> None:
     """The list is emptied of finished files; they stay, their links work, but nobody can remove them any more."""
-    drop, begun = new(), new()
+    drop, begun = new_uuid(), new_uuid()
     done = upload(shared_server, b"done", cookie=drop)
     exchange(shared_server, chunk_request(b"abcdef", 1, uuid=begun, chunk_size=4, cookie=drop))
-    mine = upload(shared_server, b"other", cookie=new())
+    mine = upload(shared_server, b"other", cookie=new_uuid())
     for count in (1, 0):
         answer = exchange(shared_server, request("DELETE", "/uploads", cookie=drop))
         assert (answer.status, answer.json()) == (200, {"forgotten": count})
@@ -642,7 +842,7 @@ def test_forget(shared_server: Server) -> None:
 
 def test_everything_outlives_a_restart(server: Server) -> None:
     """Files, lists and unfinished uploads are there again after the server was started anew."""
-    drop, begun = new(), new()
+    drop, begun = new_uuid(), new_uuid()
     upload(server, b"done", cookie=drop)
     exchange(server, chunk_request(b"abcdef", 1, uuid=begun, chunk_size=4, cookie=drop))
     before = listed(server, drop)
@@ -826,9 +1026,9 @@ def test_file_that_shrinks_while_it_is_sent(shared_server: Server) -> None:
 
 def test_an_older_storage(start_server: StartServer, tmp_path: Path) -> None:
     """Files that were there before the record are given back under their names; they are nobody's."""
-    files = {f"{new()}_отчёт 1.pdf": b"1", f"{new().upper()}_a_b.txt": b"", f"{new()}__.x": b"3"}
+    files = {f"{new_uuid()}_отчёт 1.pdf": b"1", f"{new_uuid().upper()}_a_b.txt": b"", f"{new_uuid()}__.x": b"3"}
     (tmp_path / "storage").mkdir()
-    for name, content in {**files, "notes.txt": b"mine", f"{new()}": b"no name", ".hidden": b"x"}.items():
+    for name, content in {**files, "notes.txt": b"mine", f"{new_uuid()}": b"no name", ".hidden": b"x"}.items():
         (tmp_path / "storage" / name).write_bytes(content)
     server = start_server("-a", folder=tmp_path)
     for name, content in files.items():
@@ -836,7 +1036,7 @@ def test_an_older_storage(start_server: StartServer, tmp_path: Path) -> None:
         assert (answer.status, answer.body) == (200, content)
         assert name_in(answer.headers["Content-Disposition"]) == name[37:]
         assert exchange(server, request("DELETE", f"/uploads/{name[:36]}")).status == 404
-    assert listed(server, new()) == []
+    assert listed(server, new_uuid()) == []
     server.restart()
     assert (tmp_path / "storage" / "notes.txt").read_bytes() == b"mine"
     assert all(fetch(server, name[:36]).body == content for name, content in files.items())
@@ -846,7 +1046,7 @@ def test_an_older_storage(start_server: StartServer, tmp_path: Path) -> None:
 def test_a_file_that_was_put_there_by_hand(start_server: StartServer) -> None:
     """It is found while the server runs, a moment after somebody asks for it, whatever else lies there."""
     server = start_server("-a")
-    uuid = new()
+    uuid = new_uuid()
     assert fetch(server, uuid).status == 404
     if sys.platform == "linux":  # elsewhere file names are text
         write_odd_name(server.storage)
@@ -858,7 +1058,7 @@ def test_a_file_that_was_put_there_by_hand(start_server: StartServer) -> None:
 
 def write_odd_name(folder: Path) -> Path:
     """Make a file whose name is a UUID and what is not UTF-8."""
-    path = Path(os.fsdecode(os.path.join(os.fsencode(folder), new().encode() + b"_\xff.txt")))
+    path = Path(os.fsdecode(os.path.join(os.fsencode(folder), new_uuid().encode() + b"_\xff.txt")))
     path.write_bytes(b"odd")
     return path
 
@@ -866,7 +1066,7 @@ def write_odd_name(folder: Path) -> Path:
 def test_a_file_that_was_removed_by_hand(start_server: StartServer) -> None:
     """It is no longer listed or given back, its drop can still remove or forget it, and nothing else suffers."""
     server = start_server("-a")
-    drop = new()
+    drop = new_uuid()
     gone, stays = (upload(server, b"x", cookie=drop) for _ in range(2))
     next(server.storage.glob(f"{gone['uuid']}_*")).unlink()
     assert listed(server, drop) == [stays]
@@ -891,7 +1091,7 @@ def accepts(server: Server, data: bytes) -> bool:
 
 def test_chunks_that_were_removed_by_hand(shared_server: Server) -> None:
     """An unfinished upload whose data is gone begins anew, and ends whole."""
-    uuid, content = new(), random.randbytes(3 * CHUNK)
+    uuid, content = new_uuid(), random.randbytes(3 * CHUNK)
     exchange(shared_server, chunk_request(content, 0, uuid=uuid, chunk_size=CHUNK))
     with contextlib.suppress(FileNotFoundError):
         (shared_server.chunks / uuid / "data").unlink()
@@ -913,13 +1113,13 @@ def test_row_33_a_symlink_or_folder_under_a_uuids_name(start_server: StartServer
     secret.write_text("secret")
     storage = tmp_path / "storage"
     storage.mkdir()
-    before = [new() for _ in range(4)]
+    before = [new_uuid() for _ in range(4)]
     (storage / f"{before[0]}_link").symlink_to(secret)
     (storage / f"{before[1]}_folder").mkdir()
     (storage / f"{before[2]}_dangling").symlink_to(tmp_path / "nothing")
     os.mkfifo(storage / f"{before[3]}_pipe")
     server = start_server("-a", folder=tmp_path)
-    drop = new()
+    drop = new_uuid()
     after = [upload(server, b"mine", cookie=drop) for _ in range(3)]
     paths = [next(storage.glob(f"{file['uuid']}_*")) for file in after]
     for path in paths:
@@ -945,7 +1145,7 @@ def test_names_that_are_no_text(start_server: StartServer, tmp_path: Path, folde
     for name in ("storage", "chunks"):
         (tmp_path / name).mkdir()
     odd = write_odd_name(tmp_path / folder)
-    found = new()
+    found = new_uuid()
     (tmp_path / "storage" / f"{found}_good.txt").write_bytes(b"good")
     server = start_server("-a", folder=tmp_path)
     assert fetch(server, found).body == b"good"
@@ -988,7 +1188,7 @@ MISDIRECTED = {
 }
 EVERYWHERE = [
     ("GET", "/"), ("HEAD", "/"), ("POST", "/"), ("GET", "/favicon.ico"), ("GET", "/dropzone.js"), ("GET", "/uploads"),
-    ("PUT", "/upload/x"), ("POST", "/upload"), ("DELETE", "/uploads"), ("GET", f"/download/{new()}"),
+    ("PUT", "/upload/x"), ("POST", "/upload"), ("DELETE", "/uploads"), ("GET", f"/download/{new_uuid()}"),
     ("GET", "/nothing"), ("PATCH", "/upload"), ("OPTIONS", "/uploads"), ("GET", "/upload"),
 ]  # fmt: skip
 
@@ -1145,7 +1345,7 @@ def test_dropzone_is_served_from_here(shared_server: Server) -> None:
 
 def test_a_connection_carries_many_requests(shared_server: Server) -> None:
     """Requests that are sent without waiting for answers are answered in order, uploads too."""
-    uuid, content = new(), random.randbytes(3 * CHUNK)
+    uuid, content = new_uuid(), random.randbytes(3 * CHUNK)
     chunks = [chunk_request(content, index, uuid=uuid, chunk_size=CHUNK) for index in range(3)]
     with Connection(shared_server) as connection:
         connection.send(b"".join([*chunks, request("HEAD", "/"), request("GET", f"/download/{uuid}")]))
@@ -1167,7 +1367,7 @@ def test_http_1_0(shared_server: Server) -> None:
 
 def test_uploads_of_one_name_at_once(shared_server: Server) -> None:
     """Row 31: two uploads of one name at the same moment are two files."""
-    uuid = [new() for _ in range(8)]
+    uuid = [new_uuid() for _ in range(8)]
     threads = [
         threading.Thread(target=upload, args=(shared_server, name.encode()), kwargs={"uuid": name, "name": "same.txt"})
         for name in uuid

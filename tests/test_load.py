@@ -11,7 +11,6 @@ import socket
 import statistics
 import threading
 import time
-import uuid as uuids
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,6 +45,7 @@ from loading import (
     send_all,
     usage,
 )
+from storing import new_uuid
 
 import pyfiledrop
 
@@ -65,15 +65,12 @@ def report(request: pytest.FixtureRequest, record_property: Callable[[str, objec
     def tell(name: str, value: object) -> None:
         record_property(name, value)
         plugins = request.config.pluginmanager
-        if terminal := plugins.get_plugin("terminalreporter"):
-            with plugins.get_plugin("capturemanager").global_and_fixture_disabled():
+        terminal, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
+        if terminal and capture:
+            with capture.global_and_fixture_disabled():
                 terminal.write_line(f"\n{request.node.name}: {name} {value}")
 
     return tell
-
-
-def new() -> str:
-    return str(uuids.uuid4())
 
 
 def assert_gives_back(server: Server, before: Usage) -> None:
@@ -86,7 +83,7 @@ def assert_gives_back(server: Server, before: Usage) -> None:
 
 def assert_fine(server: Server) -> None:
     """It serves, nothing is left over, and the log knows of no fault."""
-    content, uuid = random.randbytes(100_000), new()
+    content, uuid = random.randbytes(100_000), new_uuid()
     with contextlib.closing(admitted(server)) as connection:
         for index in range(4):
             connection.send(chunk_request(content, index, uuid=uuid, chunk_size=25_000))
@@ -148,7 +145,7 @@ def dawdlers(server: Server, kind: str) -> Dawdlers:
     if kind == "head":
         return Dawdlers(server, COUNT, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", drip=b"x")
     if kind == "body":
-        begun = chunk_request(bytes(100_000), uuid=new(), chunk_size=50_000)[:1000]
+        begun = chunk_request(bytes(100_000), uuid=new_uuid(), chunk_size=50_000)[:1000]
         return Dawdlers(server, COUNT, begun, drip=b"x")
     link = upload(server, random.randbytes(4 * MIB))["link"]
     return Dawdlers(server, COUNT, request("GET", f"/{link}"), read=KIB, window=4 * KIB)
@@ -195,7 +192,7 @@ def test_row_27_slow_transfers_that_move(launch: StartServer) -> None:
     server = launch("HEAD_SECONDS=1,IDLE_SECONDS=1,TICK_SECONDS=1", "-a")
     content = random.randbytes(300_000)
     link = upload(server, content)["link"]
-    uuid, sent = new(), random.randbytes(12_000)
+    uuid, sent = new_uuid(), random.randbytes(12_000)
     chunk = chunk_request(sent, uuid=uuid, chunk_size=len(sent))
     with socket.socket() as reader, Connection(server) as writer:
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
@@ -248,7 +245,7 @@ def test_row_27_trickle_after_a_burst(launch: StartServer, kind: str) -> None:
     """Who sends or reads a megabyte at once and then a few bytes a second is cut off all the same."""
     server = launch("IDLE_SECONDS=2,TICK_SECONDS=1", "-a")
     if kind == "chunk":
-        begun = chunk_request(bytes(4 * MIB), uuid=new(), chunk_size=4 * MIB)[:MIB]
+        begun = chunk_request(bytes(4 * MIB), uuid=new_uuid(), chunk_size=4 * MIB)[:MIB]
         with contextlib.closing(Dawdlers(server, 3, begun, drip=b"x")) as crowd:
             assert all(word.startswith(b"HTTP/1.1 408 ") for word in crowd.last_words())
     else:
@@ -441,7 +438,7 @@ def test_row_55_descriptors_for_all(program: list[str], tmp_path: Path, most: in
     with running(limited, tmp_path) as server, contextlib.ExitStack() as stack:
         busy = []
         while True:  # each in the middle of a first chunk
-            data = chunk_request(content, uuid=new(), chunk_size=90_000, headers={"Expect": "100-continue"})
+            data = chunk_request(content, uuid=new_uuid(), chunk_size=90_000, headers={"Expect": "100-continue"})
             connection = stack.enter_context(Connection(server))
             with contextlib.suppress(ConnectionError):
                 connection.send(data[:-1])
@@ -467,7 +464,7 @@ def test_row_36_too_many_open_files_by_connections(launch: StartServer) -> None:
     resource.prlimit(server.proc.pid, resource.RLIMIT_NOFILE, (40, hard))
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(Connection(server)) for _ in range(150)]
-        chunk = chunk_request(bytes(200_000), uuid=new(), chunk_size=100_000)
+        chunk = chunk_request(bytes(200_000), uuid=new_uuid(), chunk_size=100_000)
         statuses = set()
         for connection in connections:
             connection.send(chunk)
@@ -552,7 +549,9 @@ def test_crowd(start_server: StartServer, report: Report, pytestconfig: pytest.C
     server = start_server()
     before = usage(server)
     shared = random.Random(0).randbytes(size + clients * 4099)
-    files = [Dropped(new(), memoryview(shared)[n * 4099 : n * 4099 + size + n], chunk_size) for n in range(clients)]
+    files = [
+        Dropped(new_uuid(), memoryview(shared)[n * 4099 : n * 4099 + size + n], chunk_size) for n in range(clients)
+    ]
     with contextlib.ExitStack() as stack:
         senders = []
         for number, file in enumerate(files):
@@ -586,7 +585,7 @@ def test_crowd(start_server: StartServer, report: Report, pytestconfig: pytest.C
 def test_stop_under_load(server: Server) -> None:
     """SIGTERM while chunks arrive on many connections: what was acknowledged is there at the next start; exit 0."""
     size, chunk_size = 600, 64 * KIB
-    content, uuid = random.randbytes(size * chunk_size), new()
+    content, uuid = random.randbytes(size * chunk_size), new_uuid()
     acknowledged: set[int] = set()
     whole: dict[str, bytes] = {}
     waiting = iter(range(size))

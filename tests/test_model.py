@@ -23,6 +23,30 @@ OWNERS = (ALICE, BOB, None)
 
 
 @dataclass
+class OnItsWay:
+    """A request that has begun: a form with one chunk, or a run, of which whole chunks count in any case."""
+
+    file: File
+    numbers: range
+    writer: Writer
+    is_run: bool
+    written: int = 0
+
+    def write(self, count: int) -> None:
+        """So many of its bytes more, or all that are left."""
+        content = self.file.pieces(self.numbers)[self.written :][:count]
+        self.writer.write(content)
+        self.written += len(content)
+
+    @property
+    def whole(self) -> set[int]:
+        """The chunks that it has brought, if they count."""
+        is_all = self.written == len(self.file.pieces(self.numbers))
+        count = len(self.numbers) if is_all else self.written // self.file.chunk_size
+        return set(self.numbers[:count]) if self.is_run else set()
+
+
+@dataclass
 class Expected:
     """What is known of one upload."""
 
@@ -32,12 +56,28 @@ class Expected:
     fresh: set[int] = field(default_factory=set)  # merged since the last flush, in this run
     synced: set[int] = field(default_factory=set)
     idle: float = 0.0
-    writers: dict[int, Writer] = field(default_factory=dict)
+    writers: list[OnItsWay] = field(default_factory=list)
 
-    def merge(self, index: int) -> None:
-        self.chunks.add(index)
-        self.fresh.add(index)
-        self.idle = 0.0
+    def merge(self, numbers: set[int]) -> None:
+        if new := numbers - self.chunks:
+            self.chunks |= new
+            self.fresh |= new
+            self.idle = 0.0
+
+    def keep(self) -> None:
+        """What runs have brought whole counts from now on, if it does not make the file whole."""
+        for one in self.writers:
+            if len(self.chunks | one.whole) < self.file.count:
+                self.merge(one.whole)
+
+    def take_over(self, numbers: range) -> None:
+        """Another request for these chunks ends those that still have to bring one of them."""
+        for one in list(self.writers):
+            if len(self.chunks | one.whole) < self.file.count and set(one.numbers) & set(numbers):
+                self.merge(one.whole)
+            if (set(one.numbers) - self.chunks) & set(numbers):
+                self.writers.remove(one)
+                self.merge(one.whole)
 
     def sync(self) -> None:
         self.synced |= self.fresh
@@ -74,6 +114,7 @@ class StoreMachine(RuleBasedStateMachine):
         ]
         self.known: dict[str, Expected] = {}
         self.removed: set[str] = set()  # by whatever: chunks of them are refused for ever
+        self.announced: set[str] = set()  # those of which nothing is in are forgotten by a restart
         self.store = self.folders.open()
 
     def teardown(self) -> None:
@@ -88,8 +129,10 @@ class StoreMachine(RuleBasedStateMachine):
     def expected(self, file: File) -> Expected | None:
         return self.known.get(file.uuid)
 
-    def note_begin(self, file: File) -> Expected:
-        return self.known.setdefault(file.uuid, Expected(file, file.owner))
+    def note_begin(self, file: File, numbers: range) -> Expected:
+        expected = self.known.setdefault(file.uuid, Expected(file, file.owner))
+        expected.take_over(numbers)
+        return expected
 
     def note_end(self, file: File) -> None:
         """An upload of which nothing is in, and nothing on its way, is forgotten."""
@@ -101,8 +144,35 @@ class StoreMachine(RuleBasedStateMachine):
         expected = self.expected(file)
         return file.uuid not in self.removed if expected is None else expected.owner in (None, file.owner)
 
+    def is_announced(self, file: File) -> bool:
+        """Whether POST /uploads has begun it, and nothing of it is in."""
+        expected = self.expected(file)
+        return file.uuid in self.announced and not (expected and expected.chunks)
+
+    def may_run(self, file: File) -> bool:
+        """A run needs an upload that has begun."""
+        return self.may_begin(file) and (self.expected(file) is not None or self.is_announced(file))
+
     number = st.integers(0, 3)
     index = st.integers(0, 12)
+    count = st.integers(1, 13)
+
+    @rule(number=number)
+    def announce(self, number: int) -> None:
+        """POST /uploads, of what is not there yet or is found again."""
+        file = self.pick(number)
+        expected = self.expected(file)
+        is_found = self.is_announced(file) or (expected is not None and not expected.done and file.count > 1)
+        if file.uuid in self.removed or (expected and not is_found) or (is_found and file.owner is None):
+            return  # for it would get a UUID of its own
+        with mock.patch("pyfiledrop.uuidlib.uuid4", lambda: file.uuid):
+            upload, is_new = self.store.announce(file.owner, file.name, len(file.content), None, file.chunk_size)
+        assert (upload.uuid, is_new) == (file.uuid, not is_found)
+        if expected:
+            expected.keep()
+        else:
+            self.announced.add(file.uuid)
+        assert upload.merged == (len(expected.chunks) if expected else 0)
 
     @rule(number=number, index=index)
     def send(self, number: int, index: int) -> None:
@@ -114,56 +184,104 @@ class StoreMachine(RuleBasedStateMachine):
                 file.begin(self.store, index)
             return
         upload = file.send(self.store, index)
-        expected = self.note_begin(file)
-        expected.writers.pop(index, None)  # taken over
-        if index not in expected.chunks:
-            expected.merge(index)
+        expected = self.note_begin(file, range(index, index + 1))
+        expected.merge({index})
         assert (upload.stored is not None) == expected.done
         assert upload.merged == len(expected.chunks)
 
-    @rule(number=number, index=index)
-    def begin(self, number: int, index: int) -> None:
-        """A chunk that is on its way; an earlier request for it is taken over."""
+    @rule(number=number, index=index, count=count)
+    def send_run(self, number: int, index: int, count: int) -> None:
+        """Several chunks in one request, for the first time or again."""
         file = self.pick(number)
         index %= file.count
-        if not self.may_begin(file):
+        numbers = range(index, min(index + count, file.count))
+        if not self.may_run(file):
+            is_gone = self.expected(file) is None and file.uuid in self.removed
+            with pytest.raises(Gone if is_gone else NotFound):
+                file.begin_run(self.store, numbers)
             return
-        writer = file.begin(self.store, index)
-        expected = self.note_begin(file)
-        if index not in expected.chunks:
-            expected.writers[index] = writer
-        else:
-            self.store.abandon(writer)
+        upload = file.run(self.store, numbers)
+        expected = self.note_begin(file, numbers)
+        expected.merge(set(numbers))
+        assert (upload.stored is not None) == expected.done
+        assert upload.merged == len(expected.chunks)
 
-    @rule(number=number, index=index, merge=st.booleans(), short=st.booleans())
-    def end(self, number: int, index: int, merge: bool, short: bool) -> None:
-        """A chunk on its way gets there, or breaks off after some of its bytes."""
+    @rule(number=number, index=index, count=count, is_run=st.booleans(), written=st.integers(0, 13))
+    def begin(self, number: int, index: int, count: int, is_run: bool, written: int) -> None:
+        """A request that is on its way; earlier ones with its chunks are taken over."""
+        file = self.pick(number)
+        index %= file.count
+        numbers = range(index, min(index + count, file.count) if is_run else index + 1)
+        if not (self.may_run(file) if is_run else self.may_begin(file)):
+            return
+        writer = file.begin_run(self.store, numbers) if is_run else file.begin(self.store, index)
+        expected = self.note_begin(file, numbers)
+        if set(numbers) <= expected.chunks:
+            self.store.abandon(writer)
+            return
+        one = OnItsWay(file, numbers, writer, is_run)
+        one.write(written)
+        expected.writers.append(one)
+
+    @rule(number=number, which=st.integers(0, 3), count=st.integers(0, 13), end=st.sampled_from(["", "merge", "break"]))
+    def go_on(self, number: int, which: int, count: int, end: str) -> None:
+        """A request on its way brings more, gets there, or breaks off."""
         file = self.pick(number)
         expected = self.expected(file)
-        index %= file.count
-        writer = expected.writers.pop(index, None) if expected else None
-        if expected is None or writer is None:
+        if expected is None or not expected.writers:
             return
-        piece = file.piece(index)
-        with writer:
-            if short and piece:
-                writer.write(b"X" * (len(piece) - 1))
-                if merge:
-                    with pytest.raises(BadRequest):
-                        self.store.merge(writer)
-            else:
-                writer.write(piece)
-                if merge:
-                    self.store.merge(writer)
-                    expected.merge(index)
+        one = expected.writers[which % len(expected.writers)]
+        one.write(99 if end == "merge" else count)
+        if not end:
+            return
+        expected.writers.remove(one)
+        with one.writer:
+            if end == "merge":
+                upload = self.store.merge(one.writer)
+                expected.merge(set(one.numbers))
+                assert (upload.stored is not None, upload.merged) == (expected.done, len(expected.chunks))
+        if end == "break":
+            expected.merge(one.whole)
         self.note_end(file)
+
+    @rule(number=number)
+    def too_short(self, number: int) -> None:
+        """A request that claims to be through before it is."""
+        expected = self.expected(self.pick(number))
+        if expected is None or not expected.writers:
+            return
+        one = expected.writers[0]
+        if one.written == len(one.file.pieces(one.numbers)):
+            return
+        del expected.writers[0]
+        with pytest.raises(BadRequest), one.writer:
+            self.store.merge(one.writer)
+        expected.merge(one.whole)
+        self.note_end(one.file)
+
+    @rule(number=number)
+    def look(self, number: int) -> None:
+        """Who asks how far an upload is is told of what has come whole until now."""
+        file = self.pick(number)
+        expected = self.expected(file)
+        is_known = expected is not None and (expected.done or file.count > 1)
+        owner = expected.owner if expected else file.owner
+        if not (is_known or self.is_announced(file)):
+            with pytest.raises(NotFound):
+                self.store.upload(owner, file.uuid)
+            return
+        if expected and not expected.done:
+            expected.keep()
+        upload = self.store.upload(owner, file.uuid)
+        assert upload.merged == (len(expected.chunks) if expected else 0)
 
     @rule(number=number, index=index, what=st.sampled_from(["size", "chunk size", "name"]))
     def disagree(self, number: int, index: int, what: str) -> None:
         """A chunk whose totals or name are not the first one's."""
         file = self.pick(number)
         expected = self.expected(file)
-        if expected is None or expected.owner not in (None, file.owner):
+        is_known = self.is_announced(file) if expected is None else expected.owner in (None, file.owner)
+        if not is_known:
             return
         content, chunk_size, name = file.content, file.chunk_size, file.name
         match what:
@@ -182,7 +300,8 @@ class StoreMachine(RuleBasedStateMachine):
         """A chunk with a byte too many."""
         file = self.pick(number)
         index %= file.count
-        if not self.may_begin(file) or index in (self.known.get(file.uuid) or Expected(file, None)).writers:
+        expected = self.expected(file)
+        if not self.may_begin(file) or (expected and any(index in one.numbers for one in expected.writers)):
             return
         with file.begin(self.store, index) as writer, pytest.raises(BadRequest):
             writer.write(file.piece(index) + b"X")
@@ -192,6 +311,10 @@ class StoreMachine(RuleBasedStateMachine):
         """By whoever: only an owner may, and of what is nobody's only the unfinished."""
         file = self.pick(number)
         expected = self.expected(file)
+        if expected is None and self.is_announced(file) and file.owner in (None, owner):
+            self.store.remove(owner, file.uuid)
+            self.announced.remove(file.uuid)
+            return
         may = expected is not None and expected.owner in (None, owner)
         if may and expected and expected.done and expected.owner is None:
             may = False
@@ -202,10 +325,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.remove(owner, file.uuid)
         removed = self.known.pop(file.uuid)
         self.removed.add(file.uuid)
-        for index, writer in removed.writers.items():
-            writer.write(file.piece(index))
-            with pytest.raises(Gone), writer:
-                self.store.merge(writer)
+        self.announced.discard(file.uuid)
+        for one in removed.writers:
+            one.write(99)
+            with pytest.raises(Gone), one.writer:
+                self.store.merge(one.writer)
 
     @rule(owner=st.sampled_from((ALICE, BOB)))
     def forget(self, owner: str) -> None:
@@ -228,6 +352,7 @@ class StoreMachine(RuleBasedStateMachine):
         for uuid in stale:
             del self.known[uuid]
             self.removed.add(uuid)
+            self.announced.discard(uuid)
 
     @rule()
     def flush(self) -> None:
@@ -235,9 +360,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.flush()
         self.store.clear()
         for expected in self.known.values():
+            expected.keep()
             expected.sync()
 
     def settle_writers(self) -> None:
+        self.announced.clear()
         for expected in list(self.known.values()):
             expected.writers.clear()
             self.note_end(expected.file)
@@ -267,8 +394,9 @@ class StoreMachine(RuleBasedStateMachine):
     def restart(self) -> None:
         """An orderly end, and a new start."""
         for expected in self.known.values():
-            for writer in expected.writers.values():
-                self.store.abandon(writer)
+            for one in expected.writers:
+                self.store.abandon(one.writer)
+                expected.merge(one.whole)
             expected.sync()
         self.settle_writers()
         self.store = self.folders.open()
@@ -300,12 +428,10 @@ class StoreMachine(RuleBasedStateMachine):
         }
         for file in self.files:
             expected = visible.get(file.uuid)
-            owner = expected.owner if expected else file.owner
-            if expected is None:
-                with pytest.raises(NotFound):
-                    self.store.upload(owner, file.uuid)
+            upload = self.store.record.find(file.uuid)  # for Store.upload would change what counts
+            assert (upload is not None) == (expected is not None)
+            if upload is None or expected is None:
                 continue
-            upload = self.store.upload(owner, file.uuid)
             assert upload.merged == len(expected.chunks)
             assert upload.received == sum(len(file.piece(index)) for index in expected.chunks)
             assert (upload.stored is not None) == expected.done

@@ -564,7 +564,7 @@ def test_cookies_of_other_programs(guarded: Server, other: str) -> None:
 
 CALLS = [
     ("POST", "/upload"), ("PUT", "/upload/x.txt"), ("GET", "/uploads"), ("DELETE", "/uploads"),
-    ("GET", "/uploads/{}"), ("DELETE", "/uploads/{}"),
+    ("GET", "/uploads/{}"), ("DELETE", "/uploads/{}"), ("POST", "/uploads"), ("PUT", "/uploads/{}/0"),
 ]  # fmt: skip
 
 

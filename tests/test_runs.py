@@ -7,6 +7,7 @@ import itertools
 import os
 import random
 import shutil
+import sqlite3
 import threading
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -46,11 +47,6 @@ from pyfiledrop import (
 Usage = namedtuple("Usage", "total used free")
 CONTENT = b"aaaabbbbccccddddee"  # five chunks of four bytes, the last one short
 KILLED = pytest.mark.skipif(os.name == "nt", reason="there an open record cannot be copied")
-
-
-@pytest.fixture
-def store(folders: Folders) -> Store:
-    return folders.open()
 
 
 def set_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
@@ -135,7 +131,7 @@ def test_chunks_in_the_middle_of_a_run(folders: Folders, store: Store) -> None:
         sent[4:8] = sent[12:16] = b"XXXX"
         with file.begin_run(store, range(5)) as writer:
             for at in range(0, 18, step):
-                writer.write(sent[at : at + step])
+                writer.write(bytes(sent[at : at + step]))
             assert store.merge(writer).stored
         finish(folders, store, [file])
 
@@ -735,7 +731,8 @@ def test_remove_while_its_first_run_is_on_its_way(folders: Folders, store: Store
         writer.write(content[2:])
         with pytest.raises(Gone):
             store.merge(writer)
-    for call in (lambda: file.begin_run(store, range(1)), lambda: file.begin(store, 0)):
+    calls: list[Callable[[], object]] = [lambda: file.begin_run(store, range(1)), lambda: file.begin(store, 0)]
+    for call in calls:
         with pytest.raises(Gone):
             call()
     assert (folders.files(), folders.unfinished(), known(store)) == (set(), set(), 0)
@@ -954,6 +951,27 @@ def test_told_done_when_it_is_durable(folders: Folders, store: Store, monkeypatc
             with pytest.raises(DropError):
                 store.merge(kept)
     assert store.upload(ALICE, file.uuid).stored
+
+
+def test_kept_though_the_record_failed(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk whose transaction reported an error, and is in the record all the same, is not counted twice."""
+    system = System(monkeypatch)
+    store = folders.open()
+    file = begun(store, 4)
+
+    class Doubt(Watcher):
+        def after(self, name: str, args: tuple[Any, ...], result: Any) -> None:
+            if name == "sqlite COMMIT":
+                raise sqlite3.OperationalError("disk I/O error")
+
+    with file.begin_run(store, range(4)) as writer:
+        for at in range(0, 8, 4):
+            writer.write(CONTENT[at : at + 4])
+            with system.watched(Doubt()), pytest.raises(DropError):
+                look(store, file)
+        assert store.upload(ALICE, file.uuid).merged == 3
+    check_data(folders, store, file, {0, 1, 4})
+    finish(folders, store, [file])
 
 
 # The fast lane

@@ -20,7 +20,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import uuid as uuids
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,16 +34,20 @@ from conftest import (
     Response,
     Server,
     StartServer,
+    announce,
+    announce_request,
     chunk_fields,
     chunk_request,
     exchange,
     multipart_body,
     request,
+    run_request,
     running,
     upload,
     wait_until,
 )
 from loading import needs_proc, usage
+from storing import new_uuid
 
 import pyfiledrop
 
@@ -53,11 +56,6 @@ MARK = "mArK"
 SOME = "0b5e55ed-0000-4000-8000-0123456789ab"  # a UUID
 CONTENT = b"0123456789"
 ROOT = str(Path(__file__).resolve().parent.parent)
-
-
-def new() -> str:
-    """A UUID for an upload or a drop."""
-    return str(uuids.uuid4())
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
@@ -102,8 +100,8 @@ def assert_fixed_sentence(server: Server, answer: Response) -> None:
 def refused(server: Server, data: bytes, *statuses: int, closed: bool = False) -> Response:
     """Send these bytes, which must be refused with one of these statuses and change nothing; return the answer."""
     before = tree(server.storage), tree(server.chunks)
-    begin, end = (f"GET /uploads?{random.getrandbits(64)} " for _ in range(2))  # between their lines is ours
-    exchange(server, request(*begin.split()))
+    begin, end = (f"/uploads?{random.getrandbits(64)}" for _ in range(2))  # between the lines of these is ours
+    exchange(server, request("GET", begin))
     with Connection(server) as connection:
         with contextlib.suppress(ConnectionError):
             connection.send(data)
@@ -111,13 +109,13 @@ def refused(server: Server, data: bytes, *statuses: int, closed: bool = False) -
         assert not closed or connection.closed(), "the connection must not be used any further"
     assert answer.status in statuses, answer
     assert_fixed_sentence(server, answer)
-    assert exchange(server, request(*end.split())).status == 200
+    assert exchange(server, request("GET", end)).status == 200
     mine = f" {answer.status} in="
 
     def log_since() -> str:
-        return server.log().partition(begin)[2].partition("\n")[2]
+        return server.log().partition(f"GET {begin} ")[2].partition("\n")[2]
 
-    wait_until(lambda: end in log_since() and mine in log_since())
+    wait_until(lambda: f"GET {end} " in log_since() and mine in log_since())
     told = log_since().splitlines()
     assert [mine in line for line in told].count(True) == 1, told
     assert all(re.search(r" 127\.0\.0\.1 \S+ \S+ \d{3} in=\d+ out=\d+ ", line) for line in told), told
@@ -127,7 +125,7 @@ def refused(server: Server, data: bytes, *statuses: int, closed: bool = False) -
 
 def chunk(**changes: str | None) -> bytes:
     """The second of three chunks of a file, with these fields changed; the name carries the mark."""
-    return chunk_request(CONTENT, 1, uuid=new(), name=f"{MARK}.bin", chunk_size=4, changes=changes)
+    return chunk_request(CONTENT, 1, uuid=new_uuid(), name=f"{MARK}.bin", chunk_size=4, changes=changes)
 
 
 def form(*parts: bytes, end: bytes = b"--\r\n", boundary: str = BOUNDARY, **headers: str) -> bytes:
@@ -145,7 +143,7 @@ def field(name: str, value: str | bytes) -> bytes:
 
 def fields(size: int = len(CONTENT), index: int = 1, chunk_size: int = 4) -> list[bytes]:
     """The six parts that say which chunk it is."""
-    described = chunk_fields(size, index, uuid=new(), chunk_size=chunk_size)
+    described = chunk_fields(size, index, uuid=new_uuid(), chunk_size=chunk_size)
     return [field(name, value) for name, value in described.items()]
 
 
@@ -174,15 +172,16 @@ def test_row_1_uuid_that_is_none(shared_server: Server, uuid: str) -> None:
 @pytest.mark.parametrize(
     "uuid", ["..", "%2e%2e", f"{SOME}%0a", f"%7b{SOME}%7d", SOME.replace("-", ""), SOME[:-1], "x" * 4000]
 )
-@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])
 def test_row_1_uuid_in_an_address(shared_server: Server, method: str, uuid: str) -> None:
     """So it is in an address."""
-    refused(shared_server, request(method, f"/uploads/{uuid}"), 400, 404)
+    run = ("/0", b"x") if method == "PUT" else ("", None)
+    refused(shared_server, request(method, f"/uploads/{uuid}{run[0]}", body=run[1]), 400, 404)
 
 
 def test_row_1_either_case_is_the_same_upload(shared_server: Server) -> None:
     """The canonical form in capitals is the same UUID."""
-    uuid = new()
+    uuid = new_uuid()
     for index, name in enumerate((uuid, uuid.upper(), uuid)):
         assert exchange(shared_server, chunk_request(CONTENT, index, uuid=name, chunk_size=4)).status == 200
     assert [p.read_bytes() for p in shared_server.storage.glob(f"{uuid}_*")] == [CONTENT]
@@ -214,31 +213,37 @@ HOSTILE_NAMES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("way", ["chunk", "chunk, file first", "form", "form of two", "body"])
+@pytest.mark.parametrize("way", ["chunk", "chunk, file first", "form", "form of two", "body", "run"])
 @pytest.mark.parametrize("hidden", ["\u200b", "\U000e0041\U000e007f", "\ufffe", "\u00ad", "\u2060", "\u3164"])
 def test_row_63_invisible_characters_in_a_name(shared_server: Server, hidden: str, way: str) -> None:
     """What cannot be seen and is not needed is taken out of a name, in whatever way it comes; joiners stay."""
     sent, shown = f"{hidden}in{hidden}voice 👩\u200d🚀.pdf{hidden}", "invoice 👩\u200d🚀.pdf"
-    described = [field(name, value) for name, value in chunk_fields(1, 0, uuid=new(), chunk_size=1).items()]
+    described = [field(name, value) for name, value in chunk_fields(1, 0, uuid=new_uuid(), chunk_size=1).items()]
     data = {
         "chunk": form(*described, file(b"x", sent)),
         "chunk, file first": form(file(b"x", sent), *described),
         "form": form(file(b"x", sent)),
         "form of two": form(file(b"x", sent), file(b"x", sent)),
         "body": request("PUT", f"/upload/{quote(sent)}", body=b"x"),
+        "run": run_request(b"x", uuid=announce(shared_server, 1, name=sent)["uuid"]) if way == "run" else b"",
     }[way]
-    for told in exchange(shared_server, data).json()["files"]:
+    answer = exchange(shared_server, data).json()
+    for told in [answer["upload"]] if way == "run" else answer["files"]:
         assert told["name"] == shown
         assert [path.name[37:] for path in shared_server.storage.glob(f"{told['uuid']}_*")] == [shown]
         header = exchange(shared_server, request("GET", f"/{told['link']}")).headers["Content-Disposition"]
         assert header.endswith(f"''{quote(shown)}")
 
 
-@pytest.mark.parametrize("way", ["form", "body"])
+@pytest.mark.parametrize("way", ["form", "body", "run"])
 @pytest.mark.parametrize("character", ["x", "é", "測", "😀"])
 def test_row_44_longest_name(shared_server: Server, character: str, way: str) -> None:
     """A name is shown with at most 255 bytes of UTF-8, cut between characters, its suffix kept."""
     name = 1024 * character + ".txt"
+    if way == "run":
+        told = announce(shared_server, 1, name=name[-600:])
+        assert 255 - 4 < len(told["name"].encode()) <= 255 and told["name"].endswith(".txt")
+        return
     body = form(file(b"x", name)) if way == "form" else request("PUT", f"/upload/{quote(name[-600:])}", body=b"x")
     (told,) = exchange(shared_server, body).json()["files"]
     assert 255 - 4 < len(told["name"].encode()) <= 255
@@ -363,7 +368,7 @@ def test_row_9_html_that_was_uploaded(shared_server: Server, name: str) -> None:
 
 def test_row_10_markup_in_a_name(shared_server: Server) -> None:
     """A name that is HTML reaches the page as JSON or plain text, never as HTML."""
-    name, drop = "<img src=x onerror=alert(1)>.txt", new()
+    name, drop = "<img src=x onerror=alert(1)>.txt", new_uuid()
     upload(shared_server, CONTENT, name=name, cookie=drop)
     answer = exchange(shared_server, request("GET", "/uploads", cookie=drop))
     assert answer.json()["uploads"][0]["name"] == name and answer.headers["Content-Type"] == "application/json"
@@ -393,11 +398,13 @@ FOREIGN = [
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
 def test_row_11_page_of_another_site(shared_server: Server, headers: dict[str, str]) -> None:
     """A foreign page may neither upload nor delete: 403."""
-    uuid, drop = new(), new()
+    uuid, drop = new_uuid(), new_uuid()
     exchange(shared_server, chunk_request(CONTENT, 0, uuid=uuid, chunk_size=4, cookie=drop))
     refused(shared_server, chunk_request(CONTENT, 1, uuid=uuid, chunk_size=4, cookie=drop, headers=headers), 403)
-    refused(shared_server, chunk_request(CONTENT, 0, uuid=new(), chunk_size=4, headers=headers), 403)
+    refused(shared_server, chunk_request(CONTENT, 0, uuid=new_uuid(), chunk_size=4, headers=headers), 403)
     refused(shared_server, request("PUT", f"/upload/{MARK}", headers, b"x", cookie=drop), 403)
+    refused(shared_server, announce_request(10, name=MARK, cookie=drop, headers=headers), 403)
+    refused(shared_server, run_request(CONTENT, 1, uuid=uuid, chunk_size=4, cookie=drop, headers=headers), 403)
     refused(shared_server, request("DELETE", f"/uploads/{uuid}", headers, cookie=drop), 403)
     refused(shared_server, request("DELETE", "/uploads", headers, cookie=drop), 403)
     assert exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=drop)).status == 200
@@ -410,7 +417,7 @@ def test_row_11_page_of_another_site(shared_server: Server, headers: dict[str, s
 )
 def test_row_11_our_own_page_and_curl(shared_server: Server, headers: dict[str, str]) -> None:
     """Our own page may, and so may a program that sends neither header."""
-    assert exchange(shared_server, chunk_request(CONTENT, uuid=new(), headers=headers)).status == 200
+    assert exchange(shared_server, chunk_request(CONTENT, uuid=new_uuid(), headers=headers)).status == 200
 
 
 def test_row_12_clickjacking(shared_server: Server) -> None:
@@ -420,12 +427,12 @@ def test_row_12_clickjacking(shared_server: Server) -> None:
 
 def test_row_13_guessing_a_link(shared_server: Server) -> None:
     """A guess, a part of a UUID, a pattern and an unfinished upload are all 404, and alike."""
-    done, unfinished = upload(shared_server, CONTENT)["uuid"], new()
+    done, unfinished = upload(shared_server, CONTENT)["uuid"], new_uuid()
     exchange(shared_server, chunk_request(CONTENT, 0, uuid=unfinished, chunk_size=4))
     answers = set()
     for guess in (
-        new(), done[:-1], done[:8], done + "0", done + "_file.bin", "*", done[:-1] + "%2a", unfinished, "..%2f" + done,
-        done + "/", ".pyfiledrop.sqlite3", "..%2f.pyfiledrop.sqlite3", done + "%0a", "", "%252e%252e",
+        new_uuid(), done[:-1], done[:8], done + "0", done + "_file.bin", "*", done[:-1] + "%2a", unfinished,
+        "..%2f" + done, done + "/", ".pyfiledrop.sqlite3", "..%2f.pyfiledrop.sqlite3", done + "%0a", "", "%252e%252e",
     ):  # fmt: skip
         answers.add(refused(shared_server, request("GET", f"/download/{guess}"), 404).body)
     assert len(answers) == 1
@@ -434,13 +441,17 @@ def test_row_13_guessing_a_link(shared_server: Server) -> None:
 
 def test_row_14_strangers(shared_server: Server) -> None:
     """Another drop's upload is 404, in the words of one that does not exist; more in test_http.py."""
-    uuid, drop = new(), new()
+    uuid, drop = new_uuid(), new_uuid()
     exchange(shared_server, chunk_request(CONTENT, 0, uuid=uuid, chunk_size=4, cookie=drop))
-    for name in (uuid, new()):
-        refused(shared_server, request("GET", f"/uploads/{name}", cookie=new()), 404)
-        refused(shared_server, request("DELETE", f"/uploads/{name}", cookie=new()), 404)
-    refused(shared_server, chunk_request(CONTENT, 1, uuid=uuid, chunk_size=4, cookie=new()), 404)
-    exchange(shared_server, request("DELETE", f"/uploads/{uuid}", cookie=drop))
+    for name in (uuid, new_uuid()):
+        refused(shared_server, request("GET", f"/uploads/{name}", cookie=new_uuid()), 404)
+        refused(shared_server, request("DELETE", f"/uploads/{name}", cookie=new_uuid()), 404)
+    refused(shared_server, chunk_request(CONTENT, 1, uuid=uuid, chunk_size=4, cookie=new_uuid()), 404)
+    announced = announce(shared_server, 10, name="announced", cookie=drop)["uuid"]
+    for name in (uuid, announced, new_uuid()):
+        refused(shared_server, run_request(CONTENT, 1, 2, uuid=name, chunk_size=4, cookie=new_uuid()), 404)
+    for name in (uuid, announced):
+        assert exchange(shared_server, request("DELETE", f"/uploads/{name}", cookie=drop)).status == 200
 
 
 # 15 to 20: chunks that contradict, and forms that are odd
@@ -449,7 +460,7 @@ def test_row_14_strangers(shared_server: Server) -> None:
 @pytest.fixture
 def begun(shared_server: Server) -> Iterator[str]:
     """The UUID of an upload of CONTENT in chunks of four of which the first is in; removed afterwards."""
-    uuid = new()
+    uuid = new_uuid()
     assert exchange(shared_server, chunk_request(CONTENT, 0, uuid=uuid, chunk_size=4)).status == 200
     yield uuid
     answer = exchange(shared_server, request("GET", f"/uploads/{uuid}")).json()["upload"]
@@ -502,13 +513,39 @@ def test_row_16_last_chunk_longer_or_shorter(shared_server: Server, begun: str, 
     assert answer.status in (400, 413)
 
 
+@pytest.mark.parametrize("first", [value for value in NOT_NUMBERS if "/" not in value])
+def test_row_3_first_chunk_that_is_none(shared_server: Server, begun: str, first: str) -> None:
+    """A run whose first chunk is text, signed, grouped, spaced, endless or in other digits is 400, or no address."""
+    refused(shared_server, request("PUT", f"/uploads/{begun}/{quote(first, safe='')}", body=CONTENT[4:]), 400, 404, 405)
+
+
+def test_row_3_first_chunk_of_5000_digits(shared_server: Server, begun: str) -> None:
+    """As any other address that is no use."""
+    refused(shared_server, request("PUT", f"/uploads/{begun}/{'9' * 5000}", body=CONTENT[4:]), 400)
+    refused(shared_server, request("PUT", f"/uploads/{begun}/{'9' * 15}", body=CONTENT[4:]), 400)
+
+
+@pytest.mark.parametrize(
+    ("first", "length"),
+    [(1, 0), (1, 3), (1, 5), (1, 7), (1, 10), (0, 0), (0, 9), (0, 11), (2, 0), (2, 1), (2, 3), (2, 4), (3, 0), (3, 4),
+     (1, 100_000), (9, 2)],
+)  # fmt: skip
+def test_row_16_run_that_ends_within_a_chunk(shared_server: Server, begun: str, first: int, length: int) -> None:
+    """Or behind the file's end, or begins there: 400 before its body is read."""
+    refused(shared_server, run_request(CONTENT, first, uuid=begun, data=bytes(length)), 400)
+    head = request("PUT", f"/uploads/{begun}/{first}", {"Content-Length": str(length), "Expect": "100-continue"})
+    with Connection(shared_server) as connection:
+        connection.send(head)
+        assert connection.sock.recv(12) == b"HTTP/1.1 400"
+
+
 @pytest.mark.parametrize("size", [4, 100_000])
 @pytest.mark.parametrize("difference", [-1, 1, 3, 70_000])
 def test_row_16_first_chunk_of_its_upload(shared_server: Server, size: int, difference: int) -> None:
     """When it would have begun an upload, nothing is left of it."""
     data = bytes(max(0, size + difference))
     for count in (1, 2):
-        sent = chunk_request(bytes(size * count), 0, uuid=new(), chunk_size=size, data=data, name=MARK)
+        sent = chunk_request(bytes(size * count), 0, uuid=new_uuid(), chunk_size=size, data=data, name=MARK)
         refused(shared_server, sent, 400, 413)
 
 
@@ -549,7 +586,7 @@ def test_row_16_fields_that_contradict(shared_server: Server, changes: dict[str,
 def test_row_17_empty_file(shared_server: Server) -> None:
     """A file of no bytes is stored, as a chunk, as a form and as a body."""
     answers = [
-        exchange(shared_server, chunk_request(b"", uuid=new())),
+        exchange(shared_server, chunk_request(b"", uuid=new_uuid())),
         exchange(shared_server, form(file(b"", "a"))),
         exchange(shared_server, request("PUT", "/upload/a", body=b"")),
     ]
@@ -577,13 +614,17 @@ def test_row_18_size_over_the_limit(small_server: Server) -> None:
         "dzchunksize": str(MIB),
         "dzchunkbyteoffset": "0",
     }
-    refused(small_server, chunk_request(bytes(MIB), 0, uuid=new(), changes=over, name=MARK), 413)
-    refused(small_server, chunk_request(b"x", 0, uuid=new(), changes={**over, "dztotalfilesize": "9" * 15}), 413, 400)
+    refused(small_server, chunk_request(bytes(MIB), 0, uuid=new_uuid(), changes=over, name=MARK), 413)
+    refused(
+        small_server, chunk_request(b"x", 0, uuid=new_uuid(), changes={**over, "dztotalfilesize": "9" * 15}), 413, 400
+    )
     refused(small_server, form(file(bytes(MIB + 1))), 413)
     refused(small_server, form(file(b"1"), file(bytes(MIB + 1))), 413)
     refused(small_server, form(file(bytes(2 * MIB))), 413)
     refused(small_server, request("PUT", f"/upload/{MARK}", body=bytes(MIB + 1)), 413)
-    assert upload(small_server, bytes(MIB), cookie=(drop := new()))["done"]
+    for size in (MIB + 1, 10**15 - 1):
+        refused(small_server, announce_request(size, name=MARK), 413)
+    assert upload(small_server, bytes(MIB), cookie=(drop := new_uuid()))["done"]
     exchange(small_server, request("DELETE", f"/uploads/{listed_uuid(small_server, drop)}", cookie=drop))
 
 
@@ -595,13 +636,13 @@ def listed_uuid(server: Server, drop: str) -> str:
 def test_row_18_too_many_chunks(shared_server: Server) -> None:
     """An upload of more than 100,000 chunks is 413 before anything is created."""
     changes = {"dztotalfilesize": "100001", "dztotalchunkcount": "100001", "dzchunksize": "1"}
-    refused(shared_server, chunk_request(b"x", 0, uuid=new(), changes=changes, name=MARK), 413)
+    refused(shared_server, chunk_request(b"x", 0, uuid=new_uuid(), changes=changes, name=MARK), 413)
 
 
 def test_row_35_quota(start_server: StartServer) -> None:
     """Over the quota, unfinished uploads counted, it is 507 with Retry-After; it goes on when there is space."""
     server = start_server("-a", "--max-size", "1", "--max-total", "2")
-    drop, begun, more = new(), new(), new()
+    drop, begun, more = new_uuid(), new_uuid(), new_uuid()
     half = bytes(MIB // 2 - 1100)  # each of two uploads also takes 1,024 bytes of the record
     upload(server, bytes(MIB), cookie=drop)
     kept = listed_uuid(server, drop)
@@ -629,7 +670,7 @@ def test_row_35_quota_counts_what_is_on_its_way(start_server: StartServer) -> No
         for connection in (one, other):
             connection.send(sent[: MIB // 2])
         wait_until(lambda: len([name for name in tree(server.storage) if name.endswith(".part")]) == 2)
-        for data in (request("PUT", "/upload/x", body=b"x"), chunk_request(CONTENT, uuid=new(), chunk_size=4)):
+        for data in (request("PUT", "/upload/x", body=b"x"), chunk_request(CONTENT, uuid=new_uuid(), chunk_size=4)):
             answer = exchange(server, data)
             assert answer.status == 507
             assert_fixed_sentence(server, answer)
@@ -647,7 +688,7 @@ TOO_MUCH = {
     "parts",
     [
         [*fields(), field("dzchunkindex", "1"), file(CONTENT[4:8])],
-        [*fields(), field("dzuuid", new()), file(CONTENT[4:8])],
+        [*fields(), field("dzuuid", new_uuid()), file(CONTENT[4:8])],
         [field("a", "1"), field("a", "1"), file(CONTENT)],
         [*fields(), file(CONTENT[4:8]), file(CONTENT[4:8])],
         [*fields(), file(CONTENT[4:8]), file(CONTENT[4:8]), field("modified", "1")],
@@ -712,11 +753,96 @@ def test_row_19_memory_stays_flat(shared_server: Server) -> None:
     assert resident() - before < 20 << 20
 
 
+WISH = b'"name": "mArK.bin", "size": 10'
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        *((body, 400) for body in (
+            b"", b" ", b"null", b"true", b"1", b'"name"', b"[]", b"{}", b"{", b"}", b"{" + WISH, WISH,
+            b"{" + WISH + b",}",
+            b"{" + WISH + b"}}", b"{" + WISH + b"} {" + WISH + b"}", b"[{" + WISH + b"}]",
+            b'[["name", "a"], ["size", 1]]',
+            b"{'name': 'a', 'size': 1}", b'{"size": 10}', b'{"name": "a"}', b'{"name": null, "size": 10}',
+            b'{"name": 5, "size": 10}', b'{"name": ["a"], "size": 10}', b'{"name": {"a": 1}, "size": 10}',
+            b'{"name": "a\x00b", "size": 10}', b'{"name": "a\\u0000b", "size": 10}', b'{"name": "a\nb", "size": 10}',
+            b'{"name": "\xff", "size": 10}', b'{"name": "\xc0\xaf", "size": 10}', b'{"name": "a, "size": 10}',
+            b'{"name": "a", "size": "10"}', b'{"name": "a", "size": -1}', b'{"name": "a", "size": 1.0}',
+            b'{"name": "a", "size": 1e3}', b'{"name": "a", "size": true}', b'{"name": "a", "size": null}',
+            b'{"name": "a", "size": NaN}', b'{"name": "a", "size": Infinity}', b'{"name": "a", "size": +1}',
+            b'{"name": "a", "size": 01}', b'{"name": "a", "size": 0x10}', b'{"name": "a", "size": 1_0}',
+            b'{"name": "a", "size": [10]}', b'{"name": "a", "size": ' + b"9" * 16 + b"}",
+            b'{"name": "a", "size": ' + b"9" * 5000 + b"}", b'{"name": "a", "size": 1e999}',
+            b"{" + WISH + b', "modified": "1"}', b"{" + WISH + b', "modified": 1.5}',
+            b"{" + WISH + b', "modified": true}',
+            b"{" + WISH + b', "modified": ' + b"9" * 16 + b"}", b"{" + WISH + b', "modified": -' + b"9" * 5000 + b"}",
+            b"{" + WISH + b', "modified": []}', b"{" + WISH + b', "size": 10}', b"{" + WISH + b', "name": "mArK.bin"}',
+            b"{" + WISH + b', "modified": 1, "modified": 1}', b"{" + WISH + b', "uuid": "x"}',
+            b"{" + WISH + b', "": 1}',
+            b"{" + WISH + b', "Name": "a"}', b"[" * 8000, b'{"a":' * 1600, b'{"name": ' + b"[" * 4000 + b"]" * 4000,
+            b"--x\r\n\r\n", b"name=a&size=10",
+        )),
+        *((body, 413) for body in (
+            b"{" + WISH + b"}" + b" " * 8192, b'{"name": "' + b"x" * 8200 + b'", "size": 10}',
+            b"[" * 100_000, b"x" * (4 << 20),
+        )),
+    ],
+    ids=lambda value: None if isinstance(value, int) else repr(value[:40]),
+)  # fmt: skip
+def test_row_19_wishes_that_are_none(shared_server: Server, body: bytes, status: int) -> None:
+    """JSON that is malformed, too large, too deep, or says too much, too little or something twice: 400 or 413."""
+    refused(shared_server, request("POST", "/uploads", {"Content-Type": "application/json"}, body), status)
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b'{"name": "", "size": 1}', ""),
+        (b'{"name": "..", "size": 1}', ".."),
+        (b'{"name": "a\\ud800b", "size": 1}', "ab"),
+        (b'{"name": "a\xed\xa0\x80b", "size": 1}', "ab"),
+        (b'{"name": "\\ud83d\\ude80", "size": 1}', "🚀"),
+        (b'{"name": "a\\nb\\u202e", "size": 1}', "ab"),
+        (b'\n{ "modified" : null , "size" : 1 ,\t"name":"a"}\r\n', "a"),
+        (b'{"name": "a", "size": 1, "modified": -999999999999999}', "a"),
+    ],
+)
+def test_row_7_wishes_with_odd_names(shared_server: Server, body: bytes, name: str) -> None:
+    """Whatever the name, the upload is begun, and its file comes in under a harmless one."""
+    answer = exchange(shared_server, request("POST", "/uploads", {"Content-Type": "application/json"}, body))
+    assert answer.status == 201 and answer.json()["upload"]["name"] == name
+    done = exchange(shared_server, run_request(b"x", uuid=answer.json()["upload"]["uuid"])).json()["upload"]
+    assert done["done"]
+    assert [path.read_bytes() for path in shared_server.storage.glob(f"{done['uuid']}_*")] == [b"x"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_row_19_announcing_takes_no_memory_that_stays(shared_server: Server) -> None:
+    """However many uploads are announced, and however large their names: the oldest are forgotten."""
+
+    def resident() -> int:
+        match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{shared_server.proc.pid}/status").read_text())
+        assert match
+        return int(match[1]) << 10
+
+    def announce_many(count: int) -> None:
+        with Connection(shared_server) as connection:
+            for number in range(count):
+                connection.send(announce_request(10, name=f"{number}{'x' * 8000}"))
+                assert connection.receive().status == 201
+
+    announce_many(pyfiledrop.MAX_ANNOUNCED)
+    before = resident()
+    announce_many(pyfiledrop.MAX_ANNOUNCED)
+    assert resident() - before < 4 << 20
+
+
 @pytest.mark.parametrize("chunk_size", [4, 100_000])
 @pytest.mark.parametrize("count", [1, 3])
 def test_row_20_file_before_the_fields(shared_server: Server, chunk_size: int, count: int) -> None:
     """A form whose file stands before its fields works as any other, for chunks and for whole files."""
-    uuid, content = new(), random.randbytes(chunk_size * count - 1)
+    uuid, content = new_uuid(), random.randbytes(chunk_size * count - 1)
     for index in range(count):
         piece = content[index * chunk_size : (index + 1) * chunk_size]
         described = chunk_fields(len(content), index, uuid=uuid, chunk_size=chunk_size)
@@ -732,7 +858,7 @@ def test_row_20_file_before_the_fields_that_does_not_fit(shared_server: Server) 
     """What would be refused otherwise is refused then too, and what was taken in meanwhile is gone."""
     refused(shared_server, form(file(CONTENT[4:7]), *fields()), 400)
     refused(shared_server, form(file(CONTENT[4:9]), *fields()), 400, 413)
-    refused(shared_server, form(file(CONTENT[4:8]), *fields(), field("dzuuid", new())), 400)
+    refused(shared_server, form(file(CONTENT[4:8]), *fields(), field("dzuuid", new_uuid())), 400)
 
 
 # 21 and 22: bodies that are no forms, or break off
@@ -796,8 +922,8 @@ def test_row_21_chunks_with_another_end(shared_server: Server, size: int, end: b
 
 
 SMALL = {
-    "chunk": chunk_request(CONTENT, 1, uuid=new(), chunk_size=4),
-    "only chunk": chunk_request(CONTENT, uuid=new()),
+    "chunk": chunk_request(CONTENT, 1, uuid=new_uuid(), chunk_size=4),
+    "only chunk": chunk_request(CONTENT, uuid=new_uuid()),
     "form": form(file(CONTENT)),
     "body": request("PUT", "/upload/x", body=CONTENT),
 }
@@ -844,11 +970,64 @@ def test_row_22_body_that_is_cut_at_every_byte(shared_server: Server, kind: str)
     assert (tree(shared_server.storage), tree(shared_server.chunks)) == before
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_row_22_run_that_breaks_off_at_every_byte(shared_server: Server, first: int) -> None:
+    """Of a run whose client goes away the chunks that came whole are kept, and just those; the upload goes on."""
+    whole = run_request(CONTENT, first, 3 - first, uuid=SOME, chunk_size=4)
+    body = whole.index(b"\r\n\r\n") + 4
+
+    def cut(length: int) -> tuple[int | None, list[list[int]], bool]:
+        uuid = new_uuid()
+        assert exchange(shared_server, chunk_request(CONTENT, 2, uuid=uuid, chunk_size=4)).status == 200
+        data = whole.replace(SOME.encode(), uuid.encode())
+        with Connection(shared_server) as connection:
+            connection.send(data[:length])
+            connection.sock.shutdown(socket.SHUT_WR)
+            try:
+                answer = connection.receive()
+                assert_fixed_sentence(shared_server, answer)
+                status = answer.status
+            except ConnectionError:
+                status = None
+        chunks = exchange(shared_server, request("GET", f"/uploads/{uuid}")).json()["upload"]["chunks"]
+        done = exchange(shared_server, run_request(CONTENT, 0, 3, uuid=uuid, chunk_size=4)).json()["upload"]["done"]
+        assert [path.read_bytes() for path in shared_server.storage.glob(f"{uuid}_*")] == [CONTENT]
+        return status, chunks, done
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(cut, range(len(whole))))
+    for length, (status, chunks, done) in enumerate(results):
+        came = [*range(first, first + max(0, length - body) // 4), 2]
+        assert chunks == pyfiledrop.chunk_ranges(sorted(set(came))), f"after {length - body} bytes of the body"
+        assert done and (status == 400 if length >= body else status in (None, 400))
+    assert "Traceback" not in shared_server.log()
+
+
+@pytest.mark.parametrize("vanish", ["close", "reset"])
+@pytest.mark.parametrize("size", [1000, 200_000])
+def test_row_22_client_of_a_run_that_vanishes(shared_server: Server, vanish: str, size: int) -> None:
+    """A client that closes or resets in the middle of a run has what came whole of it, in both lanes."""
+    uuid, content = new_uuid(), random.randbytes(5 * size)
+    assert exchange(shared_server, chunk_request(content, 1, uuid=uuid, chunk_size=size)).status == 200
+    with Connection(shared_server) as connection:
+        connection.send(run_request(content, 0, 5, uuid=uuid, chunk_size=size)[: -size * 3 // 2])
+        path = shared_server.chunks / uuid / "data"
+        wait_until(lambda: path.stat().st_size >= 7 * size // 2)
+        if vanish == "reset":
+            linger_none = b"\1\0\0\0\0\0\0\0" if sys.platform != "win32" else b"\1\0\0\0"
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_none)
+    wait_until(lambda: f"PUT /uploads/{uuid[:8]}.../0 400" in shared_server.log())
+    answer = exchange(shared_server, request("GET", f"/uploads/{uuid}")).json()["upload"]
+    assert answer["chunks"] == [[0, 2]]
+    assert exchange(shared_server, run_request(content, 3, 2, uuid=uuid, chunk_size=size)).json()["upload"]["done"]
+    assert tree(shared_server.storage)[f"{uuid}_file.bin"] == content
+
+
 @pytest.mark.parametrize("vanish", ["close", "reset"])
 @pytest.mark.parametrize("size", [1000, 500_000])
 def test_row_22_client_that_vanishes(shared_server: Server, vanish: str, size: int) -> None:
     """A client that closes or resets in the middle of a chunk leaves nothing of it; the upload goes on."""
-    uuid, content = new(), random.randbytes(2 * size)
+    uuid, content = new_uuid(), random.randbytes(2 * size)
     assert exchange(shared_server, chunk_request(content, 0, uuid=uuid, chunk_size=size)).status == 200
     lines = len(log_lines(shared_server))
     with Connection(shared_server) as connection:
@@ -892,12 +1071,17 @@ def test_row_23_length_that_is_none(shared_server: Server, lines: list[str], sta
     """A length that is missing, signed, grouped, doubled or endless: 411 or 400, and the connection is closed."""
     data = "\r\n".join([*POST, *lines, "", ""]).encode("utf-8")
     refused(shared_server, data, status, closed=True)
-    refused(shared_server, data.replace(b"POST /upload", b"PUT /upload/x"), status, closed=True)
+    for first in (b"PUT /upload/x", b"POST /uploads", b"PUT /uploads/%s/0" % SOME.encode()):
+        refused(shared_server, data.replace(b"POST /upload", first), status, closed=True)
 
 
 @pytest.mark.parametrize("lines", [["Transfer-Encoding: chunked"], ["Transfer-Encoding: chunked", "Content-Length: 5"],
                                    ["transfer-encoding: x, chunked", "Content-Length: 0"]], ids=str)  # fmt: skip
-@pytest.mark.parametrize("first", ["POST /upload HTTP/1.1", "PUT /upload/x HTTP/1.1", "GET /uploads HTTP/1.1"])
+@pytest.mark.parametrize(
+    "first",
+    ["POST /upload HTTP/1.1", "PUT /upload/x HTTP/1.1", "GET /uploads HTTP/1.1", "POST /uploads HTTP/1.1",
+     f"PUT /uploads/{SOME}/0 HTTP/1.1"],
+)  # fmt: skip
 def test_row_24_chunked_coding(shared_server: Server, first: str, lines: list[str]) -> None:
     """A body in chunked coding is 411 and the connection closed; it is never an empty file, nor a second request."""
     body = b"1c\r\n" + raw("GET /uploads HTTP/1.1", "Host: localhost") + b"\r\n0\r\n\r\n"
@@ -981,6 +1165,8 @@ def test_row_47_path_that_is_not_utf_8(shared_server: Server, method: str, path:
     link = upload(shared_server, CONTENT)["uuid"]
     body = b"x" if method == "PUT" else None
     refused(shared_server, request(method, path.format(link), body=body), 400, closed=True)
+    if method == "PUT":
+        refused(shared_server, request(method, f"/uploads/{link}/0%ff", body=body), 400, closed=True)
 
 
 @pytest.mark.parametrize("content_range", ["bytes 6-9/10", "bytes 0-3/10", "bytes 6-9/*", "bytes */10", MARK])
@@ -1108,16 +1294,24 @@ LARGE = 24 << 20
     [
         (request("PUT", f"/upload/{MARK}", body=bytes(LARGE)), 413),
         (form(file(bytes(LARGE))), 413),
-        (chunk_request(bytes(LARGE), uuid=new(), chunk_size=LARGE, name=MARK), 413),
-        (chunk_request(bytes(LARGE), uuid=new(), chunk_size=LARGE, headers={"Origin": "http://evil.example"}), 403),
+        (chunk_request(bytes(LARGE), uuid=new_uuid(), chunk_size=LARGE, name=MARK), 413),
+        (
+            chunk_request(bytes(LARGE), uuid=new_uuid(), chunk_size=LARGE, headers={"Origin": "http://evil.example"}),
+            403,
+        ),
         (request("POST", "/upload", {"Content-Type": "text/plain"}, bytes(LARGE)), 400),
         (request("POST", "/nothing", {}, bytes(LARGE)), 404),
+        (run_request(bytes(LARGE), uuid=new_uuid(), chunk_size=LARGE), 404),
+        (run_request(bytes(LARGE), uuid=new_uuid(), chunk_size=LARGE, headers={"Origin": "http://evil.example"}), 403),
+        (request("POST", "/uploads", {}, bytes(LARGE)), 413),
         (request("PUT", "/upload", {}, bytes(LARGE)), 405),
         (raw(*POST, "X : y", f"Content-Length: {LARGE}", body=bytes(LARGE)), 400),
         (raw(*POST, "Transfer-Encoding: chunked", body=bytes(LARGE)), 411),
     ],
-    ids=["body", "form", "chunk", "foreign", "type", "address", "method", "head", "coding"],
-)
+    ids=[
+        "body", "form", "chunk", "foreign", "type", "address", "run", "foreign run", "wish", "method", "head", "coding",
+    ],
+)  # fmt: skip
 def test_row_28_early_refusal_of_a_large_body(small_server: Server, data: bytes, status: int) -> None:
     """A client that sends all it has before it reads sees status and sentence, not a reset connection; every time."""
     for _ in range(3):
@@ -1130,8 +1324,10 @@ def test_row_28_early_refusal_of_a_large_body(small_server: Server, data: bytes,
 
 
 @pytest.mark.parametrize(
-    "first", ["POST /nothing HTTP/1.1", "PUT /upload HTTP/1.1", "DELETE /nothing HTTP/1.1", "GET /uploads HTTP/1.1"]
-)
+    "first",
+    ["POST /nothing HTTP/1.1", "PUT /upload HTTP/1.1", "DELETE /nothing HTTP/1.1", "GET /uploads HTTP/1.1",
+     f"PUT /uploads/{SOME}/0 HTTP/1.1"],
+)  # fmt: skip
 def test_row_28_body_is_never_the_next_request(shared_server: Server, first: str) -> None:
     """What is left of a body that nobody read is not taken for a request, whenever it comes."""
     hidden = raw("GET /uploads HTTP/1.1", "Host: localhost")
@@ -1146,8 +1342,10 @@ def test_row_28_body_is_never_the_next_request(shared_server: Server, first: str
 
 
 @pytest.mark.parametrize(
-    "first", ["POST /nothing HTTP/1.1", "PUT /upload HTTP/1.1", "DELETE /nothing HTTP/1.1", "GET /uploads HTTP/1.1"]
-)
+    "first",
+    ["POST /nothing HTTP/1.1", "PUT /upload HTTP/1.1", "DELETE /nothing HTTP/1.1", "GET /uploads HTTP/1.1",
+     f"PUT /uploads/{SOME}/0 HTTP/1.1"],
+)  # fmt: skip
 def test_row_28_smuggled_request(launch: StartServer, first: str) -> None:
     """What comes of an unread body after the server has stopped waiting for its end is not answered as a request."""
     server = launch("LINGER_SECONDS=0")
@@ -1234,7 +1432,7 @@ def test_answers_are_json_that_python_reads(shared_server: Server) -> None:
 
 def test_row_37_disk_that_fails(server: Server) -> None:
     """A fault of the disk is 500 in one sentence without a path; when it is mended, the same request goes through."""
-    uuid = new()
+    uuid = new_uuid()
     in_its_place = server.storage / f".{uuid}.part"
     in_its_place.mkdir()
     answer = exchange(server, chunk_request(CONTENT, uuid=uuid))
@@ -1272,7 +1470,7 @@ def test_a_bug_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
 @needs_proc
 def test_row_44_a_long_list_costs_little(start_server: StartServer) -> None:
     """Twenty who ask for 10,000 entries with the longest names and read nothing take less than 10 MB of memory."""
-    server, drop = start_server("--no-fsync"), new()
+    server, drop = start_server("--no-fsync"), new_uuid()
     names = [f"{number:05}{'😀' * 62}" for number in range(10_000)]  # 253 bytes each; one more would be too many
     with Connection(server) as connection:
         for start in range(0, len(names), 50):
@@ -1304,7 +1502,7 @@ def test_row_44_a_long_list_costs_little(start_server: StartServer) -> None:
 )
 def test_row_44_a_mark_that_is_none(shared_server: Server, mark: str) -> None:
     """Only what the server gave as the mark of the next page is one."""
-    for cookie in ("", new()):
+    for cookie in ("", new_uuid()):
         target = f"/uploads?before={quote(mark, safe='%+')}"
         refused(shared_server, request("GET", target, cookie=cookie), 400)
 
@@ -1316,7 +1514,7 @@ def test_row_44_a_mark_that_is_none(shared_server: Server, mark: str) -> None:
 def test_row_45_a_uuid_stands_for_one_file(start_server: StartServer, how: str) -> None:
     """Under the link of a file that is gone nobody ever puts another one, after a restart neither."""
     server = start_server("-a")
-    uuid, owner = new(), new()
+    uuid, owner = new_uuid(), new_uuid()
     upload(server, CONTENT, uuid=uuid, cookie=owner)
     path = server.storage / f"{uuid}_file.bin"
     if how == "removed":
@@ -1324,9 +1522,12 @@ def test_row_45_a_uuid_stands_for_one_file(start_server: StartServer, how: str) 
     else:
         path.unlink()
     for _ in range(2):
-        for stranger in (owner, new(), ""):
+        for stranger in (owner, new_uuid(), ""):
             for data in (b"other", CONTENT):
                 answer = exchange(server, chunk_request(data, uuid=uuid, cookie=stranger))
+                assert answer.status == (410 if how == "removed" or stranger == owner else answer.status), answer.text
+                assert 400 <= answer.status < 500
+                answer = exchange(server, run_request(data, uuid=uuid, cookie=stranger))
                 assert answer.status == (410 if how == "removed" or stranger == owner else answer.status), answer.text
                 assert 400 <= answer.status < 500
         assert exchange(server, request("GET", f"/download/{uuid}")).status in (404, 410)
@@ -1345,8 +1546,11 @@ def test_row_46_announcing_reserves_nothing(start_server: StartServer) -> None:
             silent = stack.enter_context(Connection(server))
             silent.send(request("PUT", "/upload/large.bin", {"Content-Length": str(size)}))
             fields = {"dztotalfilesize": str(size), "dztotalchunkcount": str(size // 4096), "dzchunksize": "4096"}
-            first = chunk_request(CONTENT, uuid=new(), changes=fields, data=b"x" * 4096)
+            first = chunk_request(CONTENT, uuid=new_uuid(), changes=fields, data=b"x" * 4096)
             assert exchange(server, first).status == 200
+            uuid = announce(server, size)["uuid"]
+            silent = stack.enter_context(Connection(server))
+            silent.send(request("PUT", f"/uploads/{uuid}/0", {"Content-Length": str(size)}))
         polite = stack.enter_context(Connection(server))
         polite.send(request("PUT", "/upload/a.bin", {"Content-Length": str(size), "Expect": "100-continue"}))
         polite.send(b"x" * 10)
@@ -1355,6 +1559,9 @@ def test_row_46_announcing_reserves_nothing(start_server: StartServer) -> None:
         answer = exchange(server, request("PUT", "/upload/c.bin", {"Content-Length": "104800000"}))
         assert answer.status == 507
         assert re.findall(r"[0-9.]+ [KMG]?B", answer.text) == ["99.9 MB"], "its own size, and no other"
+        answer = exchange(server, announce_request(104_800_000))
+        assert answer.status == 507 and answer.headers["Retry-After"]
+        assert re.findall(r"[0-9.]+ [KMG]?B", answer.text) == ["99.9 MB"]
     wait_until(lambda: not list(server.storage.glob(".*.part")))
 
 
@@ -1379,7 +1586,7 @@ PLANTS = ["symbolic link", "hard link", "pipe"]
 @pytest.mark.parametrize("chunk_size", [4, 100], ids=["in chunks", "in storage"])
 def test_row_49_planted_before(server: Server, tmp_path: Path, kind: str, chunk_size: int) -> None:
     """What a local user puts where a new upload's bytes go is neither written to nor waited for."""
-    victim, uuid = tmp_path / "victim", new()
+    victim, uuid = tmp_path / "victim", new_uuid()
     victim.write_bytes(b"the victim's")
     place = server.storage / f".{uuid}.part"
     if chunk_size == 4:
@@ -1399,7 +1606,7 @@ def test_row_49_planted_before(server: Server, tmp_path: Path, kind: str, chunk_
 @pytest.mark.parametrize("restart", [False, True])
 def test_row_49_swapped_between(server: Server, tmp_path: Path, kind: str, restart: bool) -> None:
     """What is put in the place of an unfinished upload's bytes is not taken for them, nor written to, nor published."""
-    elsewhere, uuid = tmp_path / "elsewhere", new()
+    elsewhere, uuid = tmp_path / "elsewhere", new_uuid()
     elsewhere.mkdir()
     victim = elsewhere / "data"
     victim.write_bytes(b"0" * len(CONTENT))
@@ -1427,7 +1634,7 @@ def test_row_49_swapped_between(server: Server, tmp_path: Path, kind: str, resta
 def test_row_49_in_a_finished_files_place(start_server: StartServer, tmp_path: Path, kind: str) -> None:
     """What stands under a finished file's name and is none is not given out, and nobody waits for it."""
     server = start_server("-a")
-    uuid, victim = new(), tmp_path / "victim"
+    uuid, victim = new_uuid(), tmp_path / "victim"
     victim.write_bytes(b"the victim's")
     upload(server, CONTENT, uuid=uuid)
     stored = server.storage / f"{uuid}_file.bin"
@@ -1440,7 +1647,7 @@ def test_row_49_in_a_finished_files_place(start_server: StartServer, tmp_path: P
 @pytest.mark.skipif(os.name == "nt", reason="there files have no such rights")
 def test_row_50_the_record_is_private(server: Server) -> None:
     """Other users of the machine cannot read the record, and it holds no key of anybody's."""
-    owner = new()
+    owner = new_uuid()
     upload(server, CONTENT, cookie=owner)
     files = list(server.storage.glob(".pyfiledrop.sqlite3*"))
     assert len(files) > 1
@@ -1452,17 +1659,17 @@ def test_row_50_the_record_is_private(server: Server) -> None:
 def test_row_55_first_chunks_by_the_thousand(launch: StartServer) -> None:
     """Each holds a descriptor until it is synced. Before there are none left new uploads are put off, then go on."""
     server = launch("MAX_OPEN_UPLOADS=20,HOUSEKEEPING_SECONDS=10000")
-    answers = [exchange(server, chunk_request(CONTENT, 0, uuid=new(), chunk_size=4)) for _ in range(60)]
+    answers = [exchange(server, chunk_request(CONTENT, 0, uuid=new_uuid(), chunk_size=4)) for _ in range(60)]
     assert {answer.status for answer in answers} == {200, 503}
     assert all(answer.headers["Retry-After"] for answer in answers if answer.status == 503)
-    wait_until(lambda: exchange(server, chunk_request(CONTENT, 0, uuid=new(), chunk_size=4)).status == 200)
+    wait_until(lambda: exchange(server, chunk_request(CONTENT, 0, uuid=new_uuid(), chunk_size=4)).status == 200)
 
 
 @pytest.mark.slow
 def test_row_56_empty_files_are_not_free(start_server: StartServer) -> None:
     """What the record takes of them counts beside --max-total."""
     server = start_server("--max-total", "1")
-    statuses = []
+    statuses: list[int] = []
     with Connection(server) as connection:
         while not statuses or statuses[-1] == 201:
             connection.send(request("PUT", f"/upload/{len(statuses)}{'x' * 200}", body=b""))
@@ -1484,10 +1691,16 @@ def test_row_61_short_names(launch: StartServer) -> None:
 def test_row_62_storage_goes_away(server: Server, program: list[str], anew: bool) -> None:
     """Uploads are told so, and no second server starts beside the first one."""
     away = server.storage.with_name("away")
+    begun = announce(server, len(CONTENT))["uuid"]
     server.storage.rename(away)
     if anew:
         server.storage.mkdir()
-    for data in (chunk_request(CONTENT, 0, uuid=new(), chunk_size=4), request("PUT", "/upload/a", body=CONTENT)):
+    for data in (
+        chunk_request(CONTENT, 0, uuid=new_uuid(), chunk_size=4),
+        request("PUT", "/upload/a", body=CONTENT),
+        announce_request(10),
+        run_request(CONTENT, uuid=begun),
+    ):
         answer = exchange(server, data)
         assert answer.status == 503 and "start the server again" in answer.text
     second = subprocess.run(

@@ -28,6 +28,7 @@ from conftest import (
     fails_to_start,
     multipart_body,
     request,
+    run_request,
     running,
     sign_in_request,
     upload,
@@ -72,7 +73,7 @@ def tls_server(
 def tell(answer: Response) -> tuple[int, Any]:
     """What an answer says of files, without what is different each time."""
     told = answer.json()
-    for file in told.get("files", []):
+    for file in [*told.get("files", []), *([told["upload"]] if "upload" in told else [])]:
         for key in ("uuid", "link", "created"):
             file.pop(key)
     return answer.status, told
@@ -83,7 +84,7 @@ def test_https_does_what_http_does(tls_server: Server, shared_server: Server, si
     """The same bytes become the same file and get the same answers as over http, where the system moves them."""
     content = random.Random(size).randbytes(size)
     half = max(1, size // 2 + 1)
-    uuid = new_uuid()
+    uuid, by_runs, runs_of = new_uuid(), new_uuid(), 30_000
     form = multipart_body({}, [("file", "form.bin", content), ("file", "more.bin", b"more")])
     requests = [
         chunk_request(content, 0, uuid=uuid, chunk_size=half),
@@ -93,6 +94,11 @@ def test_https_does_what_http_does(tls_server: Server, shared_server: Server, si
         request("PUT", "/upload/put.bin", {}, content),
         chunk_request(content, 0, uuid=new_uuid(), chunk_size=half, data=content[:half] + b"x"),
         request("POST", "/upload", FORM, form[:-1]),
+        chunk_request(content, 0, uuid=by_runs, chunk_size=runs_of),
+        run_request(content, 1, 3, uuid=by_runs, chunk_size=runs_of),
+        run_request(content, 0, 999, uuid=by_runs, chunk_size=runs_of, data=content[:runs_of] + bytes(runs_of)),
+        run_request(content, 0, 999, uuid=by_runs, chunk_size=runs_of, data=content + b"x"),
+        run_request(content, 0, 999, uuid=by_runs, chunk_size=runs_of),
     ]
     told: list[list[Any]] = []
     for server in (tls_server, shared_server):
@@ -105,8 +111,9 @@ def test_https_does_what_http_does(tls_server: Server, shared_server: Server, si
                     connection.close()
                     connection.__init__(server)  # type: ignore[misc]
         told.append([tell(answer) for answer in answers])
-        (path,) = server.storage.glob(f"{uuid}_*")
-        assert path.read_bytes() == content
+        for name in (uuid, by_runs):
+            (path,) = server.storage.glob(f"{name}_*")
+            assert path.read_bytes() == content
         link = exchange(server, request("PUT", "/upload/x", {}, content)).json()["files"][0]["link"]
         assert exchange(server, request("GET", f"/{link}")).body == content
     assert told[0] == told[1]
