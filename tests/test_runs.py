@@ -978,6 +978,27 @@ def test_kept_though_the_record_failed(folders: Folders, monkeypatch: pytest.Mon
     finish(folders, store, [file])
 
 
+def test_record_fails_as_a_run_ends(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ends while the record cannot be read is at its end all the same: the upload goes on."""
+    system = System(monkeypatch)
+    store = folders.open()
+    file = begun(store, 0)
+
+    class Dead(Watcher):
+        def before(self, name: str, args: tuple[Any, ...]) -> None:
+            if name.startswith("sqlite"):
+                raise sqlite3.OperationalError("disk I/O error")
+
+    for written in (6, 14):
+        writer = file.begin_run(store, range(1, 5))
+        writer.write(file.pieces(range(1, 5))[:written])
+        with system.watched(Dead()), pytest.raises(DropError), writer:
+            if written == 14:
+                store.merge(writer)
+        assert not any(live.writers for live in store._lives.values())
+    finish(folders, store, [file])
+
+
 # The fast lane
 
 
