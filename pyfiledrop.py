@@ -2599,20 +2599,20 @@ class Announcements:
         self._lock = threading.Lock()
         self._uploads: dict[str, Upload] = {}  # by UUID, the latest last
 
-    def add(self, upload: Upload) -> None:
+    def add(self, upload: Upload) -> Upload:
+        """Announces an upload, unless one of its owner's looks like it already. Returns the one that stands."""
+        wanted = upload.owner, upload.name, upload.size, upload.modified
         with self._lock:
+            for known in self._uploads.values():
+                if (known.owner, known.name, known.size, known.modified) == wanted and known.owner is not None:
+                    return known
             self._uploads[upload.uuid] = upload
             if len(self._uploads) > MAX_ANNOUNCED:
                 del self._uploads[next(iter(self._uploads))]
+        return upload
 
     def find(self, uuid: str) -> Upload | None:
         return self._uploads.get(uuid)
-
-    def find_like(self, owner: str, name: str, size: int, modified: int | None) -> Upload | None:
-        """The owner's announced upload of a file that looks like this."""
-        wanted = owner, name, size, modified
-        with self._lock:
-            return next((u for u in self._uploads.values() if (u.owner, u.name, u.size, u.modified) == wanted), None)
 
     def drop(self, uuid: str) -> None:
         if uuid in self._uploads:
@@ -2876,17 +2876,13 @@ class Store:
         it is new. Raises NoSpace, and TooLarge for a file that could never fit.
         """
         with disk_errors():
-            found = None
-            if owner is not None:
-                found = self.record.find_unfinished(owner, name, size, modified)
-                found = found or self._announced.find_like(owner, name, size, modified)
-            if found is not None:
+            if owner is not None and (found := self.record.find_unfinished(owner, name, size, modified)):
                 return self._confirmed(self.keep_progress(found.uuid) or found), False
             upload = Upload.begun(owner, str(uuidlib.uuid4()), name, size, chunk_size, modified)
             self._engine.check(upload)
             self._space.check_new(size)
-            self._announced.add(upload)
-            return upload, True
+            standing = self._announced.add(upload)
+            return standing, standing is upload
 
     def begin(self, owner: str | None, chunk: Chunk, name: str) -> Writer:
         """The writer for one chunk. The first one of an upload makes its record; later ones must agree with it.

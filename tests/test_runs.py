@@ -660,6 +660,23 @@ def test_found_again(folders: Folders, store: Store, chunks: list[int]) -> None:
     assert is_new and anew.uuid != upload.uuid, "a finished one is not found again"
 
 
+def test_announced_at_the_same_moment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two requests at once that begin the same upload one finds it again."""
+    both = threading.Barrier(2)
+    real = store._space.check_new
+
+    def check_new(size: int) -> None:
+        real(size)
+        both.wait(10)
+
+    monkeypatch.setattr(store._space, "check_new", check_new)
+    with ThreadPoolExecutor() as pool:
+        calls = [pool.submit(store.announce, ALICE, "file.bin", 18, None, 4) for _ in range(2)]
+        answers = [call.result(10) for call in calls]
+    assert answers[0][0].uuid == answers[1][0].uuid
+    assert {is_new for _, is_new in answers} == {True, False}
+
+
 def test_nobodys_upload_is_not_found_again(store: Store) -> None:
     """Without a cookie whoever knows the UUID owns the upload, so it is told to nobody else."""
     assert store.announce(None, "a", 18, None, 4)[0].uuid != store.announce(None, "a", 18, None, 4)[0].uuid
