@@ -2139,7 +2139,10 @@ class Disk:
             for name in (chunk, file):
                 os.close(_create_file(name))
             is_one_disk = self._can(os.replace, chunk, file, {errno.EXDEV})
-            return not self._can(getattr(os, "link", None), file, link, _NO_LINKS), is_one_disk
+            if is_one_disk:
+                os.close(_create_file(chunk))
+            source = chunk if is_one_disk else file  # what is published is linked from there
+            return not self._can(getattr(os, "link", None), source, link, _NO_LINKS | {errno.EXDEV}), is_one_disk
         finally:
             for name in (chunk, file, link):
                 _unlink(name)
@@ -2620,26 +2623,35 @@ class Announcements:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._uploads: dict[str, Upload] = {}  # by UUID, the latest last
+        self._like: dict[tuple[Any, ...], Upload] = {}  # by what a client says of the file
 
-    def add(self, upload: Upload) -> None:
+    def add(self, upload: Upload) -> Upload:
+        """Announces an upload, unless one of its owner's looks like it already. Returns the one that stands."""
         with self._lock:
+            if upload.owner is not None:
+                standing = self._like.setdefault(self._looks(upload), upload)
+                if standing is not upload:
+                    return standing
             self._uploads[upload.uuid] = upload
             if len(self._uploads) > MAX_ANNOUNCED:
-                del self._uploads[next(iter(self._uploads))]
+                self._forget(next(iter(self._uploads)))
+        return upload
 
     def find(self, uuid: str) -> Upload | None:
         return self._uploads.get(uuid)
 
-    def find_like(self, owner: str, name: str, size: int, modified: int | None) -> Upload | None:
-        """The owner's announced upload of a file that looks like this."""
-        wanted = owner, name, size, modified
-        with self._lock:
-            return next((u for u in self._uploads.values() if (u.owner, u.name, u.size, u.modified) == wanted), None)
-
-    def drop(self, uuid: str) -> None:
-        if uuid in self._uploads:
+    def drop(self, upload: Upload) -> None:
+        if upload.uuid in self._uploads:
             with self._lock:
-                self._uploads.pop(uuid, None)
+                self._forget(upload.uuid)
+
+    def _forget(self, uuid: str) -> None:
+        if (upload := self._uploads.pop(uuid, None)) and upload.owner is not None:
+            del self._like[self._looks(upload)]
+
+    @staticmethod
+    def _looks(upload: Upload) -> tuple[Any, ...]:
+        return upload.owner, upload.name, upload.size, upload.modified
 
 
 # The life of a writer. Whoever changes its state holds the upload's lock.
@@ -2933,16 +2945,19 @@ class Store:
         it is new. Raises NoSpace, and TooLarge for a file that could never fit.
         """
         with disk_errors():
-            found = None
-            if owner is not None:  # announced ones first, for the reason that upload() has
-                announced = self._announced.find_like(owner, name, size, modified)
-                found = self.record.find_unfinished(owner, name, size, modified) or announced
-            if found is not None:
-                return self._confirmed(self.keep_progress(found.uuid) or found), False
             upload = Upload.begun(owner, str(uuidlib.uuid4()), name, size, chunk_size, modified)
-            self._engine.check(upload)
-            self._space.check_new(size)
-            self._announced.add(upload)
+            standing = self._announced.add(upload)
+            if standing is upload and owner is not None:  # looked for last: it is on record before it is not announced
+                standing = self.record.find_unfinished(owner, name, size, modified) or upload
+            if standing is not upload:
+                self._announced.drop(upload)
+                return self._confirmed(self.keep_progress(standing.uuid) or standing), False
+            try:
+                self._engine.check(upload)
+                self._space.check_new(size)
+            except BaseException:
+                self._announced.drop(upload)
+                raise
             return upload, True
 
     def begin(self, owner: str | None, chunk: Chunk, name: str) -> Writer:
@@ -3237,7 +3252,7 @@ class Store:
                 upload = self._add_chunks(live, upload, numbers[:-1])
             upload = self._publish(live, upload)
         writer.merged = whole
-        self._announced.drop(upload.uuid)
+        self._announced.drop(upload)
         return upload
 
     def _add_chunks(self, live: _Live, upload: Upload, numbers: list[int]) -> Upload:
@@ -3387,7 +3402,7 @@ class Store:
                 raise NotFound
             self._check_owner(upload, owner)
             self._engine.check()
-            self._announced.drop(uuid)
+            self._announced.drop(upload)
             if upload.id or live.data is not None:  # else nothing of it has come yet
                 self._discard(live, upload, for_ever=True)
 
@@ -3964,14 +3979,14 @@ def receive_file(body: Body, store: Store, owner: str | None, name: str, max_byt
         return store.merge(writer)
 
 
-def receive_run(body: Body, store: Store, owner: str | None, uuid: str, first: int) -> Upload:
+def receive_run(body: Body, store: Store, owner: str | None, uuid: str, first: int) -> tuple[Upload, range]:
     """Stores a body that is a run of whole chunks, from this one on. When it breaks off, those that came are kept.
 
-    Raises NotFound, Gone, BadRequest when it does not end where a chunk ends, NoSpace and what the body raises.
+    Returns the upload, and the numbers of these chunks. Raises NotFound, Gone, BadRequest when it does not end where a chunk ends, NoSpace and what the body raises.
     """
     with store.begin_run(owner, uuid, first, body.length) as writer:
         body.pour(writer, body.length)
-        return store.merge(writer)
+        return store.merge(writer), writer.numbers
 
 
 def receive_form(
@@ -4472,12 +4487,8 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         count = store.forget(owner) if owner else 0
         return answer(200, {"forgotten": count}, "The list is empty now; the files stay on the server.")
 
-    def answer_progress(status: int, upload: Upload) -> bytes:
-        progress = {
-            "chunk_size": upload.chunk_size,
-            "chunk_count": upload.chunk_count,
-            "chunks": store.chunks_in(upload),
-        }
+    def answer_progress(status: int, upload: Upload, chunks: list[list[int]]) -> bytes:
+        progress = {"chunk_size": upload.chunk_size, "chunk_count": upload.chunk_count, "chunks": chunks}
         sentence = f"{upload.name}: {human_size(upload.received)} of {human_size(upload.size)} are in."
         return answer(status, {"upload": describe(upload) | progress}, sentence)
 
@@ -4489,17 +4500,20 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         wish = parse_wish(body.read_exactly(body.length), settings.max_bytes)
         chunk_size = settings.chunk_bytes(wish.size)
         upload, is_new = store.announce(door.owner(), clean_name(wish.name), wish.size, wish.modified, chunk_size)
-        return answer_progress(HTTPStatus.CREATED if is_new else HTTPStatus.OK, upload)
+        status = HTTPStatus.CREATED if is_new else HTTPStatus.OK
+        return answer_progress(status, upload, store.chunks_in(upload))
 
     @app.put("/uploads/<uuid>/<first>")
     def put_run(uuid: str, first: str) -> Any:
         body: Body = bottle.request.environ["wsgi.input"]
-        upload = receive_run(body, store, door.owner(), parse_uuid(uuid), parse_number(first))
-        return answer_progress(200, upload)
+        upload, numbers = receive_run(body, store, door.owner(), parse_uuid(uuid), parse_number(first))
+        # Only these: of a file of 50,000 chunks it takes longer to list all that are in than to store a run.
+        return answer_progress(200, upload, [[numbers[0], numbers[-1]]])
 
     @app.get("/uploads/<uuid>")
     def show_upload(uuid: str) -> Any:
-        return answer_progress(200, store.upload(door.owner(), parse_uuid(uuid)))
+        upload = store.upload(door.owner(), parse_uuid(uuid))
+        return answer_progress(200, upload, store.chunks_in(upload))
 
     @app.delete("/uploads/<uuid>")
     def remove_upload(uuid: str) -> Any:
@@ -5108,6 +5122,10 @@ class LogWriter(logging.Handler):
         The thread makes the text of it, for many lines at once. In a request that took a tenth of all its time.
         """
         if len(self._records) < MAX_LOG_LINES:
+            if (
+                record.levelno >= logging.WARNING
+            ):  # it may be about an error, which holds on to the bytes it was met with
+                record.msg, record.args = record.getMessage(), None
             self._records.append(record)
         else:
             self._left_out += 1

@@ -27,7 +27,17 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from conftest import Connection, Response, Server, chunk_request, exchange, request, wait_until
+from conftest import (
+    Connection,
+    Response,
+    Server,
+    announce_request,
+    chunk_request,
+    exchange,
+    request,
+    run_request,
+    wait_until,
+)
 from storing import indexes, new_uuid
 
 try:
@@ -39,6 +49,7 @@ KIB, MIB = 1 << 10, 1 << 20
 
 FS_IOC_SHUTDOWN = 0x8004587D  # xfs has the same number under another name
 NO_LOG_FLUSH = 2
+RUN_CHUNK = 64 * KIB  # what the server chooses for an upload that comes by runs
 ROOM_BYTES = 24 * MIB  # for finished files, and as much for others; then the client removes some
 PROMISE_SECONDS = 3.0  # so long after its answer a chunk need not be sent again, whatever happens
 MOMENT_SECONDS = 0.1  # after a cut, in which answers count for nothing
@@ -184,7 +195,8 @@ class Machine:
         with contextlib.ExitStack() as stack:
             self.disks = MAKES[make](folder, stack)
             storage, chunks = self.disks[0].path / "storage", self.disks[-1].path / "chunks"
-            self.server = DiskServer(program, folder, storage, chunks, ("-a", *options))
+            options = ("-a", "--chunk-size", str(RUN_CHUNK), *options)
+            self.server = DiskServer(program, folder, storage, chunks, options)
             stack.callback(self.server.kill)
             self._cleanup = stack.pop_all()
 
@@ -241,7 +253,8 @@ class Sent:
     name: str  # no two have the same
     content: bytes  # empty once it was answered as done
     chunk_size: int
-    uuid: str  # empty for one that comes in one piece, until it is answered
+    uuid: str  # empty for one that comes in one piece, or by runs, until it is answered
+    by_runs: bool = False  # else by forms
     state: str = BEGUN
     said: str = ""  # the last answer
     ended: float = 0.0  # when it was answered as done or removed, by time.monotonic
@@ -314,15 +327,18 @@ class Client:
 
     # What it does
 
-    def new(self, count: int, *, whole: bool = False) -> Sent:
-        """Another upload, of so many chunks."""
+    def new(self, count: int, *, whole: bool = False, by_runs: bool = False) -> Sent:
+        """Another upload, of so many chunks; by runs of some more, for those are small."""
         with self._lock:
-            if self.large:
+            if by_runs:
+                chunk_size, count = RUN_CHUNK, count if count == 1 else count * (16 if self.large else 2)
+            elif self.large:
                 chunk_size = self.random.choice([1, 2, 4]) * MIB if count > 1 else 4 * KIB
             else:
                 chunk_size = int(2 ** self.random.uniform(10, 18.2))  # 1 to 300 KiB
             content = self.random.randbytes(chunk_size * (count - 1) + self.random.randint(1, chunk_size))
-            sent = Sent(f"{len(self.digests)}.bin", content, chunk_size, "" if whole else new_uuid())
+            uuid = "" if whole or by_runs else new_uuid()
+            sent = Sent(f"{len(self.digests)}.bin", content, chunk_size, uuid, by_runs)
             self.digests[sent.name] = sent.digest
             self.sent.append(sent)
             return sent
@@ -338,28 +354,38 @@ class Client:
         (way,) = self.random.choices(ways, (30, 25, 15, 10, 8, 7, 5))
         if sum(sent.size for sent in self.those(BEGUN)) > ROOM_BYTES and way in ("several", "left", "broken off"):
             way = "one"
-        count = self.random.randint(2, 3 if self.large else 5)
-        numbers = self.random.sample(range(count), count)
-        some = numbers[: self.random.randint(1, count - 1)]
-        if way == "one":
-            yield partial(self.send, self.new(1), 0)
-        elif way == "several":  # over all connections
-            sent = self.new(count)
-            yield from (partial(self.send, sent, index) for index in numbers)
-        elif way == "whole":
+        if way == "whole":
             yield partial(self.put, self.new(1, whole=True))
-        elif way == "left":
-            yield partial(self.send, self.new(count), *some)
-        elif way == "broken off":
-            yield partial(self.break_off, self.new(count), numbers[-1])
-            yield partial(self.break_off, self.new(count), numbers[-1], *some)
-        elif way == "removed":
-            yield partial(self.remove, self.new(count), *some)
+        elif way != "remove":
+            count = 1 if way == "one" else self.random.randint(2, 3 if self.large else 5)
+            sent = self.new(count, by_runs=self.random.random() < 0.5)
+            parts = self._cut(sent, set(range(sent.count)))
+            some = [index for part in parts[: self.random.randint(1, max(1, len(parts) - 1))] for index in part]
+            if way in ("one", "several"):  # over all connections
+                yield from (partial(self.send, sent, *part) for part in parts)
+            elif way == "left":
+                yield partial(self.send, sent, *some)
+            elif way == "broken off":
+                yield partial(self.break_off, sent, parts[-1])
+                yield partial(self.break_off, sent, parts[-1], *some)
+            elif way == "removed":
+                yield partial(self.remove, sent, *some)
         done = self.those(DONE)
         self.random.shuffle(done)
         while done and (way == "remove" or sum(sent.size for sent in done) > ROOM_BYTES):
             way = ""
             yield partial(self.remove, done.pop())
+
+    def _cut(self, sent: Sent, numbers: set[int]) -> list[range]:
+        """These chunks as requests carry them, in any order: one in a form, some that follow each other in a run."""
+        parts: list[range] = []
+        for number in sorted(numbers):
+            most = sent.count // 2 if sent.by_runs else 1
+            if parts and parts[-1].stop == number and len(parts[-1]) < most:
+                parts[-1] = range(parts[-1].start, number + 1)
+            else:
+                parts.append(range(number, number + 1))
+        return self.random.sample(parts, len(parts))
 
     def _go_on(self) -> None:
         """With what the last cut left: some of it is sent, some removed, some waits."""
@@ -370,7 +396,8 @@ class Client:
             if way == "remove" and sent.acknowledged:
                 self._jobs.append(partial(self.remove, sent))
             elif way == "send":
-                self._jobs.extend(partial(self.send, sent, i) for i in range(sent.count) if i not in sent.acknowledged)
+                missing = set(range(sent.count)) - set(sent.acknowledged)
+                self._jobs.extend(partial(self.send, sent, *part) for part in self._cut(sent, missing))
         self.random.shuffle(self._jobs)
 
     # How it does it
@@ -394,29 +421,44 @@ class Client:
             sent.end(ASIDE)
         return None
 
-    def _chunk(self, sent: Sent, index: int) -> bytes:
+    def _request(self, sent: Sent, part: range) -> bytes:
+        if sent.by_runs:
+            numbers = {"uuid": sent.uuid, "chunk_size": sent.chunk_size, "cookie": self.drop}
+            return run_request(sent.content, part.start, len(part), **numbers)  # type: ignore[arg-type]
         return chunk_request(
-            sent.content, index, uuid=sent.uuid, name=sent.name, chunk_size=sent.chunk_size, cookie=self.drop
+            sent.content, part.start, uuid=sent.uuid, name=sent.name, chunk_size=sent.chunk_size, cookie=self.drop
         )
 
+    def _begin(self, sent: Sent, connection: Connection) -> bool:
+        """Begins an upload that comes by runs, or finds it again. Returns whether it has a UUID now."""
+        if sent.by_runs:
+            data = announce_request(sent.size, name=sent.name, cookie=self.drop)
+            if not (answer := self._ask(connection, data, sent, 200, 201)):
+                return False
+            sent.uuid = answer.json()["upload"]["uuid"]
+        return True
+
     def send(self, sent: Sent, *numbers: int, connection: Connection) -> None:
-        for index in numbers:
+        for part in self._cut(sent, set(numbers)):
+            if sent.state != BEGUN or not self._begin(sent, connection):
+                return
             with self._lock:
                 if sent.state != BEGUN:
                     return
-                data = self._chunk(sent, index)
-            if not (answer := self._ask(connection, data, sent, 200, 201)):
+                data = self._request(sent, part)
+            if not (answer := self._ask(connection, data, sent, 200)):
                 return
+            said = answer.json()
             with self._lock:
-                if answer.json()["files"][0]["done"]:
+                if (said["upload"] if sent.by_runs else said["files"][0])["done"]:
                     self._end(sent, DONE)
                 elif sent.state == BEGUN:
-                    sent.acknowledged[index] = time.monotonic()
+                    sent.acknowledged.update(dict.fromkeys(part, time.monotonic()))
 
-    def break_off(self, sent: Sent, last: int, *first: int, connection: Connection) -> None:
+    def break_off(self, sent: Sent, last: range, *first: int, connection: Connection) -> None:
         self.send(sent, *first, connection=connection)
-        if sent.state == BEGUN:
-            data = self._chunk(sent, last)
+        if sent.state == BEGUN and self._begin(sent, connection):
+            data = self._request(sent, last)
             with Connection(self.server) as another:
                 another.send(data[: self.random.randint(len(data) // 2, len(data) - 100)])
 

@@ -10,16 +10,18 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import kill_at
 import pytest
-from conftest import Connection, Server, StartServer, chunk_request, exchange, request
+from conftest import Connection, Response, Server, StartServer, announce, chunk_request, exchange, request, run_request
 from storing import Day, File, Folders, System, Watcher, indexes, new_uuid, play_disks
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there a process cannot kill itself as SIGKILL does")
 
+RUN_CHUNK = 1024  # what the server chooses, if it is told to
 ANSWERS_BEFORE_A_KILL = 40  # at most; about as many as a start takes time, so that neither outweighs the other
 
 
@@ -34,13 +36,33 @@ class Client:
         self.done: set[File] = set()
         self.unexpected: list[str] = []
         self.checked: set[str] = set()
-        self._jobs: deque[tuple[File, int]] = deque()
+        self._by_runs: set[str] = set()  # names of files that come by runs; the others come by forms
+        self._jobs: deque[tuple[File, range]] = deque()
         self._lock = threading.Lock()
 
-    def request(self, file: File, index: int) -> bytes:
-        return chunk_request(
-            file.content, index, uuid=file.uuid, name=file.name, chunk_size=file.chunk_size, cookie=self.drop
-        )
+    def request(self, file: File, numbers: range) -> bytes:
+        """These chunks; a form has only one."""
+        how = {"uuid": file.uuid, "chunk_size": file.chunk_size, "cookie": self.drop}
+        if file.name in self._by_runs:
+            return run_request(file.content, numbers.start, len(numbers), **how)  # type: ignore[arg-type]
+        return chunk_request(file.content, numbers.start, name=file.name, **how)  # type: ignore[arg-type]
+
+    def announced(self, file: File) -> File:
+        """The file under the UUID that the server chooses; from now on it comes by runs."""
+        said = announce(self.server, len(file.content), name=file.name, cookie=self.drop)
+        assert said["chunk_size"] == file.chunk_size
+        self._by_runs.add(file.name)
+        return replace(file, uuid=said["uuid"])
+
+    def cut(self, file: File, numbers: set[int]) -> list[tuple[File, range]]:
+        """These chunks in requests: runs of any length, or one a form."""
+        jobs, rest = [], sorted(numbers)
+        while rest:
+            most = self.random.choice([1, 3, 100]) if file.name in self._by_runs else 1
+            count = next((n for n in range(1, min(most, len(rest))) if rest[n] != rest[0] + n), min(most, len(rest)))
+            jobs.append((file, range(rest[0], rest[0] + count)))
+            del rest[:count]
+        return jobs
 
     def status(self, file: File) -> dict[str, Any] | None:
         """What the server says of an upload; None when it does not know it."""
@@ -50,24 +72,27 @@ class Client:
         return upload
 
     def new_file(self) -> File:
-        chunk_size = self.random.choice([64, 1000, 70_000])  # the last goes through splice
-        size = self.random.randint(0, 4 * chunk_size)
-        return File(self.random.randbytes(size), chunk_size, f"{len(self.acknowledged)}.bin", self.drop)
+        name = f"{len(self.acknowledged)}.bin"
+        chunk_size, most = self.random.choice([(64, 4), (1000, 4), (70_000, 4), (RUN_CHUNK, 4), (RUN_CHUNK, 200)])
+        content = self.random.randbytes(self.random.randint(0, most * chunk_size))  # some go through splice
+        file = File(content, chunk_size, name, self.drop)
+        return self.announced(file) if chunk_size == RUN_CHUNK else file
 
-    def next_job(self) -> tuple[File, int]:
+    def next_job(self) -> tuple[File, range]:
         with self._lock:
             if not self._jobs:
                 file = self.new_file()
                 self.acknowledged[file] = set()
-                numbers = list(range(file.count))
-                self.random.shuffle(numbers)
-                self._jobs.extend((file, index) for index in numbers)
+                jobs = self.cut(file, set(range(file.count)))
+                self.random.shuffle(jobs)
+                self._jobs.extend(jobs)
             return self._jobs.popleft()
 
-    def note(self, file: File, index: int, answer: dict[str, Any]) -> None:
+    def note(self, file: File, numbers: range, answer: Response) -> None:
+        said = answer.json()
         with self._lock:
-            self.acknowledged[file].add(index)
-            if answer["done"]:
+            self.acknowledged[file].update(numbers)
+            if (said["upload"] if "upload" in said else said["files"][0])["done"]:
                 self.done.add(file)
 
     def upload_until_dead(self, answers: threading.Semaphore) -> None:
@@ -75,13 +100,13 @@ class Client:
         try:
             with Connection(self.server) as connection:
                 while True:
-                    file, index = self.next_job()
-                    connection.send(self.request(file, index))
+                    file, numbers = self.next_job()
+                    connection.send(self.request(file, numbers))
                     answer = connection.receive()
-                    if answer.status not in (200, 201):
-                        self.unexpected.append(f"chunk {index} of {file.count}: {answer.status} {answer.text}")
+                    if answer.status != 200:
+                        self.unexpected.append(f"chunks {numbers} of {file.count}: {answer.status} {answer.text}")
                         return
-                    self.note(file, index, answer.json()["files"][0])
+                    self.note(file, numbers, answer)
                     answers.release()
         except OSError:
             return
@@ -110,10 +135,14 @@ class Client:
                 assert (storage / stored).read_bytes() == names[stored].content, f"{stored} in storage is not whole"
                 self.checked.add(stored)
         self._jobs.clear()
-        for file, numbers in self.acknowledged.items():
+        for file, numbers in list(self.acknowledged.items()):
             if file in self.done and file.stored in self.checked:
                 continue
             upload = self.status(file)
+            if upload is None and not numbers and file.name in self._by_runs:  # what was only announced is forgotten
+                del self.acknowledged[file]
+                file = self.announced(file)
+                self.acknowledged[file] = numbers
             there = indexes(upload["chunks"]) if upload else set()
             assert numbers <= there, f"acknowledged and lost: chunks {numbers - there} of {file.uuid}"
             if upload and upload["done"]:
@@ -125,15 +154,15 @@ class Client:
             for index in there:
                 at = index * file.chunk_size
                 assert data[at : at + len(file.piece(index))] == file.piece(index), f"chunk {index} of {file.uuid}"
-            self._jobs.extend((file, index) for index in range(file.count) if index not in there)
+            self._jobs.extend(self.cut(file, set(range(file.count)) - there))
 
     def finish(self) -> None:
         """Send what is missing, and nothing else; then all is in storage, on record and whole."""
         while self._jobs:
-            file, index = self._jobs.popleft()
-            answer = exchange(self.server, self.request(file, index))
-            assert answer.status in (200, 201), f"{answer.status} {answer.text}; {self.server.output()}"
-            self.note(file, index, answer.json()["files"][0])
+            file, numbers = self._jobs.popleft()
+            answer = exchange(self.server, self.request(file, numbers))
+            assert answer.status == 200, f"{answer.status} {answer.text}; {self.server.output()}"
+            self.note(file, numbers, answer)
         assert self.done == set(self.acknowledged)
         self.checked.clear()
         self.check()
@@ -161,7 +190,8 @@ def test_row_38_killed_at_random(start_server: StartServer, pytestconfig: pytest
         client.finish()
         return len(client.done)
 
-    servers = [start_server(), start_server()]  # two, for the start of one leaves time for the other
+    options = ("--chunk-size", str(RUN_CHUNK))
+    servers = [start_server(*options), start_server(*options)]  # two, for the start of one leaves time for the other
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(run, server, seed) for seed, server in enumerate(servers)]
         for finished in runs:
@@ -174,7 +204,7 @@ PROGRAM = str(Path(kill_at.__file__))
 
 
 def dying_server(moment: str, folder: Path) -> Server:
-    return Server([sys.executable, PROGRAM, moment], folder, (), {})
+    return Server([sys.executable, PROGRAM, moment], folder, ("--chunk-size", str(RUN_CHUNK)), {})
 
 
 def upload_until_killed(client: Client, files: list[File]) -> None:
@@ -183,26 +213,32 @@ def upload_until_killed(client: Client, files: list[File]) -> None:
     try:
         for file in files:
             for index in range(file.count):
-                answer = exchange(client.server, client.request(file, index))
-                assert answer.status in (200, 201), f"{answer.text}; {client.server.output()}"
-                client.note(file, index, answer.json()["files"][0])
+                numbers = range(index, index + 1)
+                answer = exchange(client.server, client.request(file, numbers))
+                assert answer.status == 200, f"{answer.text}; {client.server.output()}"
+                client.note(file, numbers, answer)
     except ConnectionError:
         client.server.proc.wait(20)
 
 
-@pytest.mark.parametrize("count", [1, 3], ids=["one chunk", "three chunks"])
+@pytest.mark.parametrize(
+    ("count", "by_runs"), [(1, True), (3, False), (3, True)],
+    ids=["one chunk by a run", "three chunks by forms", "three chunks by runs"],
+)  # fmt: skip
 @pytest.mark.parametrize("moment", [name for name in kill_at.MOMENTS if not name.startswith("removing")])
-def test_killed_at(start_server: StartServer, tmp_path: Path, moment: str, count: int) -> None:
+def test_killed_at(start_server: StartServer, tmp_path: Path, moment: str, count: int, by_runs: bool) -> None:
     """Killed at this very moment: nothing acknowledged is lost, the rest is sent, and nothing else is left."""
     client = Client(dying_server(moment, tmp_path), 0)
-    file = File(b"abcdefghij"[: 4 * count - 2], chunk_size=4, name="отчёт?.bin", owner=client.drop)
+    file = File(random.randbytes(RUN_CHUNK * count - 2), RUN_CHUNK, "отчёт?.bin", client.drop)
+    second = File(random.randbytes(2 * RUN_CHUNK), RUN_CHUNK, "second.bin", client.drop)
+    files = [client.announced(file), client.announced(second)] if by_runs else [file, second]
     try:
-        upload_until_killed(client, [file, File(b"12345678", 4, "second.bin", client.drop)])
+        upload_until_killed(client, files)
         died = client.server.proc.poll() is not None
     finally:
         client.server.kill()
     assert died, "the moment never came"
-    client.server = start_server(folder=tmp_path)
+    client.server = start_server("--chunk-size", str(RUN_CHUNK), folder=tmp_path)
     client.check()
     client.finish()
     assert "unknown origin" not in client.server.output()
@@ -215,7 +251,7 @@ def test_killed_while_removing(start_server: StartServer, tmp_path: Path, moment
     file = File(b"abcdefgh", chunk_size=4, owner=client.drop)
     with pytest.raises(ConnectionError):
         try:
-            assert exchange(client.server, client.request(file, 0)).status == 200
+            assert exchange(client.server, client.request(file, range(1))).status == 200
             exchange(client.server, request("DELETE", f"/uploads/{file.uuid}", cookie=client.drop))
         finally:
             client.server.kill()

@@ -655,6 +655,23 @@ def test_found_again(folders: Folders, store: Store, chunks: list[int]) -> None:
     assert is_new and anew.uuid != upload.uuid, "a finished one is not found again"
 
 
+def test_announced_at_the_same_moment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two requests at once that begin the same upload one finds it again."""
+    both = threading.Barrier(2)
+    real = store._space.check_new
+
+    def check_new(size: int) -> None:
+        real(size)
+        both.wait(10)
+
+    monkeypatch.setattr(store._space, "check_new", check_new)
+    with ThreadPoolExecutor() as pool:
+        calls = [pool.submit(store.announce, ALICE, "file.bin", 18, None, 4) for _ in range(2)]
+        answers = [call.result(10) for call in calls]
+    assert answers[0][0].uuid == answers[1][0].uuid
+    assert {is_new for _, is_new in answers} == {True, False}
+
+
 def test_nobodys_upload_is_not_found_again(store: Store) -> None:
     """Without a cookie whoever knows the UUID owns the upload, so it is told to nobody else."""
     assert store.announce(None, "a", 18, None, 4)[0].uuid != store.announce(None, "a", 18, None, 4)[0].uuid
@@ -971,6 +988,27 @@ def test_kept_though_the_record_failed(folders: Folders, monkeypatch: pytest.Mon
                 look(store, file)
         assert store.upload(ALICE, file.uuid).merged == 3
     check_data(folders, store, file, {0, 1, 4})
+    finish(folders, store, [file])
+
+
+def test_record_fails_as_a_run_ends(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ends while the record cannot be read is at its end all the same: the upload goes on."""
+    system = System(monkeypatch)
+    store = folders.open()
+    file = begun(store, 0)
+
+    class Dead(Watcher):
+        def before(self, name: str, args: tuple[Any, ...]) -> None:
+            if name.startswith("sqlite"):
+                raise sqlite3.OperationalError("disk I/O error")
+
+    for written in (6, 14):
+        writer = file.begin_run(store, range(1, 5))
+        writer.write(file.pieces(range(1, 5))[:written])
+        with system.watched(Dead()), pytest.raises(DropError), writer:
+            if written == 14:
+                store.merge(writer)
+        assert not any(live.writers for live in store._lives.values())
     finish(folders, store, [file])
 
 
