@@ -3181,8 +3181,9 @@ class Store:
         in leaves no trace."""
         uuid = writer.upload.uuid
         with disk_errors(uuid), self._locked(uuid) as live:
-            upload = self._current(live, uuid)
+            upload = None
             try:
+                upload = self._current(live, uuid)
                 if upload is not None and writer.keeps:
                     upload = self._stop_and_take(live, upload, writer)
             except BaseException:
@@ -3982,7 +3983,8 @@ def receive_file(body: Body, store: Store, owner: str | None, name: str, max_byt
 def receive_run(body: Body, store: Store, owner: str | None, uuid: str, first: int) -> tuple[Upload, range]:
     """Stores a body that is a run of whole chunks, from this one on. When it breaks off, those that came are kept.
 
-    Returns the upload, and the numbers of these chunks. Raises NotFound, Gone, BadRequest when it does not end where a chunk ends, NoSpace and what the body raises.
+    Returns the upload, and the numbers of these chunks. Raises NotFound, Gone, BadRequest when it does not end where a
+    chunk ends, NoSpace and what the body raises.
     """
     with store.begin_run(owner, uuid, first, body.length) as writer:
         body.pour(writer, body.length)
@@ -4507,8 +4509,9 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
     def put_run(uuid: str, first: str) -> Any:
         body: Body = bottle.request.environ["wsgi.input"]
         upload, numbers = receive_run(body, store, door.owner(), parse_uuid(uuid), parse_number(first))
-        # Only these: of a file of 50,000 chunks it takes longer to list all that are in than to store a run.
-        return answer_progress(200, upload, [[numbers[0], numbers[-1]]])
+        # Of an unfinished one only these: to list all of 50,000 chunks takes longer than to store a run.
+        chunks = [[numbers[0], numbers[-1]]] if upload.stored is None else store.chunks_in(upload)
+        return answer_progress(200, upload, chunks)
 
     @app.get("/uploads/<uuid>")
     def show_upload(uuid: str) -> Any:

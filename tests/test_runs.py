@@ -658,13 +658,13 @@ def test_found_again(folders: Folders, store: Store, chunks: list[int]) -> None:
 def test_announced_at_the_same_moment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two requests at once that begin the same upload one finds it again."""
     both = threading.Barrier(2)
-    real = store._space.check_new
+    real = store._announced.add
 
-    def check_new(size: int) -> None:
-        real(size)
+    def add(upload: Upload) -> Upload:
         both.wait(10)
+        return real(upload)
 
-    monkeypatch.setattr(store._space, "check_new", check_new)
+    monkeypatch.setattr(store._announced, "add", add)
     with ThreadPoolExecutor() as pool:
         calls = [pool.submit(store.announce, ALICE, "file.bin", 18, None, 4) for _ in range(2)]
         answers = [call.result(10) for call in calls]
