@@ -603,7 +603,7 @@ def build_editable(wheel_directory: str, config_settings: Any = None, metadata_d
 # else, then what stands on it. pytest runs them in this order, so that the first of several failures is closest to the
 # cause.
 READING_ORDER = (
-    *("decisions", "turn", "record", "engine", "disk", "store", "runs", "enemy"),
+    *("decisions", "turn", "record", "engine", "disk", "store", "runs", "races"),
     *("body", "http", "password", "tls", "log", "threats"),
     *("faults", "crash", "power", "model", "load", "fuzz"),
     *("browser", "browser_resume", "cli", "forms", "build", "docs"),
@@ -854,7 +854,7 @@ MUTATION_TESTS = {
         *("tests/test_faults.py", "tests/test_model.py", "tests/test_http.py"),
     ),
     "store": (
-        *("tests/test_store.py", "tests/test_runs.py", "tests/test_enemy.py", "tests/test_decisions.py"),
+        *("tests/test_store.py", "tests/test_runs.py", "tests/test_races.py", "tests/test_decisions.py"),
         *("tests/test_faults.py", "tests/test_model.py", "tests/test_http.py"),
     ),
     "body": ("tests/test_body.py", "tests/test_http.py", "tests/test_threats.py"),

@@ -1,4 +1,4 @@
-"""Faults that were found by reading the store as an enemy: each test failed once."""
+"""The store: moments in which several things happen to one upload, or one of them fails half-way."""
 
 from __future__ import annotations
 
