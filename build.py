@@ -7,6 +7,7 @@
     python build.py exe         write dist/pyfiledrop (.exe on Windows), a program that needs no Python
     python build.py wheel       write dist/*.whl and dist/*.tar.gz, for pip
     python build.py test        install what is missing, set up .venv, then run all checks and tests
+                                (--fast: only what takes no minute; --claims: print what the tests say, and run none)
     python build.py mutate      break the module in many small ways, and count which of them the tests see
 
 Needs Python 3.10 and its standard library; what else a job needs, it installs under build/ or .venv/. Only the tests
@@ -143,7 +144,8 @@ NOT_IN_EXE = (
 # What an sdist consists of.
 SOURCES = (
     *("pyfiledrop.py", "index.html", "build.py", "pyproject.toml", "requirements.txt"),
-    *("README.md", "CHANGELOG.md", "LICENSE", "tests", ".ci", ".github", ".gitignore", ".pre-commit-config.yaml"),
+    *("README.md", "CHANGELOG.md", "LICENSE", "tests", ".ci", ".github"),
+    *(".editorconfig", ".gitignore", ".pre-commit-config.yaml"),
 )
 
 CHROMIUM_COMMANDS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -597,6 +599,18 @@ def build_editable(wheel_directory: str, config_settings: Any = None, metadata_d
 
 # python build.py test
 
+# The files of tests, each called test_<name>.py, in the order in which they are best read: first what needs nothing
+# else, then what stands on it. pytest runs them in this order, so that the first of several failures is closest to the
+# cause.
+READING_ORDER = (
+    *("decisions", "turn", "record", "engine", "disk", "store", "runs", "enemy"),
+    *("body", "http", "password", "tls", "log", "threats"),
+    *("faults", "crash", "power", "model", "load", "fuzz"),
+    *("browser", "browser_resume", "cli", "forms", "build", "docs"),
+)
+# Left out by --fast, as are tests that are marked as slow, and those that need a browser wherever they are.
+SLOW = ("faults", "crash", "power", "model", "load", "fuzz", "browser", "browser_resume", "forms")
+
 
 def find_chromium() -> str | None:
     """The path of a Chromium on this machine, if there is one; the variable CHROMIUM comes first."""
@@ -703,6 +717,56 @@ def get_chromium(python: str) -> None:
         ) from error
 
 
+BIOME = "2.6.8"  # the linter of the page's script; what npm gets with it has exactly this version, too
+BIOME_RULES = {
+    "formatter": {"enabled": False},
+    "javascript": {"globals": ["Dropzone"]},
+    "linter": {
+        "rules": {
+            "preset": "recommended",
+            "correctness": {"noUndeclaredVariables": "error", "noUnusedVariables": "error"},
+            "suspicious": {"useAwait": "error"},
+        }
+    },
+}
+
+
+def get_linter(folder: Path) -> Path:
+    """The linter of the page's script, which npm puts into this folder unless it is there."""
+    if not (found := list(folder.glob("node_modules/@biomejs/cli-*/biome*"))):
+        npm: tuple[str, ...] = (shutil.which("npm") or "",)
+        if npm == ("",):
+            python = make_venv(WORK / "npm")
+            quietly("pip", python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", NPM_PACKAGE)
+            npm = (python, "-I", "-c", NPM_PROGRAM)
+        folder.mkdir(parents=True, exist_ok=True)
+        say("== getting the linter of the page's script")
+        package = f"@biomejs/biome@{BIOME}"
+        quietly("npm", *npm, "install", "--silent", "--no-save", "--ignore-scripts", package, cwd=folder)
+        found = list(folder.glob("node_modules/@biomejs/cli-*/biome*"))
+    if not found:
+        raise BuildError("npm has no linter for this system.")
+    return found[0]
+
+
+def lint_page() -> int:
+    """Look for mistakes in the script of index.html. Returns the exit status: 1 also when there is no linter, so that
+    the tests run all the same."""
+    folder = WORK / f"biome-{BIOME}"
+    try:
+        linter = get_linter(folder)
+    except BuildError as error:
+        say(f"The script of the page cannot be checked. {error}")
+        return 1
+    head, _, rest = read_text(ROOT / "index.html").rpartition("<script>")
+    # Empty lines before it, so that its lines have the numbers that they have in the page.
+    script = "\n" * head.count("\n") + rest.partition("</script>")[0]
+    (folder / "index.html.cjs").write_text(script, encoding="utf-8")
+    (folder / "biome.json").write_text(json.dumps({"root": True, **BIOME_RULES}), encoding="utf-8")
+    say("== biome lint")
+    return subprocess.run((linter, "lint", "--error-on-warnings", "index.html.cjs"), cwd=folder).returncode
+
+
 def set_up_tests() -> str:
     """The Python of .venv, which has everything that the tests import; Dropzone is there as well."""
     python = make_venv(ROOT / ".venv")
@@ -716,16 +780,53 @@ def set_up_tests() -> str:
     return python
 
 
-def run_tests(pytest_arguments: Sequence[str]) -> int:
-    """Set up everything on a machine that may have nothing but Python, then run every check and test."""
-    install_missing()
+def claims() -> str:
+    """What the tests hold the program to, in their own words: their docstrings, in reading order."""
+    parts = []
+    for name in READING_ORDER:
+        source = read_text(ROOT / "tests" / f"test_{name}.py")
+        module = ast.parse(source)
+        about = (ast.get_docstring(module) or "").partition("\n\n")[0]
+        parts.append(f"\n{name.upper().replace('_', ' ')}\n{textwrap.fill(about, 120)}\n")
+        # Line -> the text that stands there. A comment that stands by itself is the heading of the tests below it.
+        headings = {
+            source.count("\n", 0, heading.start()) + 1: heading[1]
+            for heading in re.finditer(r"(?<=\n\n)# (.+)\n(?=\n)", source)
+        }
+        tests = {
+            node.lineno: ast.get_docstring(node) or node.name
+            for node in module.body
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        }
+        heading = ""
+        for line, text in sorted({**headings, **tests}.items()):
+            if line in headings:
+                heading = f"\n  {text}\n"
+            else:
+                parts += [heading, textwrap.fill(text, 120, initial_indent="  - ", subsequent_indent="    "), "\n"]
+                heading = ""
+    return "".join(parts).lstrip("\n")
+
+
+def run_tests(pytest_arguments: Sequence[str], fast: bool) -> int:
+    """Set up everything on a machine that may have nothing but Python, then run every check and test.
+
+    `fast` leaves out those tests that take long, and then no browser is needed, nor anything else that pip has not.
+    """
+    if not fast:
+        install_missing()
     python = set_up_tests()
-    get_chromium(python)
-    # All four run, so that one look shows everything there is to mend.
+    if fast:
+        # In as many processes as there are cores, each of which takes a whole file at a time.
+        pytest_arguments = ["--fast", "-n", "auto", "--dist", "loadfile", *pytest_arguments]
+    else:
+        get_chromium(python)
+    # All five run, so that one look shows everything there is to mend.
     statuses = [
         run("ruff check", python, "-m", "ruff", "check"),
         run("ruff format --check", python, "-m", "ruff", "format", "--check"),
         run("mypy", python, "-m", "mypy"),
+        lint_page(),
         run("pytest", python, "-m", "pytest", *pytest_arguments),
     ]
     return next((status for status in statuses if status), 0)
@@ -742,13 +843,29 @@ def run_tests(pytest_arguments: Sequence[str]) -> int:
 # that look closest first, because the first failure ends the run.
 MUTATION_TESTS = {
     "decisions": ("tests/test_decisions.py", "tests/test_cli.py", "tests/test_http.py"),
-    "store": (
-        *("tests/test_store.py", "tests/test_decisions.py", "tests/test_faults.py", "tests/test_model.py"),
-        "tests/test_http.py",
+    "system": ("tests/test_disk.py", "tests/test_decisions.py", "tests/test_engine.py", "tests/test_faults.py"),
+    "turn": ("tests/test_turn.py", "tests/test_store.py", "tests/test_faults.py"),
+    "record": (
+        *("tests/test_record.py", "tests/test_store.py", "tests/test_runs.py", "tests/test_faults.py"),
+        *("tests/test_model.py", "tests/test_http.py"),
     ),
-    "body": ("tests/test_http.py", "tests/test_threats.py"),
-    "app": ("tests/test_http.py", "tests/test_threats.py", "tests/test_doors.py"),
-    "server": ("tests/test_threats.py", "tests/test_http.py", "tests/test_doors.py", "tests/test_cli.py"),
+    "engine": (
+        *("tests/test_engine.py", "tests/test_disk.py", "tests/test_store.py", "tests/test_runs.py"),
+        *("tests/test_faults.py", "tests/test_model.py", "tests/test_http.py"),
+    ),
+    "store": (
+        *("tests/test_store.py", "tests/test_runs.py", "tests/test_enemy.py", "tests/test_decisions.py"),
+        *("tests/test_faults.py", "tests/test_model.py", "tests/test_http.py"),
+    ),
+    "body": ("tests/test_body.py", "tests/test_http.py", "tests/test_threats.py"),
+    "app": ("tests/test_http.py", "tests/test_threats.py", "tests/test_password.py", "tests/test_log.py"),
+    "server": (
+        *("tests/test_threats.py", "tests/test_http.py", "tests/test_password.py", "tests/test_tls.py"),
+        "tests/test_load.py::test_row_54_idle_connections_make_room",
+        "tests/test_load.py::test_row_55_as_many_descriptors_as_are_needed",
+        "tests/test_load.py::test_row_55_fewer_are_let_in",
+    ),
+    "command": ("tests/test_cli.py", "tests/test_log.py", "tests/test_password.py"),
 }
 # What is left out of them, by pytest's -k, because it takes long or needs Chromium.
 NO_MUTATION_TESTS = "browser or axe or signal_twice or every_call_fails or power_cut and (two or links)"
@@ -998,7 +1115,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     jobs.add_parser("script", help="write the single file and the archive that need no other file")
     jobs.add_parser("exe", help="write a program that needs no Python")
     jobs.add_parser("wheel", help="write wheel and sdist for pip")
-    jobs.add_parser("test", help="set up .venv and run all checks and tests; further arguments go to pytest")
+    test = jobs.add_parser(
+        "test",
+        help="set up .venv and run all checks and tests; further arguments go to pytest",
+        allow_abbrev=False,  # what is like one of these options may be one of pytest's
+    )
+    test.add_argument(
+        "--fast",
+        action="store_true",
+        help=f"leave out what takes long: the suites {', '.join(SLOW)}, single tests that take seconds, and all that "
+        "need a browser; about a minute on two cores",
+    )
+    test.add_argument("--claims", action="store_true", help="only print what the tests say about the program")
     mutants = jobs.add_parser("mutate", help="break the module in many small ways, and count what the tests see")
     mutants.add_argument("--sample", type=int, default=150, help="how many mutants to try (%(default)s)")
     mutants.add_argument("--seed", type=int, default=12, help="which ones: the same seed draws the same (%(default)s)")
@@ -1016,8 +1144,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.job == "page":
             make_page(options.check)
+        elif options.job == "test" and options.claims:
+            say(claims())
         elif options.job == "test":
-            return run_tests(rest)
+            return run_tests(rest, options.fast)
         elif options.job == "mutate":
             return mutate(options.sample, options.seed, options.section)
         else:

@@ -35,6 +35,23 @@ On disk
     storage/.pyfiledrop.sqlite3     the record of all uploads; locked by the one server that owns the folder
     chunks/<uuid>/data              an unfinished upload, each chunk at its place
     storage/.<uuid>.part            a file that comes in one piece, or from another disk, until it is whole
+
+Sections, each of which uses only what stands above it
+
+    Settings        limits, and what the command line may ask for
+    Errors          what a client is told, and with which status
+    Decisions       pure functions: fields, names, heads, ranges, hosts
+    System          calls that differ between operating systems
+    Turn            threads that work one after the other, and syncs that they share
+    Record          what is known of uploads: all SQL
+    Engine          where bytes lie: the protocol, and the disk
+    Store           what happens to uploads, and in which order
+    Body            reading a request's body, from the socket to the file
+    App             handlers: parse, ask the store, answer
+    Page            what browsers load by themselves
+    Server          connections and threads
+    Command line    what is asked for, what is said, and the log
+    Inline pages    the text of the pages, which the others look up when they run
 """
 
 from __future__ import annotations
@@ -277,7 +294,7 @@ class Settings:
     )  # fmt: skip
     timeout: int = option(
         "--timeout", default=120_000, type=integer(1000, 86_400_000), metavar="MS",
-        help="time the page gives one chunk before it sends it again, in ms",
+        help="time in which nothing moves before the page sends again, in ms",
     )  # fmt: skip
     chunk_size: int | None = option(
         "--chunk-size", default=None, type=integer(KIB, 1 << 40), metavar="BYTES",
@@ -285,10 +302,11 @@ class Settings:
     )  # fmt: skip
     parallel_chunks: int = option(
         "--parallel-chunks", default=4, type=integer(1, 5), metavar="N",
-        help="chunks the page sends at a time; at most 5, so that one of a browser's six connections stays free",
+        help="requests with chunks the page sends at a time; at most 5, so that one of a browser's six connections"
+        " stays free",
     )  # fmt: skip
     disable_parallel_chunks: bool = option(
-        "--disable-parallel-chunks", default=False, action="store_true", help="send one chunk after the other"
+        "--disable-parallel-chunks", default=False, action="store_true", help="send one such request after the other"
     )
     disable_force_chunking: bool = option(
         "--disable-force-chunking", default=False, action="store_true",
@@ -566,7 +584,7 @@ class disk_errors:
     """
 
     def __init__(self, uuid: str = "") -> None:
-        self._about = f"upload {uuid}: " if uuid else ""
+        self._uuid = uuid
 
     def __enter__(self) -> None: ...
 
@@ -576,13 +594,16 @@ class disk_errors:
                 raise NoSpace from error
             if error.errno in _NO_DESCRIPTORS:
                 raise Unavailable from error
-            log.error("disk: %s%s", self._about, error)
+            log.error("disk: %s%s", self._about(), error)
             raise DiskFault from error
         if isinstance(error, sqlite3.Error):
             if "full" in str(error):
                 raise NoSpace from error
-            log.error("record: %s%s", self._about, error)
+            log.error("record: %s%s", self._about(), error)
             raise DiskFault from error
+
+    def _about(self) -> str:
+        return f"upload {self._uuid}: " if self._uuid else ""
 
 
 # ======================================================================================================================
@@ -1546,11 +1567,6 @@ class Record:
         query = "SELECT number FROM chunks WHERE upload = ? AND NOT synced"
         return [number for (number,) in self._rows(query, upload.id)]
 
-    def with_unsynced_chunks(self) -> list[str]:
-        """UUIDs of all uploads that have such chunks."""
-        query = "SELECT DISTINCT uuid FROM uploads JOIN chunks ON chunks.upload = uploads.id WHERE NOT synced"
-        return [uuid for (uuid,) in self._rows(query)]
-
     def removal(self, uuid: str) -> bool | None:
         """None: no upload of this UUID was removed. True: it is used up for ever. False: it may begin again."""
         rows = self._rows("SELECT for_ever FROM removed WHERE uuid = ?", uuid)
@@ -1926,8 +1942,10 @@ def _create_file(path: str, folder: int | None = None) -> int:
 
 
 def _unlink(path: str, folder: int | None = None) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    try:  # noqa: SIM105 - contextlib would take as long again, at each file
         os.unlink(path, dir_fd=folder)
+    except FileNotFoundError:
+        pass
 
 
 class _Place:
@@ -2012,16 +2030,19 @@ class DiskData:
     def sync(self) -> None:
         self._sync(self._fd)
 
-    def _sync(self, fd: int) -> None:
+    def _sync(self, fd: int, closes: bool = False) -> None:
         TURN.wait_for(self._syncing)
         try:
-            if self.failed:
-                raise OSError(errno.EIO, "An earlier sync failed")
             try:
+                if self.failed:
+                    raise OSError(errno.EIO, "An earlier sync failed")
                 self._disk.sync_file(fd)
             except OSError:
                 self.failed = True
                 raise
+            finally:
+                if closes:  # before whoever publishes has its turn: an open file cannot be renamed everywhere
+                    os.close(fd)
         finally:
             self._syncing.release()
 
@@ -2029,10 +2050,7 @@ class DiskData:
         fd = os.dup(self._fd)
 
         def sync() -> None:
-            try:
-                self._sync(fd)
-            finally:
-                os.close(fd)
+            self._sync(fd, closes=True)
             if self._folder_number > 0:
                 self._disk.sync_chunk_folder(self._upload, self._folder_number)
                 self._folder_number = -1
@@ -2069,8 +2087,8 @@ class Disk:
         self._making = threading.Lock()  # held by whoever changes these two
         self._descriptors: list[int] = []  # to be closed at the end
         try:
-            self.moves, self._is_one_disk = self._probe()
             self._lock_chunks()
+            self.moves, self._is_one_disk = self._probe()
             if os.name == "nt":  # where a folder cannot be opened
                 self._sync_storage = SharedSync(lambda: None)
             else:
@@ -2121,7 +2139,10 @@ class Disk:
             for name in (chunk, file):
                 os.close(_create_file(name))
             is_one_disk = self._can(os.replace, chunk, file, {errno.EXDEV})
-            return not self._can(getattr(os, "link", None), file, link, _NO_LINKS), is_one_disk
+            if is_one_disk:
+                os.close(_create_file(chunk))
+            source = chunk if is_one_disk else file  # what is published is linked from there
+            return not self._can(getattr(os, "link", None), source, link, _NO_LINKS | {errno.EXDEV}), is_one_disk
         finally:
             for name in (chunk, file, link):
                 _unlink(name)
@@ -2157,10 +2178,12 @@ class Disk:
 
     def _check_places(self, places: list[tuple[str, int, int]]) -> None:
         for path, device, inode in places:
-            with contextlib.suppress(OSError):
+            try:
                 status = os.stat(path)
                 if status.st_ino == inode and status.st_dev == device:
                     continue
+            except OSError:
+                pass
             raise Unavailable("A folder of the server was moved or replaced. Its owner must start the server again.")
 
     # -- unfinished uploads --------------------------------------------------------------------------------------------
@@ -2180,9 +2203,11 @@ class Disk:
         return os.path.join(self._chunks, uuid)
 
     def is_free(self, upload: Upload) -> bool:
-        try:  # an upload that was removed may have left an empty folder
-            folder = self._folder(upload.uuid)
-            return upload.chunk_count == 1 or (stat.S_ISDIR(os.lstat(folder).st_mode) and not os.listdir(folder))
+        if upload.chunk_count == 1:
+            return True
+        folder = self._folder(upload.uuid)
+        try:  # an upload that was removed may have left an empty one
+            return stat.S_ISDIR(os.lstat(folder).st_mode) and not os.listdir(folder)
         except FileNotFoundError:
             return True
 
@@ -2598,26 +2623,35 @@ class Announcements:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._uploads: dict[str, Upload] = {}  # by UUID, the latest last
+        self._like: dict[tuple[Any, ...], Upload] = {}  # by what a client says of the file
 
     def add(self, upload: Upload) -> Upload:
         """Announces an upload, unless one of its owner's looks like it already. Returns the one that stands."""
-        wanted = upload.owner, upload.name, upload.size, upload.modified
         with self._lock:
-            for known in self._uploads.values():
-                if (known.owner, known.name, known.size, known.modified) == wanted and known.owner is not None:
-                    return known
+            if upload.owner is not None:
+                standing = self._like.setdefault(self._looks(upload), upload)
+                if standing is not upload:
+                    return standing
             self._uploads[upload.uuid] = upload
             if len(self._uploads) > MAX_ANNOUNCED:
-                del self._uploads[next(iter(self._uploads))]
+                self._forget(next(iter(self._uploads)))
         return upload
 
     def find(self, uuid: str) -> Upload | None:
         return self._uploads.get(uuid)
 
-    def drop(self, uuid: str) -> None:
-        if uuid in self._uploads:
+    def drop(self, upload: Upload) -> None:
+        if upload.uuid in self._uploads:
             with self._lock:
-                self._uploads.pop(uuid, None)
+                self._forget(upload.uuid)
+
+    def _forget(self, uuid: str) -> None:
+        if (upload := self._uploads.pop(uuid, None)) and upload.owner is not None:
+            del self._like[self._looks(upload)]
+
+    @staticmethod
+    def _looks(upload: Upload) -> tuple[Any, ...]:
+        return upload.owner, upload.name, upload.size, upload.modified
 
 
 # The life of a writer. Whoever changes its state holds the upload's lock.
@@ -2748,6 +2782,11 @@ class Writer:
         with disk_errors(self.upload.uuid):
             yield from self._part.read(size)
 
+    @property
+    def is_run_under_way(self) -> bool:
+        """Whether the chunks count that it has brought whole, although the rest is still to come."""
+        return self.keeps and self.state is WriterState.WRITING
+
     def whole_chunks(self) -> int:
         """How many of its chunks it has brought whole, from the first on."""
         return len(self.numbers) if self.written == self.length else self.written // self.upload.chunk_size
@@ -2775,17 +2814,21 @@ class Writer:
                 self.ended.set()
 
 
-@dataclasses.dataclass
 class _Live:
     """What is going on with one upload right now. Nothing in here matters after a crash."""
 
-    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
-    users: int = 0
-    in_one_piece: Upload | None = None  # an upload of one chunk, which is not on record before it is whole
-    writers: list[Writer] = dataclasses.field(default_factory=list)
-    splicing: threading.Lock = dataclasses.field(default_factory=threading.Lock)
-    data: Data | None = None  # from its first chunk on, and as long as there are unsynced ones
-    unsynced: list[int] = dataclasses.field(default_factory=list)  # numbers of chunks
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0  # threads that hold the lock, wait for it, or want the upload to stay the same one
+        self.in_one_piece: Upload | None = None  # an upload of one chunk, which is not on record before it is whole
+        self.writers: list[Writer] = []
+        self.splicing = threading.Lock()  # its writers'
+        self.data: Data | None = None  # from its first chunk on, and as long as there are unsynced ones
+        self.unsynced: list[int] = []  # numbers of chunks
+
+    def runs(self) -> list[Writer]:
+        """Those of its writers that are runs under way."""
+        return [writer for writer in list(self.writers) if writer.is_run_under_way]
 
     @property
     def failed(self) -> bool:
@@ -2797,6 +2840,32 @@ class _Live:
         data, self.data = self.data, None
         if data is not None:
             data.close()
+
+
+class _Locked:
+    """A context with an upload's lock, and what is going on with it. A class for the reason that disk_errors is one."""
+
+    def __init__(self, lives: dict[str, _Live], lives_lock: threading.Lock, uuid: str) -> None:
+        self._lives, self._lives_lock, self._uuid = lives, lives_lock, uuid
+
+    def __enter__(self) -> _Live:
+        with self._lives_lock:
+            live = self._lives.get(self._uuid)
+            if live is None:
+                live = self._lives[self._uuid] = _Live()
+            live.users += 1
+        self._live = live
+        TURN.wait_for(live.lock)
+        return live
+
+    def __exit__(self, *exc: object) -> None:
+        live = self._live
+        live.lock.release()
+        with self._lives_lock:
+            live.users -= 1
+            if not (live.users or live.writers or live.unsynced or live.failed):
+                del self._lives[self._uuid]
+                live.close()
 
 
 class Store:
@@ -2876,13 +2945,20 @@ class Store:
         it is new. Raises NoSpace, and TooLarge for a file that could never fit.
         """
         with disk_errors():
-            if owner is not None and (found := self.record.find_unfinished(owner, name, size, modified)):
-                return self._confirmed(self.keep_progress(found.uuid) or found), False
             upload = Upload.begun(owner, str(uuidlib.uuid4()), name, size, chunk_size, modified)
-            self._engine.check(upload)
-            self._space.check_new(size)
             standing = self._announced.add(upload)
-            return standing, standing is upload
+            if standing is upload and owner is not None:  # looked for last: it is on record before it is not announced
+                standing = self.record.find_unfinished(owner, name, size, modified) or upload
+            if standing is not upload:
+                self._announced.drop(upload)
+                return self._confirmed(self.keep_progress(standing.uuid) or standing), False
+            try:
+                self._engine.check(upload)
+                self._space.check_new(size)
+            except BaseException:
+                self._announced.drop(upload)
+                raise
+            return upload, True
 
     def begin(self, owner: str | None, chunk: Chunk, name: str) -> Writer:
         """The writer for one chunk. The first one of an upload makes its record; later ones must agree with it.
@@ -2943,7 +3019,10 @@ class Store:
     def _check_access(self, upload: Upload, owner: str | None) -> None:
         """Raises NotFound for another owner's upload, and Gone for a finished one whose file was taken away by hand."""
         self._check_owner(upload, owner)
-        if upload.stored is not None and not (self._engine.has(upload.stored) or self._engine.republish(upload)):
+        if upload.stored is None or self._engine.has(upload.stored):
+            return
+        self._engine.check()  # or the whole folder is away
+        if not self._engine.republish(upload):
             raise Gone("This file was removed from the server. Start the upload anew.")
 
     def _check_removed(self, uuid: str) -> None:
@@ -2981,11 +3060,11 @@ class Store:
     def _stop_early(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
         """Takes a writer's right for a later one, and keeps what it has brought whole, if that counts."""
         live.writers.remove(writer)
-        try:
+        if writer.keeps:
+            return self._stop_and_take(live, upload, writer)
+        with contextlib.suppress(OSError):  # of bytes that fall anyway
             writer.stop()
-        except OSError:  # then nobody knows what of its bytes are in the file
-            return upload
-        return self._take_from(live, upload, writer) if writer.keeps else upload
+        return upload
 
     def _writer_for_missing(self, live: _Live, upload: Upload, numbers: range, length: int, keeps: bool) -> Writer:
         present = frozenset(self.record.chunks_in(upload, numbers.start, len(numbers)) if upload.merged else ())
@@ -3074,8 +3153,7 @@ class Store:
                 upload = self._current(live, uuid)
                 if upload is None:
                     raise NotFound
-                writer.stop()  # a file system may report an error only when a descriptor is closed
-                upload = self._take_from(live, upload, writer)
+                upload = self._stop_and_take(live, upload, writer)
                 self._end_writer(live, writer, WriterState.MERGED)
                 return self._confirmed(upload)
         return self._wait_for_heir(writer)
@@ -3103,14 +3181,16 @@ class Store:
         in leaves no trace."""
         uuid = writer.upload.uuid
         with disk_errors(uuid), self._locked(uuid) as live:
+            upload = None
             try:
-                if writer.keeps and writer.state is WriterState.WRITING:
-                    writer.stop()
-                    if (upload := self._current(live, uuid)) is not None:
-                        self._take_from(live, upload, writer)
+                upload = self._current(live, uuid)
+                if upload is not None and writer.keeps:
+                    upload = self._stop_and_take(live, upload, writer)
+            except BaseException:
+                upload = self._current(live, uuid)  # some of it may have come in, or been forgotten
+                raise
             finally:
                 self._end_writer(live, writer, WriterState.ENDED)
-                upload = self._current(live, uuid)  # as it is now, also if a part of its chunks was not merged
                 if upload is not None and upload.merged == 0 and not live.writers:
                     self._discard(live, upload)
 
@@ -3122,19 +3202,35 @@ class Store:
 
     def keep_progress(self, uuid: str) -> Upload | None:
         """Merges what runs on their way have brought whole, so that it counts whatever becomes of them. Returns the
-        upload, if there is one."""
+        upload, if there are such runs."""
+        live = self._lives.get(uuid)
+        if live is None or not live.runs():  # also while it is published, for which one would wait long
+            return None
         with disk_errors(uuid), self._locked(uuid) as live:
             upload = self._current(live, uuid)
-            for writer in live.writers:
+            for writer in live.runs():
                 if upload is not None:
                     upload = self._keep(live, upload, writer)
             return upload
+
+    def _stop_and_take(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
+        """Stops a writer, and merges the chunks that it has brought whole. One that was stopped before has no more."""
+        if writer.state is not WriterState.WRITING:
+            return upload
+        try:
+            writer.stop()
+        except OSError:
+            # A file system may report an error only when a descriptor is closed, and then what is in may be lost.
+            if writer.merged and live.data is not None:
+                live.data.failed = True
+            raise
+        return self._take_from(live, upload, writer)
 
     def _keep(self, live: _Live, upload: Upload, writer: Writer) -> Upload:
         """Merges what a run on its way has brought whole, if there is room for it. That is never the end of a file: its
         own request brings that about, and learns of it."""
         with contextlib.suppress(NoSpace):
-            if writer.keeps:
+            if writer.is_run_under_way:
                 upload = self._take_from(live, upload, writer, may_publish=False)
         return upload
 
@@ -3157,7 +3253,7 @@ class Store:
                 upload = self._add_chunks(live, upload, numbers[:-1])
             upload = self._publish(live, upload)
         writer.merged = whole
-        self._announced.drop(upload.uuid)
+        self._announced.drop(upload)
         return upload
 
     def _add_chunks(self, live: _Live, upload: Upload, numbers: list[int]) -> Upload:
@@ -3263,7 +3359,8 @@ class Store:
     def upload(self, owner: str | None, uuid: str) -> Upload:
         """One upload of an owner, or one that belongs to whoever knows its UUID. Raises NotFound."""
         with disk_errors(uuid):
-            upload = self.record.find(uuid) or self._announced.find(uuid)
+            announced = self._announced.find(uuid)  # first: it is on record before it is no longer announced
+            upload = self.record.find(uuid) or announced
             if upload is None:
                 raise NotFound
             self._check_owner(upload, owner)
@@ -3306,7 +3403,7 @@ class Store:
                 raise NotFound
             self._check_owner(upload, owner)
             self._engine.check()
-            self._announced.drop(uuid)
+            self._announced.drop(upload)
             if upload.id or live.data is not None:  # else nothing of it has come yet
                 self._discard(live, upload, for_ever=True)
 
@@ -3350,26 +3447,8 @@ class Store:
             self._engine.remove(stored)
         self._engine.discard(uuid)
 
-    @contextlib.contextmanager
-    def _locked(self, uuid: str) -> Iterator[_Live]:
-        """The upload's lock, and what is going on with it."""
-        with self._lives_lock:
-            live = self._lives.get(uuid)
-            if live is None:
-                live = self._lives[uuid] = _Live()
-            live.users += 1
-        try:
-            TURN.wait_for(live.lock)
-            try:
-                yield live
-            finally:
-                live.lock.release()
-        finally:
-            with self._lives_lock:
-                live.users -= 1
-                if not (live.users or live.writers or live.unsynced or live.failed):
-                    del self._lives[uuid]
-                    live.close()
+    def _locked(self, uuid: str) -> _Locked:
+        return _Locked(self._lives, self._lives_lock, uuid)
 
     # -- housekeeping --------------------------------------------------------------------------------------------------
 
@@ -3395,10 +3474,9 @@ class Store:
         """
         with self._lives_lock:
             lives = list(self._lives.items())
-        for uuid, live in lives:
-            if any(writer.keeps for writer in list(live.writers)):
-                with contextlib.suppress(DropError):
-                    self.keep_progress(uuid)
+        for uuid, _ in lives:
+            with contextlib.suppress(DropError):
+                self.keep_progress(uuid)
         done = [uuid for uuid, live in lives if (live.unsynced or live.failed) and self._flush(uuid)]
         if done:
             with contextlib.suppress(DropError), disk_errors():  # logged; the next round tries again
@@ -3564,7 +3642,11 @@ def sync_again(record: Record, engine: Engine, upload: Upload) -> None:
     """Syncs what the last run did not come to. If that fails, it is asked for anew."""
     if not (numbers := record.unsynced_chunks(upload)):
         return
-    data = engine.reopen(upload)
+    try:
+        data = engine.reopen(upload)
+    except DataLost:  # somebody put something else in its place: it begins anew
+        record.forget_chunks(upload)
+        return
     try:
         data.sync_later()()
         record.mark_synced(upload, numbers)
@@ -3602,12 +3684,13 @@ def open_store(
 # ======================================================================================================================
 
 # The bytes of a file go from the socket to their place on the disk, once. They are never held in memory as a whole, nor
-# in a second file, so the size of a file does not matter. Four things stand on that way:
+# in a second file, so the size of a file does not matter. This is how:
 #
 # - A Wire is the connection's socket. A Body is what one request may take from it: as many bytes as its head announced,
 #   of which some came together with the head, and none of the next request on the same connection.
 # - There are two lanes. In the fast one the kernel moves the bytes through a pipe and Python never sees them; in the
 #   other one Python reads them in blocks. Both lead into the same Writer, so both have the same outcome.
+# - A run is whole chunks and nothing else. When it breaks off, only the torn chunk is lost; those before it are kept.
 # - A form is text around a file. A chunk's form says in fields before the file how long the chunk is. So where the file
 #   begins it is known where it ends, and its bytes need not be searched for the form's boundary. Any other form is read
 #   by a parser. Nothing is stored of a form that is not sound to its very end.
@@ -3728,6 +3811,8 @@ class Wire:
             with contextlib.suppress(BlockingIOError):
                 self.sent += (count := self._sock.send(view, self._no_wait))
                 view = view[count:]
+        if not view:
+            return
         pace = watch_pace()
         while view:  # not sendall, whose timeout is for all of it: a slow reader that moves is served
             count = self._wait(self._sock.send, view)
@@ -3780,12 +3865,16 @@ class Wire:
     def _wait(self, call: Callable[..., Any], *args: Any, seconds: float | None = None) -> Any:
         """What call(*args) returns, which is tried once a tick until something moves. Raises TooSlow."""
         seconds = IDLE_SECONDS if seconds is None else seconds
-        with TURN.paused():
+        had_turn = TURN.give_up()  # TURN.paused() in small, for every small request comes through here
+        try:
             for _ in range(max(1, round(seconds / TICK_SECONDS))):
                 try:
                     return call(*args)
                 except (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                     continue
+        finally:
+            if had_turn:
+                TURN.take()
         raise TooSlow
 
 
@@ -3891,14 +3980,15 @@ def receive_file(body: Body, store: Store, owner: str | None, name: str, max_byt
         return store.merge(writer)
 
 
-def receive_run(body: Body, store: Store, owner: str | None, uuid: str, first: int) -> Upload:
+def receive_run(body: Body, store: Store, owner: str | None, uuid: str, first: int) -> tuple[Upload, range]:
     """Stores a body that is a run of whole chunks, from this one on. When it breaks off, those that came are kept.
 
-    Raises NotFound, Gone, BadRequest when it does not end where a chunk ends, NoSpace and what the body raises.
+    Returns the upload, and the numbers of these chunks. Raises NotFound, Gone, BadRequest when it does not end where a
+    chunk ends, NoSpace and what the body raises.
     """
     with store.begin_run(owner, uuid, first, body.length) as writer:
         body.pour(writer, body.length)
-        return store.merge(writer)
+        return store.merge(writer), writer.numbers
 
 
 def receive_form(
@@ -4156,30 +4246,31 @@ def _wants_json() -> bool:
     return "application/json" in bottle.request.environ.get("HTTP_ACCEPT", "")
 
 
-def _render(data: Mapping[str, Any], sentence: str, wants_json: bool) -> tuple[dict[str, str], bytes]:
-    """The one shape of all answers but pages and files: JSON to those who ask for it, a sentence to all others."""
+def _render(data: Mapping[str, Any], sentence: str, wants_json: bool) -> tuple[str, bytes]:
+    """The one shape of all answers but pages and files: JSON to those who ask for it, a sentence to all others.
+
+    Returns its type (RFC 9110, 8.3) and its bytes.
+    """
     text = _to_json(data) if wants_json else sentence + "\n"
-    kind = "application/json" if wants_json else "text/plain; charset=utf-8"
-    return {"Content-Type": kind, "Cache-Control": "no-store"}, text.encode()
+    return "application/json" if wants_json else "text/plain; charset=utf-8", text.encode()
 
 
 def render_error(error: DropError, wants_json: bool = False) -> tuple[str, dict[str, str], bytes]:
     """Status, headers and body of an error's answer. This is the one place that decides them, whoever gives the answer:
     a handler, Bottle, or the server to a request that never got to the app.
     """
-    headers, body = _render({"error": str(error)}, str(error), wants_json)
-    headers |= error.headers
+    kind, body = _render({"error": str(error)}, str(error), wants_json)
+    headers = {"Content-Type": kind, "Content-Length": str(len(body)), **error.headers}
     if wants_json:  # a script of our page: the browser must not ask for a password in its own way
         headers.pop("WWW-Authenticate", None)
-    return f"{error.status.value} {error.status.phrase}", headers | {"Content-Length": str(len(body))}, body
+    return f"{error.status.value} {error.status.phrase}", headers, body
 
 
 def answer(status: int, data: Mapping[str, Any], sentence: str) -> bytes:
     """Sets Bottle's response but for the body, which is returned."""
-    headers, body = _render(data, sentence, _wants_json())
+    kind, body = _render(data, sentence, _wants_json())
     bottle.response.status = int(status)
-    for name, value in headers.items():
-        bottle.response.set_header(name, value)
+    bottle.response.content_type = kind
     return body
 
 
@@ -4398,12 +4489,8 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         count = store.forget(owner) if owner else 0
         return answer(200, {"forgotten": count}, "The list is empty now; the files stay on the server.")
 
-    def answer_progress(status: int, upload: Upload) -> bytes:
-        progress = {
-            "chunk_size": upload.chunk_size,
-            "chunk_count": upload.chunk_count,
-            "chunks": store.chunks_in(upload),
-        }
+    def answer_progress(status: int, upload: Upload, chunks: list[list[int]]) -> bytes:
+        progress = {"chunk_size": upload.chunk_size, "chunk_count": upload.chunk_count, "chunks": chunks}
         sentence = f"{upload.name}: {human_size(upload.received)} of {human_size(upload.size)} are in."
         return answer(status, {"upload": describe(upload) | progress}, sentence)
 
@@ -4415,17 +4502,21 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         wish = parse_wish(body.read_exactly(body.length), settings.max_bytes)
         chunk_size = settings.chunk_bytes(wish.size)
         upload, is_new = store.announce(door.owner(), clean_name(wish.name), wish.size, wish.modified, chunk_size)
-        return answer_progress(HTTPStatus.CREATED if is_new else HTTPStatus.OK, upload)
+        status = HTTPStatus.CREATED if is_new else HTTPStatus.OK
+        return answer_progress(status, upload, store.chunks_in(upload))
 
     @app.put("/uploads/<uuid>/<first>")
     def put_run(uuid: str, first: str) -> Any:
         body: Body = bottle.request.environ["wsgi.input"]
-        upload = receive_run(body, store, door.owner(), parse_uuid(uuid), parse_number(first))
-        return answer_progress(200, upload)
+        upload, numbers = receive_run(body, store, door.owner(), parse_uuid(uuid), parse_number(first))
+        # Of an unfinished one only these: to list all of 50,000 chunks takes longer than to store a run.
+        chunks = [[numbers[0], numbers[-1]]] if upload.stored is None else store.chunks_in(upload)
+        return answer_progress(200, upload, chunks)
 
     @app.get("/uploads/<uuid>")
     def show_upload(uuid: str) -> Any:
-        return answer_progress(200, store.upload(door.owner(), parse_uuid(uuid)))
+        upload = store.upload(door.owner(), parse_uuid(uuid))
+        return answer_progress(200, upload, store.chunks_in(upload))
 
     @app.delete("/uploads/<uuid>")
     def remove_upload(uuid: str) -> Any:
@@ -4487,975 +4578,13 @@ def _give(environ: dict[str, Any], upload: Upload, content: Content) -> Any:
 
 
 # ======================================================================================================================
-# Page: the inline page, and how it is rendered
+# Page: what browsers load by themselves, and how it is rendered
 # ======================================================================================================================
-
-# page: begin (made from index.html by "python build.py page")
-PAGE = r'''<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>pyfiledrop</title>
-<link rel="icon" href="favicon.ico">
-<style>
-:root {
-  --ground: #f4f5f7; --surface: #fff; --tint: #f8faff; --text: #1a1e24; --quiet: #566070; --line: #dfe3e9; --edge: #7f8a9b; --rim: #c3cad5;
-  --accent: #2b57cf; --accent-deep: #2146aa; --on-accent: #fff; --good: #17693f; --warn: #8a5300; --bad: #b3261e;
-  --shadow: 0 1px 2px rgb(20 30 50 / 6%), 0 6px 20px rgb(20 30 50 / 5%);
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --ground: #121519; --surface: #1b1f25; --tint: #1c222d; --text: #e8ebef; --quiet: #a4aebb; --line: #2e343d; --edge: #6f7b8b; --rim: #47505d;
-    --accent: #96b4ff; --accent-deep: #b3c9ff; --on-accent: #0e1a38; --good: #7fd6a4; --warn: #f0bd6a; --bad: #ffb0a6;
-    --shadow: none;
-  }
-}
-* { box-sizing: border-box; }
-[hidden] { display: none !important; }
-body { margin: 0; background: var(--ground); color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
-main { max-width: 46rem; margin: 0 auto; padding: clamp(1rem, 4vw, 3rem) clamp(.75rem, 4vw, 1.5rem) 3rem; }
-h1, h2, p, ul { margin: 0; padding: 0; }
-h1 { font-size: 1.125rem; font-weight: 650; letter-spacing: -.01em; }
-h2 { font-size: 1rem; font-weight: 650; }
-ul { list-style: none; }
-header { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: space-between; }
-:focus-visible, #file:focus-visible + .choose { outline: 3px solid var(--accent); outline-offset: 2px; }
-
-/* The drop area is the label of the file input, so a click anywhere in it opens the chooser. */
-#drop {
-  display: grid; justify-items: center; align-content: center; gap: .5rem; min-height: clamp(14rem, 40vh, 22rem); padding: 1.5rem;
-  border: 2px dashed var(--edge); border-radius: 1rem; background: var(--surface); text-align: center; cursor: pointer;
-}
-#drop:hover { border-color: var(--accent); background: var(--tint); }
-#drop svg { width: 3rem; height: 3rem; color: var(--accent); }
-#drop strong { font-size: clamp(1.25rem, 4vw, 1.5rem); font-weight: 600; letter-spacing: -.015em; line-height: 1.25; }
-.hint, .status, .size, #plain { color: var(--quiet); font-size: .875rem; }
-.choose, button {
-  border: 1px solid var(--rim); border-radius: .5rem; background: var(--surface); color: var(--text);
-  font: inherit; font-size: .875rem; font-weight: 500; line-height: 1.25rem; padding: .375rem .75rem; cursor: pointer;
-}
-button:hover { border-color: var(--accent); color: var(--accent); }
-.choose, #send {
-  margin: .5rem 0 .25rem; padding: .625rem 1.25rem; border-color: transparent; background: var(--accent); color: var(--on-accent);
-  font-size: 1rem; font-weight: 600;
-}
-#drop:hover .choose, #send:hover { background: var(--accent-deep); color: var(--on-accent); }
-main > header { margin-bottom: 1rem; }
-#leave { margin: -.5rem -.75rem -.5rem 0; }
-#leave button:not(:hover) { border-color: transparent; background: none; color: var(--quiet); font-weight: 400; }
-button.delete { border-color: var(--bad); color: var(--bad); }
-
-/* Without the script this is a plain form: the input shows itself and the button sends it. */
-#file { max-width: 100%; font: inherit; color: inherit; }
-.scripted #file { position: absolute; width: 1px; height: 1px; opacity: 0; pointer-events: none; }
-.scripted :is(#send, #plain), html:not(.scripted) :is(.choose, .drop-here, svg) { display: none; }
-html:not(.scripted) #drop { justify-items: start; min-height: 0; }
-#send { margin: .75rem 0 0; }
-#plain { margin-top: .75rem; }
-@media (hover: none) { .scripted .drop-here { display: none; } button { min-height: 2.75rem; } }
-
-#notice { min-height: 1.5rem; margin: .625rem .25rem; font-size: .875rem; overflow-wrap: anywhere; }
-.rows { background: var(--surface); border: 1px solid var(--line); border-radius: .75rem; box-shadow: var(--shadow); }
-.rows:empty { display: none; }
-.rows li { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .25rem 1rem; align-items: center; padding: .75rem 1rem; }
-.rows li + li { border-top: 1px solid var(--line); }
-.title { display: flex; gap: .25rem .75rem; align-items: baseline; justify-content: space-between; min-width: 0; }
-#files .title, progress { grid-column: 1 / -1; }
-.name {
-  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; overflow: hidden;
-  font-weight: 550; overflow-wrap: anywhere;
-}
-.link { color: inherit; text-decoration: none; border-radius: .25rem; }
-.link[href] { color: var(--accent); text-decoration: underline; text-decoration-thickness: 1px; text-underline-offset: .2em; }
-.size { flex: none; }
-.status { grid-column: 1; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
-.actions, .ask { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: end; }
-#list .actions { grid-area: 1 / 2 / 3; }
-#list .ask { grid-column: 1 / -1; font-size: .875rem; }
-progress {
-  width: 100%; height: .375rem; margin: .25rem 0; border: 0; border-radius: 1rem; overflow: hidden;
-  appearance: none; background: var(--line); color: var(--accent);
-}
-progress::-webkit-progress-bar { background: var(--line); }
-progress::-webkit-progress-value { background: currentColor; border-radius: 1rem; }
-progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
-[data-state=done] progress, [data-state=failed] progress { display: none; }
-[data-state=paused] progress { color: var(--warn); }
-[data-state=done] .status { color: var(--good); }
-[data-state=paused] .status { color: var(--warn); }
-[data-state=failed] .status { color: var(--bad); }
-@media (forced-colors: active) { progress { appearance: auto; } }
-
-#history { margin-top: 2rem; }
-#history header { margin: 0 .25rem .625rem; }
-#forgotten:not(:empty) { margin: .5rem .25rem; font-size: .875rem; color: var(--quiet); }
-@media (max-width: 30rem) {
-  #drop { min-height: 14rem; }
-  #list .actions { grid-area: auto / 1 / auto / -1; justify-content: start; }
-  #list :is(.status, .title), [data-state=failed] :is(.status, .actions) { grid-column: 1 / -1; }
-  .ask { justify-content: start; }
-}
-#overlay {
-  position: fixed; inset: 0; z-index: 1; display: grid; place-items: center; padding: 2rem;
-  background: var(--accent); color: var(--on-accent); font-size: clamp(1.75rem, 6vw, 3rem); font-weight: 650; letter-spacing: -.02em;
-  outline: 3px dashed var(--on-accent); outline-offset: -1.25rem;
-}
-@media (prefers-reduced-motion: no-preference) {
-  #drop, .choose, button { transition: background-color .15s, border-color .15s, color .15s; }
-  #overlay { animation: appear .12s; }
-  @keyframes appear { from { opacity: 0; } }
-}
-</style>
-</head>
-<body>
-<main>
-  <header>
-    <h1>pyfiledrop</h1>
-    <form action="./" method="post" id="leave" hidden><button name="signout">Sign out</button></form>
-  </header>
-  <form action="upload" method="post" enctype="multipart/form-data" autocomplete="off">
-    <label id="drop" for="file">
-      <svg viewBox="0 0 48 48" fill="none" stroke="currentColor" stroke-width="3" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">
-        <path d="M24 7v22m-9-9 9 9 9-9M7 31v6a4 4 0 0 0 4 4h26a4 4 0 0 0 4-4v-6"/>
-      </svg>
-      <strong class="drop-here">Drop files or folders here</strong>
-      <input id="file" type="file" name="file" multiple aria-label="Choose files" aria-describedby="hint">
-      <span class="choose">Choose files</span>
-      <span class="hint" id="hint">Any number, any kind</span>
-    </label>
-    <button id="send">Upload</button>
-    <p id="plain">This is the plain form, because the page’s script is switched off or could not be loaded. It uploads too, each
-      file in one piece. Stay here until the server has answered.</p>
-  </form>
-  <p id="notice" role="status" aria-live="polite"></p>
-  <section id="now" aria-label="Uploads"><ul class="rows" id="files" role="list"></ul></section>
-  <section id="history" aria-labelledby="history-title" hidden>
-    <header><h2 id="history-title" tabindex="-1">Dropped from this browser</h2> <button id="clear" type="button">Clear list</button></header>
-    <p id="forgotten" role="status"></p>
-    <ul class="rows" id="list" role="list"></ul>
-  </section>
-  <div id="overlay" hidden>Drop to upload</div>
-</main>
-
-<template id="file-row">
-  <li>
-    <p class="title"><a class="link" download><bdi class="name"></bdi></a> <span class="size"></span></p>
-    <progress value="0"></progress>
-    <p class="status"></p>
-    <p class="actions">
-      <button type="button" class="copy"></button>
-      <button type="button" class="retry"></button>
-      <button type="button" class="cancel"></button>
-    </p>
-  </li>
-</template>
-<template id="list-row">
-  <li>
-    <p class="title"><a class="link" download><bdi class="name"></bdi></a></p>
-    <p class="status"></p>
-    <p class="actions"><button type="button" class="copy"></button> <button type="button" class="remove"></button></p>
-    <p class="ask" hidden>Delete from the server? <button type="button" class="delete"></button> <button type="button" class="keep"></button></p>
-  </li>
-</template>
-
-<script type="application/json" id="settings">{"version": "", "maxSize": 104857600000, "timeout": 120000, "chunkSize": null, "parallelChunks": 4, "forceChunking": true, "downloads": false}</script>
-<script src="dropzone.js"></script>
-<script>
-(() => {
-'use strict';
-
-const MIB = 1024 * 1024;
-const CHUNK_BYTES = 8 * MIB;      // automatic chunk size, and the size the timeout is meant for
-const CHUNKS_PER_FILE = 2000;     // automatic chunks grow so that no file has more
-const FILES_AT_ONCE = 4;
-const REQUESTS_AT_ONCE = 5;       // a browser has six connections per server; one is left for questions
-const TRIES_PER_CHUNK = 8;
-const LONGEST_PAUSE_S = 30;
-const TICK_MS = 250;
-
-const $ = (id) => document.getElementById(id);
-const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, 1000 * seconds); });
-const settings = JSON.parse($('settings').textContent);
-const input = $('file');
-const files = $('files');
-const list = $('list');
-const title = document.title;
-
-// ---- Words: numbers and states to what a person reads. Pure functions. ----
-
-const LOST = 'Connection lost. Waiting for the server…';
-const UNREADABLE = 'This file can no longer be read: it was changed, moved or removed. Choose it again.';
-const UNFINISHED = 'The server has not finished this file. Retry sends it what it lacks.';
-const BROKEN = 'The connection breaks off again and again. Retry goes on from what has arrived.';
-const UNSURE = 'The connection broke off. The file may have arrived all the same: look at the list before you retry.';
-const STRANGER = 'Something between this page and the server answered in its place. Check the connection, then retry.';
-
-// For answers that are not the server's own: a proxy's error page is never shown.
-const REFUSALS = {
-  401: 'Something on the way to the server (a proxy) asks for a login. Reload this page, then retry.',
-  403: 'Something on the way to the server (a proxy) does not allow this upload.',
-  404: 'There is no server at this address any more. Reload this page.',
-  413: 'Something on the way to the server (a proxy) refuses requests of this size. Ask its owner to allow larger ones.',
-  429: 'Something on the way to the server (a proxy) asks to slow down.',
-  502: 'Something on the way to the server (a proxy) cannot reach it.',
-  503: 'The server is not available right now.',
-  504: 'Something on the way to the server (a proxy) got no answer from it.',
-  507: 'The server has no space left.',
-};
-const sentence = (status, body) => typeof body?.error === 'string' ? body.error
-  : REFUSALS[status] ?? `The upload was ${status < 500 ? 'refused' : 'interrupted'} on the way (status ${status}). Retry, or ask the server’s owner.`;
-
-const bytes = (n) => {
-  const power = n < 1000 ? 0 : Math.min(5, Math.max(1, Math.floor(Math.log(n) / Math.log(1024) + .02)));
-  const amount = n / 1024 ** power;
-  return `${amount.toLocaleString([], {maximumFractionDigits: power && amount < 100 ? 1 : 0})} ${['B', 'KB', 'MB', 'GB', 'TB', 'PB'][power]}`;
-};
-const duration = (s) => s < 60 ? `${Math.ceil(s)} s` : s < 3600 ? `${Math.ceil(s / 60)} min`
-  : `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
-const percent = (part, whole) => whole ? Math.floor(100 * part / whole) : 0;
-const date = new Intl.DateTimeFormat([], {dateStyle: 'medium', timeStyle: 'short'});
-
-const stateOf = ({error, done, held, begun, sent, size}, offline) => error ? 'failed' : done ? 'done'
-  : offline || held ? 'paused' : !begun ? 'waiting' : sent < size ? 'sending' : 'finishing';
-
-const describe = (state, {error, held, sent, size, speed}, offline) => ({
-  waiting: () => 'Waiting',
-  sending: () => [`${percent(sent, size)} %`, speed && `${bytes(speed)}/s`, speed && `${duration((size - sent) / speed)} left`].filter(Boolean).join(' · '),
-  paused: () => offline || `${held} Trying again…`,
-  finishing: () => 'Finishing…',
-  done: () => 'Uploaded',
-  failed: () => error,
-})[state]();
-
-// Names differ between systems in how accents are composed; the server stores them composed and without control characters.
-const plain = (name) => name.normalize('NFC').replace(/\p{C}/gu, '');
-
-// ---- Page: small helpers that touch it. Names only ever go through textContent and attributes. ----
-
-const say = (text) => { $('notice').textContent = text; };
-
-const setLabel = (button, text, name) => {
-  button.textContent = text;
-  button.setAttribute('aria-label', `${text}: ${name}`);   // rows of equal buttons must differ for a screen reader
-};
-
-const newRow = (template, name) => {
-  const li = $(template).content.firstElementChild.cloneNode(true);
-  li.querySelector('.name').textContent = li.querySelector('.name').title = name;
-  return li;
-};
-
-const setLink = (li, name, link) => {
-  const copyButton = li.querySelector('.copy');
-  copyButton.hidden = !link;
-  if (!link || copyButton.onclick) return;
-  const url = new URL(link, document.baseURI).href;
-  li.querySelector('.link').href = url;
-  setLabel(copyButton, 'Copy link', name);
-  copyButton.onclick = () => copy(copyButton, name, url);
-};
-
-const copy = async (button, name, url) => {
-  let copied = true;
-  try {
-    await navigator.clipboard.writeText(url);
-  } catch {
-    // Plain http on a local network has no clipboard API; a selected field still copies.
-    const field = document.createElement('textarea');
-    field.value = url;
-    button.after(field);
-    field.select();
-    copied = document.execCommand('copy');
-    field.remove();
-    button.focus();
-  }
-  if (!copied) return say(`Copy this link by hand: ${url}`);
-  say('Link copied.');
-  setLabel(button, 'Copied', name);
-  setTimeout(() => setLabel(button, 'Copy link', name), 2000);
-};
-
-// Takes a row away without dropping the keyboard's place on the page.
-const dismiss = (li) => {
-  const focused = li.contains(document.activeElement);
-  const next = li.nextElementSibling ?? li.previousElementSibling;
-  li.remove();
-  if (focused) ([...next?.querySelectorAll('button') ?? []].find((button) => button.offsetParent) ?? input).focus();
-};
-
-// ---- Server: everything but the chunks themselves. ----
-
-const call = async (path, method = 'GET') => {
-  const response = await fetch(path, {method, headers: {Accept: 'application/json'}, cache: 'no-store', signal: AbortSignal.timeout?.(30000)});
-  const body = await response.json().catch(() => null);
-  if (response.ok && body) return body;
-  const status = response.ok ? 502 : response.status;
-  throw Object.assign(new Error(sentence(status, body)), {status, own: typeof body?.error === 'string'});
-};
-
-// An error without a status, or with one that a proxy gives for a server that is down, or the server's own trouble.
-const isOutage = (error) => !(error.status < 500);
-const reasonOf = (error, otherwise) => error.own || !isOutage(error) ? error.message : otherwise;
-
-const remove = (uuid) => call(`uploads/${uuid}`, 'DELETE').catch((error) => {
-  if (error.status !== 404) say(reasonOf(error, 'The server could not be reached, so nothing was removed. Try again.'));
-  return error.status === 404;
-});
-
-// Tabs tell each other what they send, so that one does not take up another's upload, and when a list is out of date.
-const elsewhere = new Set();
-const channel = new BroadcastChannel(`pyfiledrop ${location.pathname}`);
-channel.onmessage = ({data}) => {
-  if (data === 'changed') refreshSoon();
-  else if (data === 'who') channel.postMessage([...views].filter(isBusy).map((view) => view.file.upload.uuid));
-  else {
-    for (const uuid of data) elsewhere.add(uuid);
-    if (data.some((uuid) => listRows.has(uuid))) showList(latest);   // it was late: the list is there already
-  }
-};
-const getUploads = async () => {
-  elsewhere.clear();
-  channel.postMessage('who');   // answers come while the request is under way, or a moment later
-  const uploads = [];
-  let next = '';
-  do {
-    const page = await call(`uploads${next && `?before=${next}`}`);
-    uploads.push(...page.uploads);
-    next = page.next;
-  } while (next);
-  return uploads;
-};
-
-// ---- The list of what was dropped from this browser. ----
-
-const listRows = new Map();     // uuid → li
-let refreshTimer = 0;
-let refreshTook = 0;            // ms; a long list is asked for less often
-let refreshes = 0;
-let latest = [];                // what the server said last
-
-const refreshSoon = () => { refreshTimer ||= setTimeout(refresh, 200 + 5 * refreshTook); };
-const changed = () => {
-  refreshSoon();
-  channel.postMessage('changed');
-};
-
-const refresh = async () => {
-  clearTimeout(refreshTimer);
-  refreshTimer = 0;
-  const started = performance.now();
-  const turn = ++refreshes;
-  const uploads = await getUploads().catch(() => null);
-  if (uploads && turn === refreshes) showList(latest = uploads);
-  refreshTook = performance.now() - started;
-};
-
-const showList = (uploads) => {
-  const above = new Set([...views].filter((view) => !view.done).map((view) => view.file.upload.uuid));
-  const shown = uploads.filter((upload) => !above.has(upload.uuid));
-  const uuids = new Set(shown.map((upload) => upload.uuid));
-  for (const [uuid, li] of listRows) if (!uuids.has(uuid)) dropListRow(uuid, li);
-  // Rows are kept and moved only when they must: moving one would take the focus from its buttons.
-  let place = list.firstElementChild;
-  for (const upload of shown) {
-    if (!listRows.has(upload.uuid)) listRows.set(upload.uuid, newListRow(upload));
-    const li = listRows.get(upload.uuid);
-    setLink(li, upload.name, upload.link);
-    li.dataset.done = upload.done;
-    li.querySelector('.status').textContent = upload.done ? `${bytes(upload.size)} · ${date.format(upload.created * 1000)}`
-      : `${percent(upload.received, upload.size)} % in – ${elsewhere.has(upload.uuid) ? 'being sent in another tab' : 'drop the same file again to go on'}`;
-    if (li === place) place = place.nextElementSibling;
-    else list.insertBefore(li, place);
-  }
-  $('clear').hidden = !shown.some((upload) => upload.done);
-  $('history').hidden = !shown.length && !$('forgotten').textContent;
-};
-
-const newListRow = ({uuid, name}) => {
-  const li = newRow('list-row', name);
-  const [actions, ask, removeButton, deleteButton, keepButton] =
-    ['.actions', '.ask', '.remove', '.delete', '.keep'].map((part) => li.querySelector(part));
-  const asking = (on) => {
-    actions.hidden = on;
-    ask.hidden = !on;
-    (on ? keepButton : removeButton).focus();
-  };
-  setLabel(removeButton, 'Remove', name);
-  setLabel(deleteButton, 'Delete', name);
-  setLabel(keepButton, 'Keep', name);
-  removeButton.onclick = () => asking(true);
-  keepButton.onclick = () => asking(false);
-  ask.onkeydown = (event) => { if (event.key === 'Escape') asking(false); };
-  deleteButton.onclick = async () => {
-    if (!await remove(uuid)) return asking(false);
-    say(`${name} is removed.`);
-    dropListRow(uuid, li);
-    for (const view of views) if (view.done && view.answer.uuid === uuid) dropView(view);
-    changed();
-  };
-  return li;
-};
-
-const dropListRow = (uuid, li) => {
-  listRows.delete(uuid);
-  dismiss(li);
-};
-
-$('clear').onclick = async () => {
-  try {
-    await call('uploads', 'DELETE');
-  } catch (error) {
-    return say(reasonOf(error, 'The server could not be reached, so the list is unchanged. Try again.'));
-  }
-  $('forgotten').textContent = 'The list is cleared. The files stay on the server, and their links go on working.';
-  $('history-title').focus();
-  for (const view of views) if (view.done) dropView(view);
-  changed();
-};
-
-// ---- The files of this page. A view is one of them: what is known and what is shown. ----
-
-const views = new Set();
-const viewOf = new WeakMap();   // File → view
-const batch = new Set();        // what the percentage in the title counts: everything since the page was last idle
-const running = new Set();      // requests under way: {xhr, body, file, upload, view, block, sent}
-let waiting = [];               // requests that wait for a turn
-const mostLanes = Math.min(REQUESTS_AT_ONCE, settings.parallelChunks);
-let lanes = mostLanes;
-let offline = '';               // what to say while the server cannot be reached
-let arrived = [];               // names not yet announced
-let refused = [];               // sentences about what was not uploaded, the same
-let announcing = 0;
-
-const isBusy = (view) => !view.error && !view.done;
-
-const measure = (view, now) => {
-  const underWay = [...running].reduce((sum, request) => sum + (request.view === view ? request.sent : 0), 0);
-  view.sent = Math.min(view.size, view.received + underWay);
-  const seconds = (now - view.sampledAt) / 1000;
-  if (seconds < .5) return;
-  const rate = Math.max(0, view.sent - view.sampledSent) / seconds;
-  view.speed = view.speed ? view.speed + (rate - view.speed) * (1 - Math.exp(-seconds / 3)) : rate;
-  if (view.speed < 1000) view.speed = 0;   // it stands still: no time is left, and no time will do
-  view.sampledAt = now;
-  view.sampledSent = view.sent;
-};
-
-const draw = (view) => {
-  if (view.begun) measure(view, performance.now());
-  const state = stateOf(view, offline);
-  if (state === 'paused') view.speed = 0;   // what was measured before a pause says nothing about the time after it
-  const {li} = view;
-  const part = (name) => li.querySelector(name);
-  li.dataset.state = state;
-  part('.status').textContent = describe(state, view, offline);
-  part('progress').value = view.size ? view.sent / view.size : 0;
-  part('progress').textContent = `${percent(view.sent, view.size)} %`;
-  part('.retry').hidden = state !== 'failed' || view.refused;
-  const label = state === 'failed' ? 'Discard' : 'Cancel';
-  if (part('.cancel').textContent !== label) setLabel(part('.cancel'), label, view.file.name);
-  setLink(li, view.file.name, view.done && view.answer.link);
-  if (state === 'done' && document.activeElement === part('.cancel')) (part('.copy').hidden ? input : part('.copy')).focus();
-  part('.cancel').hidden = state === 'done';
-};
-
-// A timer and not animation frames: a hidden tab gets no frames, yet its title should go on counting.
-let ticking = 0;
-const tick = () => {
-  ticking = 0;
-  const busy = [...views].filter(isBusy);
-  for (const view of busy) if (view.begun) draw(view);
-  let sent = 0;
-  let size = 0;
-  for (const view of batch) {
-    sent += view.sent;
-    size += view.size;
-  }
-  document.title = busy.length ? `${percent(sent, size)} % – ${title}` : title;
-  if (busy.length) tickSoon();
-  else batch.clear();
-};
-const tickSoon = () => { ticking ||= setTimeout(tick, TICK_MS); };
-
-const newView = (file) => {
-  const view = {file, size: file.size, li: newRow('file-row', file.name)};
-  const {li} = view;
-  li.querySelector('.size').textContent = bytes(file.size);
-  li.querySelector('progress').setAttribute('aria-label', `Upload of ${file.name}`);
-  setLabel(li.querySelector('.retry'), 'Retry', file.name);
-  li.querySelector('.retry').onclick = () => {
-    restart(view);
-    li.querySelector('.cancel').focus();   // Retry hides itself
-  };
-  li.querySelector('.cancel').onclick = () => cancel(view);
-  viewOf.set(file, view);
-  views.add(view);
-  files.append(li);
-  return view;
-};
-
-const dropView = (view) => {
-  views.delete(view);
-  batch.delete(view);
-  dismiss(view.li);
-};
-
-const announce = () => {
-  announcing ||= setTimeout(() => {
-    // A thousand small files are one sentence, not a thousand.
-    const news = [
-      arrived.length > 1 ? `${arrived.length} files have arrived.` : arrived.map((name) => `${name} has arrived.`)[0],
-      refused.length > 1 ? `${refused.length} files were not uploaded.` : refused[0],
-    ];
-    say(news.filter(Boolean).join(' '));
-    [announcing, arrived, refused] = [0, [], []];
-  }, 500);
-};
-
-addEventListener('beforeunload', (event) => {
-  if (![...views].some(isBusy)) return;
-  event.preventDefault();
-  event.returnValue = true;   // what older browsers look at
-});
-addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
-refresh();
-
-// Without Dropzone the form works as it stands, and so does the list.
-if (typeof Dropzone === 'undefined') return;
-document.documentElement.classList.add('scripted');
-$('hint').textContent = `Up to ${bytes(settings.maxSize)} each. An interrupted upload goes on where it stopped.`;
-
-// ---- Uploading: Dropzone cuts files into chunks and keeps the books; when and how often a request is sent is decided here. ----
-
-// Dropzone's own uses Math.random, but the UUID is the key to the file. crypto.randomUUID does not exist on plain http.
-Dropzone.uuidv4 = () => {
-  const random = crypto.getRandomValues(new Uint8Array(16));
-  random[6] = random[6] & 0x0f | 0x40;
-  random[8] = random[8] & 0x3f | 0x80;
-  const hex = Array.from(random, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, '$1-$2-$3-$4-$5');
-};
-
-const showOverlay = (event) => { $('overlay').hidden = !event.dataTransfer.types.includes('Files'); };
-const hideOverlay = () => { $('overlay').hidden = true; };
-$('overlay').onpointermove = hideOverlay;   // no such event comes while something is dragged: the drag ended elsewhere
-
-const dropzone = new Dropzone(document.documentElement, {
-  url: 'upload',
-  clickable: false,
-  disablePreviews: true,
-  previewsContainer: false,
-  createImageThumbnails: false,
-  ignoreHiddenFiles: false,   // a folder is all that is in it
-  chunking: true,
-  forceChunking: settings.forceChunking,
-  parallelUploads: FILES_AT_ONCE,
-  parallelChunkUploads: settings.parallelChunks,
-  maxFilesize: null,
-  dragenter: showOverlay,
-  dragover: showOverlay,
-  dragleave: (event) => { if (!event.relatedTarget) hideOverlay(); },
-  drop: hideOverlay,
-  canceled: () => {},   // by default it counts as an error
-
-  accept(file, done) {
-    const view = viewOf.get(file);
-    view.refused = file.size > settings.maxSize;
-    done(view.refused ? `This file is larger than the server takes: ${bytes(settings.maxSize)} at most.` : undefined);
-  },
-
-  async transformFile(file, done) {
-    const view = viewOf.get(file);
-    const {upload} = file;
-    await prepare(view, upload);
-    if (!isCurrent({file, upload})) return;
-    this.options.chunkSize = view.chunkSize;   // read once, right after done()
-    done(file);
-  },
-
-  // As Dropzone's own, but with this file's chunk size: the option holds that of the file prepared last.
-  params([file], xhr, chunk) {
-    const {chunkSize} = viewOf.get(file);
-    return {
-      ...chunk && {
-        dzuuid: file.upload.uuid,
-        dzchunkindex: chunk.index,
-        dztotalfilesize: file.size,
-        dzchunksize: chunkSize,
-        dztotalchunkcount: file.upload.totalChunkCount,
-        dzchunkbyteoffset: chunk.index * chunkSize,
-      },
-      modified: file.lastModified,
-    };
-  },
-
-  // Every chunk is acknowledged. It is done when the server has said so, which need not be in the answer that came last.
-  async chunksUploaded(file, done) {
-    const view = viewOf.get(file);
-    const {upload} = file;
-    if (!view.answer) {
-      const known = await call(`uploads/${upload.uuid}`).catch(() => null);
-      if (known?.upload.done) view.answer = known.upload;
-    }
-    if (!isCurrent({file, upload})) return;
-    if (view.answer) return done();
-    if (view.mended) return fail(view, UNFINISHED);
-    // What was acknowledged may be gone again, after a power cut or because another tab removed it.
-    view.mended = true;
-    restart(view);
-  },
-});
-
-// A retried file is the same File with a new `upload`; whatever belongs to the old one is void.
-const isCurrent = ({file, upload}) => file.upload === upload && file.status === Dropzone.UPLOADING;
-
-dropzone.on('addedfile', (file) => {
-  const view = viewOf.get(file) ?? newView(file);
-  Object.assign(view, {
-    received: 0, sent: 0, speed: 0, sampledAt: 0, sampledSent: 0,
-    begun: false, done: false, error: '', held: '', full: false, answer: null, present: null, resumed: false,
-  });
-  batch.add(view);
-  draw(view);
-  tickSoon();
-});
-
-dropzone.on('success', (file) => {
-  const view = viewOf.get(file);
-  view.done = true;
-  view.sent = view.size;
-  $('forgotten').textContent = '';
-  draw(view);
-  arrived.push(file.name);
-  announce();
-  dropzone.removeFile(file);   // it would hold on to the file and all its requests for good
-  changed();
-});
-
-dropzone.on('error', (file, error) => {
-  const view = viewOf.get(file);
-  view.error = error;
-  asked = null;   // what has arrived of it may be gone on with at once, and the last answer may not know of it
-  batch.delete(view);
-  draw(view);
-  refused.push(`${file.name} was not uploaded. ${error}`);
-  announce();
-  changed();
-});
-
-dropzone.on('emptyfolder', (path) => say(`The folder ${path} is empty.`));
-
-input.onchange = () => {
-  dropzone.handleFiles([...input.files]);
-  input.value = '';   // so that choosing the same file again is a change
-};
-
-// Finds out whether the server already has a part of this file, and with that its chunk size. The file itself is not read.
-// Of a file in one chunk there is nothing to find, unless this is another attempt: then its answer may have been lost.
-const prepare = async (view, upload) => {
-  const {file} = view;
-  const anew = view.anew;
-  const lastUuid = view.uuid;
-  const fresh = upload.uuid;
-  view.anew = false;
-  view.chunkSize = settings.chunkSize ?? MIB * Math.max(CHUNK_BYTES / MIB, Math.ceil(file.size / MIB / CHUNKS_PER_FILE));
-  while (!anew && (lastUuid || file.size > view.chunkSize) && isCurrent({file, upload})) {
-    try {
-      upload.uuid = fresh;
-      const uploads = await recentUploads();
-      // What failed on this page may be chosen again; the same name in another folder is another file.
-      const others = [...views].filter((other) => other !== view && !(other.error && other.file.fullPath === file.fullPath));
-      const taken = new Set(others.flatMap((other) => [other.uuid, other.file.upload.uuid]));
-      const free = uploads.filter((known) => !taken.has(known.uuid) && !elsewhere.has(known.uuid));
-      const found = free.find((known) => known.uuid === lastUuid) ?? free.find((known) => !known.done
-        && known.size === file.size && known.modified === file.lastModified && plain(known.name) === plain(file.name));
-      if (!found) break;
-      upload.uuid = found.uuid;   // from here on it is taken
-      const {upload: known} = await call(`uploads/${found.uuid}`).catch((error) => {
-        if (isOutage(error)) throw error;
-        return {upload: {}};
-      });
-      if (elsewhere.has(found.uuid)) continue;
-      // Finished since the list was made, it is another file's, of the same name.
-      if ((!known.done || found.uuid === lastUuid) && known.chunk_size
-        && known.chunk_count === Math.max(1, Math.ceil(file.size / known.chunk_size))) {
-        view.chunkSize = known.chunk_size;
-        view.present = known.chunks;
-        view.resumed = true;
-        // The row that failed would, when it is discarded, remove what this one sends.
-        for (const other of views) if (other !== view && other.uuid === found.uuid) dropView(other);
-        refreshSoon();   // the list need not ask for this file any more
-      } else {
-        upload.uuid = fresh;
-      }
-      break;
-    } catch (error) {
-      if (!isOutage(error)) break;
-      if (!await reach()) await pause(1);
-    }
-  }
-  view.uuid = upload.uuid;
-};
-
-// Files dropped together share one question.
-let asked = null;
-const recentUploads = () => {
-  if (!asked) {
-    asked = getUploads();
-    setTimeout(() => { asked = null; }, 300);
-  }
-  return asked;
-};
-
-// Enters the chunks that are in into Dropzone's books, before it starts any of them. Its first one exists already.
-const skipPresent = (view, upload) => {
-  const {chunkSize, size, file} = view;
-  const last = upload.totalChunkCount - 1;
-  for (let [index, end] of view.present) {
-    for (; index <= end; index++) {
-      const length = Math.min(chunkSize, size - index * chunkSize);
-      // If all are in, the last is sent again: that asks the server to finish.
-      if (index === last && view.received + length === size) break;
-      view.received += length;
-      upload.chunks[index] = Object.assign(upload.chunks[index] ?? {file, index, status: Dropzone.SUCCESS},
-        {progress: 100, total: length, bytesSent: length});
-    }
-  }
-  view.present = null;
-};
-
-// Which block a request is for, submitRequest is told by Dropzone 6.3.4 and later only.
-let handedOver;
-const uploadData = dropzone._uploadData;
-dropzone._uploadData = (files, blocks) => {
-  [handedOver] = blocks;
-  uploadData.call(dropzone, files, blocks);
-};
-
-// Dropzone hands over each request here instead of sending it. A browser has six connections per server, and a
-// timeout counts from send(): so only a few are sent at a time, over all files.
-dropzone.submitRequest = (xhr, body, [file]) => {
-  const block = handedOver;
-  const view = viewOf.get(file);
-  const {upload} = file;
-  if (view.present) {
-    skipPresent(view, upload);
-    const first = upload.chunks[block.chunkIndex];
-    if (first.progress === 100) {
-      queueMicrotask(() => { if (isCurrent({file, upload})) upload.finishedChunkUpload(first); });
-      return;
-    }
-  }
-  waiting.push({xhr, body, file, upload, view, block, sent: 0});
-  queueMicrotask(pump);   // after the other files of the same drop have asked too
-};
-
-const pump = () => {
-  while (!reaching && running.size < lanes && waiting.length) {
-    // The file with the fewest requests under way comes first, so a small file need not wait for a large one.
-    const load = (request) => [...running].filter(({view}) => view === request.view).length;
-    const next = waiting.reduce((best, request) => load(request) < load(best) ? request : best);
-    waiting.splice(waiting.indexOf(next), 1);
-    if (isCurrent(next)) send(next);
-  }
-};
-
-const send = (request) => {
-  const {xhr, body, view, block} = request;
-  const countIt = xhr.onload;
-  const settle = (then) => () => {
-    running.delete(request);
-    if (isCurrent(request)) then(request);
-    pump();
-  };
-  const size = block.data.size;
-  running.add(request);
-  if (!view.begun) Object.assign(view, {begun: true, sampledAt: performance.now(), sampledSent: view.received});
-  xhr.timeout = settings.timeout * Math.max(1, size / CHUNK_BYTES) * 2 ** (block.timeouts ?? 0);
-  // In place of Dropzone's, which goes through all chunks for each event and counts the form around the data too.
-  xhr.upload.onprogress = (event) => { request.sent = Math.min(size, event.loaded); };
-  xhr.onload = settle(() => judge(request, countIt));
-  xhr.onerror = settle(broken);
-  xhr.ontimeout = settle(() => {
-    // Too slow for that many at once, or for that time: fewer, and more patience.
-    block.timeouts = (block.timeouts ?? 0) + 1;
-    lanes = Math.max(1, lanes >> 1);
-    broken(request);
-  });
-  xhr.onabort = settle(() => {});
-  xhr.send(body);
-};
-
-const judge = (request, countIt) => {
-  const {xhr, view, block} = request;
-  const {status} = xhr;
-  let answer = null;
-  try { answer = JSON.parse(xhr.responseText); } catch { /* not the server's own */ }
-  if (status < 300) {
-    const [known] = answer?.files ?? [];
-    if (!known) return fail(view, STRANGER);
-    if (known.done) view.answer = known;   // answers may overtake each other: this one counts
-    view.received += block.data.size;
-    view.held = '';
-    view.full = false;
-    return countIt.call(xhr);
-  }
-  const reason = sentence(status, answer);
-  if (view.resumed && [404, 409, 410].includes(status)) return restart(view, true);
-  if (status < 500 && status !== 408 && status !== 429) return fail(view, reason);
-  if (!answer && status >= 502 && status <= 504) return broken(request, reason);   // a proxy whose server may be down
-  again(request, reason, status === 507);
-};
-
-// No answer. Either the file cannot be read any more, or the server is away for everybody, or it is this chunk's bad luck.
-const broken = async (request, reason = BROKEN) => {
-  try {
-    await request.block.data.slice(0, 1).arrayBuffer();
-  } catch {
-    if (isCurrent(request)) fail(request.view, UNREADABLE);
-    return;
-  }
-  const lost = await reach();
-  if (!isCurrent(request)) return;
-  if (!request.upload.chunked) return fail(request.view, UNSURE);   // it has no UUID, and would be stored a second time
-  if (lost) resend(request);   // an outage is not the chunk's fault and is not counted
-  else again(request, reason);
-};
-
-const again = (request, reason, patient = false) => {
-  const {view, block, xhr} = request;
-  block.failures = (block.failures ?? 0) + (patient && block.failures > 4 ? 0 : 1);
-  if (block.failures >= TRIES_PER_CHUNK) return fail(view, reason);
-  const wanted = Number(xhr.getResponseHeader('Retry-After')) || 0;
-  view.held = reason === BROKEN ? 'The connection broke off.' : reason;
-  draw(view);
-  if (patient && !view.full) {
-    // Waiting for room it must not keep files waiting that fit. Dropzone reads the option each time.
-    view.full = true;
-    dropzone.options.parallelUploads = FILES_AT_ONCE + [...views].filter((other) => isBusy(other) && other.full).length;
-    dropzone.processQueue();
-  }
-  pause(Math.min(LONGEST_PAUSE_S, Math.max(wanted, 2 ** (block.failures - 1)))).then(() => { if (isCurrent(request)) resend(request); });
-};
-
-const resend = ({file, block}) => dropzone._uploadData([file], [block]);
-
-// Resolves when the server answers; to true if it did not at first.
-let reaching = null;
-let wake = () => {};
-const reach = () => reaching ??= probe().finally(() => {
-  reaching = null;
-  pump();
-});
-const probe = async () => {
-  for (let seconds = 1; ; seconds = Math.min(LONGEST_PAUSE_S, 2 * seconds)) {
-    try {
-      await call('uploads');
-      break;
-    } catch (error) {
-      if (!isOutage(error)) break;
-      const text = error.own ? `${error.message} Trying again…` : LOST;
-      if (offline !== text) setOffline(text);
-    }
-    await Promise.race([pause(seconds), new Promise((resolve) => { wake = resolve; })]);
-  }
-  if (!offline) return false;
-  lanes = mostLanes;   // what timed out says nothing about the line as it is now
-  setOffline('');
-  refreshSoon();
-  return true;
-};
-const setOffline = (text) => {
-  offline = text;
-  say(offline || 'The server is back.');
-  for (const view of views) if (isBusy(view)) draw(view);
-};
-addEventListener('online', () => wake());
-
-// Stops every request of a file. Dropzone would let the others run on after an error, up to a file that "succeeds".
-const halt = (view) => {
-  waiting = waiting.filter((request) => request.view !== view);
-  for (const request of running) if (request.view === view) request.xhr.abort();
-};
-
-const fail = (view, reason) => {
-  view.file.status = Dropzone.ERROR;
-  halt(view);
-  dropzone._errorProcessing([view.file], reason);
-};
-
-const restart = (view, anew = false) => {
-  asked = null;   // what the server said before is out of date
-  view.anew = anew;
-  view.file.status = Dropzone.ERROR;   // else removing it counts as cancelling
-  halt(view);
-  dropzone.removeFile(view.file);
-  dropzone.addFile(view.file);
-};
-
-// Whether what is left of a failed upload is no longer this row's to remove: another tab may have gone on with it.
-const isTakenUp = async (uuid) => {
-  const uploads = await getUploads().catch(() => []);
-  return elsewhere.has(uuid) || uploads.some((known) => known.uuid === uuid && known.done);
-};
-
-const cancel = async (view) => {
-  dropzone.removeFile(view.file);
-  halt(view);
-  dropView(view);
-  say(`${view.file.name} is ${view.error ? 'discarded' : 'cancelled'}.`);
-  if (view.uuid && !(view.error && await isTakenUp(view.uuid))) await remove(view.uuid);
-  changed();
-};
-})();
-</script>
-</body>
-</html>
-'''  # noqa: E501  # fmt: skip
-# page: end
 
 OWN_PAGE = HOME / "index.html"  # if it is there, it is used in place of PAGE
 
-ICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#2563eb"/>'
-    '<path d="M16 7v12m-5-5 5 5 5-5M8 24h16" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round"'
-    ' stroke-linejoin="round"/></svg>'
-)
-
-SIGN_IN = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Sign in</title>
-<link rel="icon" href="favicon.ico">
-<style>
-:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }
-body { display: grid; place-content: center; min-height: 100vh; margin: 0; }
-form { display: grid; gap: .75rem; width: min(20rem, 80vw); }
-h1 { font-size: 1.25rem; margin: 0; }
-input, button { font: inherit; padding: .6rem .75rem; border: 1px solid GrayText; border-radius: .5rem; }
-button { background: #2563eb; border-color: #2563eb; color: #fff; cursor: pointer; }
-:focus-visible { outline: 3px solid #60a5fa; outline-offset: 2px; }
-</style>
-</head>
-<body>
-<main>
-<form action="./" method="post">
-<h1>Sign in to drop files</h1>
-<label for="password">Password</label>
-<input id="password" name="password" type="password" autocomplete="current-password" required autofocus>
-<span role="status">$notice</span>
-<button>Sign in</button>
-</form>
-</main>
-</body>
-</html>
-"""
-
 _SETTINGS_BLOCK = re.compile(r'(<script type="application/json" id="settings">).*?(</script>)', re.DOTALL)
+MAX_RUN_BYTES = 95 * MIB  # of one request of the page; many proxies take none of more than 100 MB
 _INLINE_BLOCK = re.compile(r"<(script|style)(?: [^>]*)?>(.*?)</\1>", re.DOTALL)
 
 
@@ -5498,9 +4627,9 @@ def render_page(settings: Settings, source: str, asks: bool = False) -> tuple[st
         "version": __version__,
         "maxSize": min(settings.max_bytes, settings.max_total_bytes or settings.max_bytes),
         "timeout": settings.timeout,
-        "chunkSize": settings.chunk_size,
-        "parallelChunks": 1 if settings.disable_parallel_chunks else settings.parallel_chunks,
-        "forceChunking": not settings.disable_force_chunking,
+        "parallelChunks": settings.lanes,
+        "formBytes": settings.chunk_bytes(0) if settings.disable_force_chunking else None,
+        "runBytes": MAX_RUN_BYTES,
         "downloads": settings.allow_downloads,
     }
     block = json.dumps(facts).replace("<", "\\u003c")
@@ -5612,11 +4741,12 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
 
 #: Bottle writes a bug's traceback here, and waits for whoever reads it. The log has it already.
 _NO_STREAM = types.SimpleNamespace(write=lambda text: None, flush=lambda: None)
-_EVERY_ANSWER = {
+_EVERY_ANSWER = {  # unless it says otherwise itself
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # with "no-referrer" a browser would send our own form with "Origin: null"
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
 }
 
 
@@ -5628,10 +4758,13 @@ def http_date(seconds: int) -> str:
 
 def render_head(status: str, headers: Iterable[tuple[str, str]], is_last: bool) -> bytes:
     """Status line and headers of an answer (RFC 9112, 4 and 5), those that every answer has among them."""
-    names = dict(headers)
     lines = [f"HTTP/1.1 {status}", f"Date: {http_date(int(time.time()))}"]
-    lines += [f"{name}: {value}" for name, value in headers]
-    lines += [f"{name}: {value}" for name, value in _EVERY_ANSWER.items() if name not in names]
+    missing = _EVERY_ANSWER.copy()
+    for name, value in headers:
+        lines.append(f"{name}: {value}")
+        missing.pop(name, None)
+    for name, value in missing.items():
+        lines.append(f"{name}: {value}")
     if is_last:
         lines.append("Connection: close")
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
@@ -5934,7 +5067,7 @@ def descriptors() -> float:
 def fit_descriptors(server: Server, store: Store, count: float) -> None:
     """Lets in no more connections, and no more uploads at a time, than so many descriptors suffice for."""
     needed = DESCRIPTORS_A_CONNECTION * server.max_connections + store.max_open_uploads
-    share = max(0.0, min(1.0, (count - OTHER_DESCRIPTORS) / needed))
+    share = min(1.0, (count - OTHER_DESCRIPTORS) / needed)
     server.max_connections = max(1, int(share * server.max_connections))
     store.max_open_uploads = max(1, int(share * store.max_open_uploads))
 
@@ -5980,16 +5113,23 @@ class LogWriter(logging.Handler):
         super().__init__()
         self._path = path
         self._open()
-        self._lines: deque[str] = deque()
+        self._records: deque[logging.LogRecord] = deque()
         self._left_out = 0  # since the start; changed with the handler's lock held
         self._news, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hands a line over. Called with the handler's lock held, as `logging` does."""
-        if len(self._lines) < MAX_LOG_LINES:
-            self._lines.append(self.format(record))
+        """Hands a line over. Called with the handler's lock held, as `logging` does.
+
+        The thread makes the text of it, for many lines at once. In a request that took a tenth of all its time.
+        """
+        if len(self._records) < MAX_LOG_LINES:
+            if (
+                record.levelno >= logging.WARNING
+            ):  # it may be about an error, which holds on to the bytes it was met with
+                record.msg, record.args = record.getMessage(), None
+            self._records.append(record)
         else:
             self._left_out += 1
         if not self._news.is_set():
@@ -6026,8 +5166,9 @@ class LogWriter(logging.Handler):
             self._news.wait()
             ending = self._ending.is_set()
             self._news.clear()
-            lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            missing, count = self._left_out - reported, len(lines)
+            count = len(self._records)
+            lines = list(self._texts(count))
+            missing = self._left_out - reported
             if missing:
                 text = f"{missing} of the log's lines are missing here, for nobody was reading it"
                 lines.append(self.format(logging.makeLogRecord({"msg": text})))
@@ -6039,6 +5180,14 @@ class LogWriter(logging.Handler):
             self._ending.wait(LOG_PAUSE_SECONDS)
         if self._path is not None and self._fd >= 0:
             os.close(self._fd)
+
+    def _texts(self, count: int) -> Iterator[str]:
+        for _ in range(count):
+            record = self._records.popleft()
+            try:
+                yield self.format(record)
+            except Exception:  # a mistake in one line's format costs this line, not the log
+                self.handleError(record)
 
     def _write(self, text: str) -> None:
         data = hide_uuids(text).replace("\n", os.linesep).encode(self._encoding, "backslashreplace")
@@ -6216,6 +5365,1138 @@ def main(argv: list[str] | None = None) -> int:
                 input("Press Enter to close this window.")
         return 2
     return 0
+
+
+# ======================================================================================================================
+# Inline pages: what browsers get as it is; at the end, so that nobody scrolls through it to read code
+# ======================================================================================================================
+
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#2563eb"/>'
+    '<path d="M16 7v12m-5-5 5 5 5-5M8 24h16" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round"'
+    ' stroke-linejoin="round"/></svg>'
+)
+
+SIGN_IN = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Sign in</title>
+<link rel="icon" href="favicon.ico">
+<style>
+:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }
+body { display: grid; place-content: center; min-height: 100vh; margin: 0; }
+form { display: grid; gap: .75rem; width: min(20rem, 80vw); }
+h1 { font-size: 1.25rem; margin: 0; }
+input, button { font: inherit; padding: .6rem .75rem; border: 1px solid GrayText; border-radius: .5rem; }
+button { background: #2563eb; border-color: #2563eb; color: #fff; cursor: pointer; }
+:focus-visible { outline: 3px solid #60a5fa; outline-offset: 2px; }
+</style>
+</head>
+<body>
+<main>
+<form action="./" method="post">
+<h1>Sign in to drop files</h1>
+<label for="password">Password</label>
+<input id="password" name="password" type="password" autocomplete="current-password" required autofocus>
+<span role="status">$notice</span>
+<button>Sign in</button>
+</form>
+</main>
+</body>
+</html>
+"""
+
+# page: begin (made from index.html by "python build.py page")
+PAGE = r'''<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>pyfiledrop</title>
+<link rel="icon" href="favicon.ico">
+<style>
+:root {
+  --ground: #f4f5f7; --surface: #fff; --tint: #f8faff; --text: #1a1e24; --quiet: #566070; --line: #dfe3e9; --edge: #7f8a9b; --rim: #c3cad5;
+  --accent: #2b57cf; --accent-deep: #2146aa; --on-accent: #fff; --good: #17693f; --warn: #8a5300; --bad: #b3261e;
+  --shadow: 0 1px 2px rgb(20 30 50 / 6%), 0 6px 20px rgb(20 30 50 / 5%);
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ground: #121519; --surface: #1b1f25; --tint: #1c222d; --text: #e8ebef; --quiet: #a4aebb; --line: #2e343d; --edge: #6f7b8b; --rim: #47505d;
+    --accent: #96b4ff; --accent-deep: #b3c9ff; --on-accent: #0e1a38; --good: #7fd6a4; --warn: #f0bd6a; --bad: #ffb0a6;
+    --shadow: none;
+  }
+}
+* { box-sizing: border-box; }
+[hidden] { display: none !important; }
+body { margin: 0; background: var(--ground); color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
+main { max-width: 46rem; margin: 0 auto; padding: clamp(1rem, 4vw, 3rem) clamp(.75rem, 4vw, 1.5rem) 3rem; }
+h1, h2, p, ul { margin: 0; padding: 0; }
+h1 { font-size: 1.125rem; font-weight: 650; letter-spacing: -.01em; }
+h2 { font-size: 1rem; font-weight: 650; }
+ul { list-style: none; }
+header { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: space-between; }
+:focus-visible, #file:focus-visible + .choose { outline: 3px solid var(--accent); outline-offset: 2px; }
+
+/* The drop area is the label of the file input, so a click anywhere in it opens the chooser. */
+#drop {
+  display: grid; justify-items: center; align-content: center; gap: .5rem; min-height: clamp(14rem, 40vh, 22rem); padding: 1.5rem;
+  border: 2px dashed var(--edge); border-radius: 1rem; background: var(--surface); text-align: center; cursor: pointer;
+}
+#drop:hover { border-color: var(--accent); background: var(--tint); }
+#drop svg { width: 3rem; height: 3rem; color: var(--accent); }
+#drop strong { font-size: clamp(1.25rem, 4vw, 1.5rem); font-weight: 600; letter-spacing: -.015em; line-height: 1.25; }
+.hint, .status, .size, #plain { color: var(--quiet); font-size: .875rem; }
+.choose, button {
+  border: 1px solid var(--rim); border-radius: .5rem; background: var(--surface); color: var(--text);
+  font: inherit; font-size: .875rem; font-weight: 500; line-height: 1.25rem; padding: .375rem .75rem; cursor: pointer;
+}
+button:hover { border-color: var(--accent); color: var(--accent); }
+.choose, #send {
+  margin: .5rem 0 .25rem; padding: .625rem 1.25rem; border-color: transparent; background: var(--accent); color: var(--on-accent);
+  font-size: 1rem; font-weight: 600;
+}
+#drop:hover .choose, #send:hover { background: var(--accent-deep); color: var(--on-accent); }
+main > header { margin-bottom: 1rem; }
+#leave { margin: -.5rem -.75rem -.5rem 0; }
+#leave button:not(:hover) { border-color: transparent; background: none; color: var(--quiet); font-weight: 400; }
+button.delete { border-color: var(--bad); color: var(--bad); }
+
+/* Without the script this is a plain form: the input shows itself and the button sends it. */
+#file { max-width: 100%; font: inherit; color: inherit; }
+.scripted #file { position: absolute; width: 1px; height: 1px; opacity: 0; pointer-events: none; }
+.scripted :is(#send, #plain), html:not(.scripted) :is(.choose, .drop-here, svg) { display: none; }
+html:not(.scripted) #drop { justify-items: start; min-height: 0; }
+#send { margin: .75rem 0 0; }
+#plain { margin-top: .75rem; }
+@media (hover: none) { .scripted .drop-here { display: none; } button { min-height: 2.75rem; } }
+
+#notice { min-height: 1.5rem; margin: .625rem .25rem; font-size: .875rem; overflow-wrap: anywhere; }
+.rows { background: var(--surface); border: 1px solid var(--line); border-radius: .75rem; box-shadow: var(--shadow); }
+.rows:empty { display: none; }
+.rows li { content-visibility: auto; contain-intrinsic-size: auto 4.75rem; }   /* of thousands of rows only those in sight are laid out and painted */
+.rows li { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .25rem 1rem; align-items: center; padding: .75rem 1rem; }
+.rows li + li { border-top: 1px solid var(--line); }
+.title { display: flex; gap: .25rem .75rem; align-items: baseline; justify-content: space-between; min-width: 0; }
+#files .title, progress { grid-column: 1 / -1; }
+.name {
+  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; overflow: hidden;
+  font-weight: 550; overflow-wrap: anywhere;
+}
+.link { color: inherit; text-decoration: none; border-radius: .25rem; }
+.link[href] { color: var(--accent); text-decoration: underline; text-decoration-thickness: 1px; text-underline-offset: .2em; }
+.size { flex: none; }
+.status { grid-column: 1; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+.actions, .ask { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: end; }
+#list .actions { grid-area: 1 / 2 / 3; }
+#list .ask { grid-column: 1 / -1; font-size: .875rem; }
+progress {
+  width: 100%; height: .375rem; margin: .25rem 0; border: 0; border-radius: 1rem; overflow: hidden;
+  appearance: none; background: var(--line); color: var(--accent);
+}
+progress::-webkit-progress-bar { background: var(--line); }
+progress::-webkit-progress-value { background: currentColor; border-radius: 1rem; }
+progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
+[data-state=done] progress, [data-state=failed] progress { display: none; }
+[data-state=paused] progress { color: var(--warn); }
+[data-state=done] .status { color: var(--good); }
+[data-state=paused] .status { color: var(--warn); }
+[data-state=failed] .status { color: var(--bad); }
+@media (forced-colors: active) { progress { appearance: auto; } }
+
+#history { margin-top: 2rem; }
+#history header { margin: 0 .25rem .625rem; }
+#forgotten:not(:empty) { margin: .5rem .25rem; font-size: .875rem; color: var(--quiet); }
+@media (max-width: 30rem) {
+  #drop { min-height: 14rem; }
+  #list .actions { grid-area: auto / 1 / auto / -1; justify-content: start; }
+  #list :is(.status, .title), [data-state=failed] :is(.status, .actions) { grid-column: 1 / -1; }
+  .ask { justify-content: start; }
+}
+#overlay {
+  position: fixed; inset: 0; z-index: 1; display: grid; place-items: center; padding: 2rem;
+  background: var(--accent); color: var(--on-accent); font-size: clamp(1.75rem, 6vw, 3rem); font-weight: 650; letter-spacing: -.02em;
+  outline: 3px dashed var(--on-accent); outline-offset: -1.25rem;
+}
+@media (prefers-reduced-motion: no-preference) {
+  #drop, .choose, button { transition: background-color .15s, border-color .15s, color .15s; }
+  #overlay { animation: appear .12s; }
+  @keyframes appear { from { opacity: 0; } }
+}
+</style>
+</head>
+<body>
+<main>
+  <header>
+    <h1>pyfiledrop</h1>
+    <form action="./" method="post" id="leave" hidden><button name="signout">Sign out</button></form>
+  </header>
+  <form action="upload" method="post" enctype="multipart/form-data" autocomplete="off">
+    <label id="drop" for="file">
+      <svg viewBox="0 0 48 48" fill="none" stroke="currentColor" stroke-width="3" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">
+        <path d="M24 7v22m-9-9 9 9 9-9M7 31v6a4 4 0 0 0 4 4h26a4 4 0 0 0 4-4v-6"/>
+      </svg>
+      <strong class="drop-here">Drop files or folders here</strong>
+      <input id="file" type="file" name="file" multiple aria-label="Choose files" aria-describedby="hint">
+      <span class="choose">Choose files</span>
+      <span class="hint" id="hint">Any number, any kind</span>
+    </label>
+    <button id="send">Upload</button>
+    <p id="plain">This is the plain form, because the page’s script is switched off or could not be loaded. It uploads too, each
+      file in one piece. Stay here until the server has answered.</p>
+  </form>
+  <p id="notice" role="status" aria-live="polite"></p>
+  <section id="now" aria-label="Uploads"><ul class="rows" id="files" role="list"></ul></section>
+  <section id="history" aria-labelledby="history-title" hidden>
+    <header><h2 id="history-title" tabindex="-1">Dropped from this browser</h2> <button id="clear" type="button">Clear list</button></header>
+    <p id="forgotten" role="status"></p>
+    <ul class="rows" id="list" role="list"></ul>
+  </section>
+  <div id="overlay" hidden>Drop to upload</div>
+</main>
+
+<template id="file-row">
+  <li>
+    <p class="title"><a class="link" download><bdi class="name"></bdi></a> <span class="size"></span></p>
+    <progress class="bar" value="0"></progress>
+    <p class="status"></p>
+    <p class="actions">
+      <button type="button" class="copy" hidden></button>
+      <button type="button" class="retry"></button>
+      <button type="button" class="cancel"></button>
+    </p>
+  </li>
+</template>
+<template id="list-row">
+  <li>
+    <p class="title"><a class="link" download><bdi class="name"></bdi></a></p>
+    <p class="status"></p>
+    <p class="actions"><button type="button" class="copy" hidden></button> <button type="button" class="remove"></button></p>
+    <p class="ask" hidden>Delete from the server? <button type="button" class="delete"></button> <button type="button" class="keep"></button></p>
+  </li>
+</template>
+
+<script type="application/json" id="settings">{"version": "", "maxSize": 104857600000, "timeout": 120000, "parallelChunks": 4, "formBytes": null, "runBytes": 99614720, "downloads": false}</script>
+<script src="dropzone.js"></script>
+<script>
+// The page's script. Dropzone gives the drop area, reads folders and holds the queue of files. Of its methods only the public
+// `uploadFiles` is replaced: a file that it hands over is sent from there on by this script alone.
+//
+//   1. Words     numbers, states and refusals to what a person reads; arithmetic with chunks. Pure functions.
+//   2. Server    questions to the server, waiting for it while it is away, and what other tabs are sending.
+//   3. Uploads   begin, runs of chunks in lanes, retry, resume, cancel. Nothing here knows how an upload looks.
+//   4. Rows      what is seen: the uploads of this page, and the list of what was dropped from this browser.
+//   5. Wiring    what brings the sections and Dropzone together, and the start.
+//
+// Each section uses those above it. What happens below is asked for through `tell`, which the last two sections fill.
+// Plain http in a local network is the normal case, so nothing here may need a secure context: no Web Locks, no crypto.subtle.
+(() => {
+'use strict';
+
+const MIB = 1024 * 1024;
+const LEAST_SHARE_BYTES = 8 * MIB;
+const RUN_SECONDS = 2;
+const REQUESTS_AT_ONCE = 5;       // a browser has six connections per server; one is left for questions
+const FILES_AT_ONCE = 8;          // more than lanes, so that a lane never waits for the answer to another file's beginning
+const TRIES = 8;                  // failures in a row, with nothing more of the file in after any of them
+const TIMES_ANEW = 3;             // that an upload may begin anew, or come to its end without being done
+const LONGEST_PAUSE_S = 30;
+const ANSWER_MS = 300;            // in which other tabs say what they send
+const TICK_MS = 250;
+
+const $ = (id) => document.getElementById(id);
+const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, 1000 * seconds); });
+const settings = JSON.parse($('settings').textContent);
+const tell = {};
+
+// ---- 1. Words ----
+
+const LOST = 'Connection lost. Waiting for the server…';
+const UNREADABLE = 'This file can no longer be read: it was changed, moved or removed. Choose it again.';
+const UNFINISHED = 'The server has not finished this file. Retry sends it what it lacks.';
+const REMOVED = 'This upload was removed from the server. Retry sends the file from its beginning.';
+const BROKEN = 'The connection breaks off again and again. Retry goes on from what has arrived.';
+const UNSURE = 'The connection broke off. The file may have arrived all the same: look at the list before you retry.';
+const STRANGER = 'Something between this page and the server answered in its place. Check the connection, then retry.';
+const BEHIND = 'Waiting for another file of the same name';
+const ELSEWHERE = 'Waiting while another tab sends this file';
+
+// For answers that are not the server's own: a proxy's error page is never shown.
+const REFUSALS = {
+  401: 'Something on the way to the server (a proxy) asks for a login. Reload this page, then retry.',
+  403: 'Something on the way to the server (a proxy) does not allow this upload.',
+  404: 'There is no server at this address any more. Reload this page.',
+  413: 'Something on the way to the server (a proxy) refuses requests of this size. Ask its owner to allow larger ones.',
+  429: 'Something on the way to the server (a proxy) asks to slow down.',
+  502: 'Something on the way to the server (a proxy) cannot reach it.',
+  503: 'The server is not available right now.',
+  504: 'Something on the way to the server (a proxy) got no answer from it.',
+  507: 'The server has no space left.',
+};
+const sentence = (status, body) => typeof body?.error === 'string' ? body.error
+  : REFUSALS[status] ?? `The upload was ${status < 500 ? 'refused' : 'interrupted'} on the way (status ${status}). Retry, or ask the server’s owner.`;
+
+const whole = new Intl.NumberFormat([], {maximumFractionDigits: 0});
+const tenths = new Intl.NumberFormat([], {maximumFractionDigits: 1});
+const bytes = (n) => {
+  const power = n < 1000 ? 0 : Math.min(5, Math.max(1, Math.floor(Math.log(n) / Math.log(1024) + .02)));
+  const amount = n / 1024 ** power;
+  return `${(power && amount < 100 ? tenths : whole).format(amount)} ${['B', 'KB', 'MB', 'GB', 'TB', 'PB'][power]}`;
+};
+const duration = (s) => s < 60 ? `${Math.ceil(s)} s` : s < 3600 ? `${Math.ceil(s / 60)} min`
+  : `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
+const percent = (part, whole) => whole ? Math.floor(100 * part / whole) : 0;
+const date = new Intl.DateTimeFormat([], {dateStyle: 'medium', timeStyle: 'short'});
+
+const stateOf = ({error, done, held, begun, waits, sent, size}, outage) => error ? 'failed' : done ? 'done'
+  : outage || held ? 'paused' : !begun || waits ? 'waiting' : sent < size ? 'sending' : 'finishing';
+
+const describe = (state, {error, held, waits, sent, size, speed}, outage) => ({
+  waiting: () => waits || 'Waiting',
+  sending: () => [`${percent(sent, size)} %`, speed && `${bytes(speed)}/s`, speed && `${duration((size - sent) / speed)} left`].filter(Boolean).join(' · '),
+  paused: () => outage || `${held} Trying again…`,
+  finishing: () => 'Finishing…',
+  done: () => 'Uploaded',
+  failed: () => error,
+})[state]();
+
+// Chunks are counted in ranges, as the server does: [[first, last], …].
+const gaps = (count, ranges) => {
+  const missing = [];
+  let next = 0;
+  for (const [first, last] of [...ranges].sort(([a], [b]) => a - b)) {
+    if (first > next) missing.push([next, first - 1]);
+    next = Math.max(next, last + 1);
+  }
+  if (next < count) missing.push([next, count - 1]);
+  return missing;
+};
+
+const bytesIn = (ranges, {chunkSize, size}) =>
+  ranges.reduce((sum, [first, last]) => sum + Math.min(size, (last + 1) * chunkSize) - first * chunkSize, 0);
+
+// ---- 2. Server ----
+//
+// Whoever asks gets the answer or an error that says whether trying again may help. While the server is away nobody tries on
+// his own: all wait in `reach` for the one question that it answers at last.
+
+const failure = (status, body, wait) => Object.assign(new Error(sentence(status, body)),
+  {status, own: typeof body?.error === 'string', wait: Number(wait) || 0});
+
+const call = async (path, method = 'GET', data = undefined) => {
+  const response = await fetch(path, {
+    method,
+    headers: {Accept: 'application/json', ...data && {'Content-Type': 'application/json'}},
+    body: data && JSON.stringify(data),
+    cache: 'no-store',
+    signal: AbortSignal.timeout?.(30000),
+  });
+  const body = await response.json().catch(() => null);
+  if (response.ok && body) return {...body, status: response.status};
+  throw failure(response.ok ? 502 : response.status, body, response.headers.get('Retry-After'));
+};
+
+// An error without a status, or with one that a proxy gives for a server that is down, or the server's own trouble.
+const isOutage = (error) => !(error.status < 500);
+const reasonOf = (error, otherwise) => error.own || !isOutage(error) ? error.message : otherwise;
+
+const remove = (uuid) => call(`uploads/${uuid}`, 'DELETE').catch((error) => {
+  if (error.status !== 404) tell.notice(reasonOf(error, 'The server could not be reached, so nothing was removed. Try again.'));
+  return error.status === 404;
+});
+
+// Resolves when the server answers; to true if it did not at first.
+let outage = '';          // what to say while the server cannot be reached
+let reaching = null;
+let wake = () => {};
+const reach = () => reaching ??= probe().finally(() => {
+  reaching = null;
+  tell.reached();
+});
+const probe = async () => {
+  for (let seconds = 1; ; seconds = Math.min(LONGEST_PAUSE_S, 2 * seconds)) {
+    try {
+      await call('uploads');
+      break;
+    } catch (error) {
+      if (!isOutage(error)) break;
+      const text = error.own ? `${error.message} Trying again…` : LOST;
+      if (outage !== text) setOutage(text);
+    }
+    await Promise.race([pause(seconds), new Promise((resolve) => { wake = resolve; })]);
+  }
+  if (!outage) return false;
+  setOutage('');
+  return true;
+};
+const setOutage = (text) => {
+  outage = text;
+  tell.outage(text);
+};
+addEventListener('online', () => wake());
+
+// Tabs tell each other what they send, so that one does not take up another's upload, and when a list is out of date.
+const elsewhere = new Set();   // UUIDs, as far as the other tabs have answered
+const channel = new BroadcastChannel(`pyfiledrop ${location.pathname}`);
+channel.onmessage = ({data}) => {
+  if (data === 'changed') tell.changedElsewhere();
+  else if (data === 'who') channel.postMessage(tell.mine());
+  else {
+    for (const uuid of data) elsewhere.add(uuid);
+    tell.sentElsewhere(data);
+  }
+};
+const isSentElsewhere = async (uuid) => {
+  elsewhere.delete(uuid);
+  channel.postMessage('who');
+  await pause(ANSWER_MS / 1000);
+  return elsewhere.has(uuid);
+};
+
+const getUploads = async () => {
+  elsewhere.clear();
+  channel.postMessage('who');   // answers come while the request is under way, or a moment later
+  const list = [];
+  let next = '';
+  do {
+    const page = await call(`uploads${next && `?before=${next}`}`);
+    list.push(...page.uploads);
+    next = page.next;
+  } while (next);
+  return list;
+};
+
+// ---- 3. Uploads ----
+//
+// An upload is one file of this page. It begins with a question (`ask`): the server finds it again or begins it, and answers
+// its UUID, the size of a chunk and which chunks are in. What is then missing is its `todo`. A *run* is one request with one
+// chunk or several in a row, taken from the front of the `todo`. When a run breaks off, `todo` becomes null: the upload asks
+// again before it goes on. So this page never believes that a chunk is in, or is not, unless the server has said so.
+//
+// All uploads share a few *lanes*, for a browser opens only six connections to a server. Whenever something has happened,
+// `pump` fills the lanes: with a question or a run of the upload that has the fewest requests under way, so that a small file
+// need not wait for a large one.
+//
+// How long a run is, the line decides. The first is one chunk. Then each has what the line carries in two seconds, so that a
+// fast line is not slowed by the pauses between requests, and on a slow one there is little to lose when it breaks.
+//
+// Whatever an upload waits for may come when a person has cancelled it, or retried it. So whoever waits keeps the `turn` that
+// the upload had, and finds out by `isCurrent` that its time is over.
+
+const uploads = new Set();     // of this page, done and failed ones too
+const active = new Set();      // those that the queue has handed over and that have not ended
+const running = new Set();     // requests under way: {upload, turn, sent, movedAt} and of a run {first, last, size, body, xhr}
+const mostLanes = Math.min(REQUESTS_AT_ONCE, settings.parallelChunks);
+let lanes = mostLanes;
+let runBytes = 0;              // what the latest run says that the next one may have
+let mostRunBytes = settings.runBytes;
+
+// The state from which an upload is sent. A UUID that it has already stays: the server may have more of it than was heard.
+const prepare = (upload) => Object.assign(upload, {
+  turn: upload.turn + 1,
+  isForm: settings.formBytes !== null && upload.size <= settings.formBytes,
+  chunkSize: 0, todo: null,
+  received: 0,                 // bytes that are in, without those of runs under way
+  sent: 0,                     // with those
+  speed: 0, sampledAt: 0, sampledSent: 0,
+  begun: false,                // a request was sent
+  asking: false,               // a question is under way, or other tabs are asked
+  meanwhile: [],               // chunks that came in since that question was sent: its answer may not know of them
+  owned: false,                // the chunks to come are ours to send: no other tab does
+  resumed: false,              // it was there before
+  behind: null,                // the other file of the same name, size and time that goes first
+  waits: '',                   // the sentence that says whom it waits for
+  held: '',                    // why it tries again; the server has not taken a chunk since
+  resting: false,              // what went wrong is being looked into, or a pause has to pass
+  full: false,                 // it waits for room on the server
+  failures: 0, beginnings: 0, endings: 0, stalls: 0,
+  error: '', done: false, known: null,
+});
+const newUpload = (file) => {
+  const upload = prepare({file, size: file.size, turn: 0, uuid: ''});
+  uploads.add(upload);
+  return upload;
+};
+
+const isBusy = (upload) => !upload.error && !upload.done;
+const isCurrent = ({upload, turn}) => active.has(upload) && upload.turn === turn;
+const requestsOf = (upload) => [...running].filter((request) => request.upload === upload);
+
+tell.mine = () => [...active].filter((upload) => upload.owned).map(({uuid}) => uuid);
+
+const start = (upload) => {
+  active.add(upload);
+  queueMicrotask(pump);        // after the other files of the same drop have come
+  tickSoon();
+};
+
+const mustAsk = (upload) => !upload.todo && !upload.isForm;
+const isReady = (upload) => !upload.asking && !upload.resting && (upload.todo ? upload.todo.length > 0 : !active.has(upload.behind));
+
+const pump = () => {
+  while (!reaching) {
+    const runs = [...running].filter(({xhr}) => xhr).length;
+    const questions = running.size - runs;
+    const isFree = runs + Math.max(0, questions - 1) < lanes;   // one question may be beside the lanes: it is short
+    const ready = [...active].filter((upload) => isReady(upload) && (isFree || (mustAsk(upload) && !questions)));
+    if (!ready.length) return;
+    const load = new Map(ready.map((upload) => [upload, requestsOf(upload).length]));
+    const next = ready.reduce((best, upload) => load.get(upload) < load.get(best) ? upload : best);
+    if (mustAsk(next)) ask(next);
+    else send(next);
+  }
+};
+
+const enter = (request) => {
+  const now = performance.now();
+  running.add(Object.assign(request, {turn: request.upload.turn, sent: 0, beganAt: now, movedAt: now}));
+};
+
+// Asks what the server has of this file. One that it does not have begins by being asked for.
+const ask = async (upload) => {
+  const {file, size, uuid} = upload;
+  const request = {upload};
+  Object.assign(upload, {asking: true, meanwhile: []});
+  enter(request);
+  let known = null;
+  let error = null;
+  try {
+    known = uuid ? await call(`uploads/${uuid}`)
+      : await call('uploads', 'POST', {name: file.name, size, modified: file.lastModified});
+  } catch (reason) {
+    error = reason;
+  }
+  running.delete(request);
+  if (isCurrent(request)) {
+    upload.asking = false;
+    if (error) refused(request, error);
+    else if (known.upload?.done) finish(upload, known.upload);
+    else if (!known.upload?.chunk_size) fail(upload, STRANGER);
+    else if (upload.owned) take(upload, known.upload);
+    else claim(request, known.upload, known.status === 201);
+  }
+  pump();
+};
+
+// Takes an upload for its own, unless another file of the same name, size and time has it, on this page or in another tab.
+// Such files may differ in their bytes, so they must not come together in one upload: each waits until the one before it is
+// in, and then begins its own.
+const claim = async (request, known, isNew) => {
+  const {upload} = request;
+  const rival = [...uploads].find((other) => other !== upload && !other.done && other.uuid === known.uuid);
+  upload.asking = true;
+  upload.behind = null;
+  if (rival && active.has(rival)) {
+    Object.assign(upload, {behind: rival, waits: BEHIND});
+    makeRoom();
+  } else if (rival && rival.file.fullPath !== upload.file.fullPath) {
+    // It has failed, and it is another file, from another folder. It can be sent again from its beginning.
+    if (await remove(known.uuid)) rival.uuid = '';
+    else await pause(1);
+  } else {
+    if (rival) tell.replaced(rival);   // it was this very file: its row would, when it is discarded, remove what is sent now
+    upload.uuid = known.uuid;
+    upload.waits = '';
+    while (!isNew && isCurrent(request) && await isSentElsewhere(known.uuid)) {
+      upload.uuid = '';
+      upload.waits = ELSEWHERE;
+      makeRoom();
+      tell.changed(upload);
+      await pause(1);
+    }
+    upload.owned = isCurrent(request) && upload.uuid !== '';
+  }
+  if (!isCurrent(request)) return;
+  upload.asking = false;
+  if (upload.owned) {
+    upload.resumed = !isNew;
+    take(upload, known);
+    if (upload.resumed) tell.resumed();
+  } else tell.changed(upload);
+  pump();
+};
+
+// Goes on from what the server has: what is neither there nor under way is to be done.
+const take = (upload, {chunk_size: chunkSize, chunk_count: count, chunks}) => {
+  const underWay = requestsOf(upload).map(({first, last}) => [first, last]);
+  const before = upload.received;
+  upload.chunkSize = chunkSize;
+  upload.todo = gaps(count, [...chunks, ...upload.meanwhile, ...underWay]);
+  // If all is in and the file is not done, its last chunk, sent again, asks the server to finish it.
+  if (!upload.todo.length && !underWay.length) upload.todo = [[count - 1, count - 1]];
+  upload.received = upload.size - bytesIn([...upload.todo, ...underWay], upload);
+  if (upload.received > before) upload.failures = 0;
+};
+
+// The next chunks in a row: as many as two seconds carry, but no more than this lane's share of what is left, so that all
+// lanes come to the end of a file together.
+const nextRun = (upload) => {
+  const {todo, chunkSize} = upload;
+  const share = Math.max(LEAST_SHARE_BYTES, bytesIn(todo, upload) / lanes);
+  const most = Math.max(1, Math.floor(Math.min(runBytes, share, mostRunBytes) / chunkSize));
+  const [[first, end]] = todo;
+  const last = Math.min(end, first + most - 1);
+  if (last === end) todo.shift();
+  else todo[0] = [last + 1, end];
+  return {upload, first, last};
+};
+
+const send = (upload) => {
+  const {file, uuid, isForm, chunkSize} = upload;
+  const xhr = new XMLHttpRequest();
+  let run = {upload, xhr, first: 0, last: 0, body: file};
+  if (isForm) {
+    upload.todo = [];
+    run.form = new FormData();
+    run.form.append('modified', file.lastModified);
+    run.form.append('file', file);
+    xhr.open('POST', 'upload');
+  } else {
+    run = {...nextRun(upload), xhr};
+    const isWhole = run.first === 0 && run.last * chunkSize + chunkSize >= upload.size;
+    run.body = isWhole ? file : file.slice(run.first * chunkSize, (run.last + 1) * chunkSize);
+    xhr.open('PUT', `uploads/${uuid}/${run.first}`);
+    xhr.setRequestHeader('Content-Type', 'application/octet-stream');
+  }
+  run.size = run.body.size;
+  xhr.setRequestHeader('Accept', 'application/json');
+  const settle = (then) => () => {
+    running.delete(run);
+    if (isCurrent(run)) then(run);
+    pump();
+  };
+  xhr.upload.onprogress = (event) => Object.assign(run, {sent: Math.min(run.size, event.loaded), movedAt: performance.now()});
+  xhr.onload = settle(judge);
+  xhr.onerror = settle(broken);
+  xhr.onabort = settle(() => { if (run.stalled) broken(run); });
+  enter(run);
+  if (!upload.begun) Object.assign(upload, {begun: true, sampledAt: run.beganAt, sampledSent: upload.received});
+  xhr.send(run.form ?? run.body);
+};
+
+const judge = (run) => {
+  const {xhr, upload, form, first, last, size} = run;
+  let answer = null;
+  try { answer = JSON.parse(xhr.responseText); } catch { /* not the server's own */ }
+  if (xhr.status >= 300) return refused(run, failure(xhr.status, answer, xhr.getResponseHeader('Retry-After')));
+  const known = form ? answer?.files?.[0] : answer?.upload;
+  if (!known) return fail(upload, STRANGER);
+  if (known.done) return finish(upload, known);   // answers may overtake each other: this one counts
+  Object.assign(upload, {received: upload.received + size, held: '', full: false, failures: 0, beginnings: 0, stalls: 0});
+  if (size >= upload.chunkSize) {
+    const seconds = (performance.now() - run.beganAt) / 1000;
+    runBytes = Math.max(runBytes / 2, RUN_SECONDS * size / seconds);   // a single slow one says little
+  }
+  if (upload.asking) upload.meanwhile.push([first, last]);
+  if (!upload.todo || upload.todo.length || upload.resting || requestsOf(upload).length) return;
+  // All was acknowledged and the file is not done. Something may be gone again, after a power cut for example.
+  if (++upload.endings > TIMES_ANEW) return fail(upload, UNFINISHED);
+  upload.todo = null;
+};
+
+// What the server, or something on the way to it, does not want. Some of it mends itself.
+const refused = (request, error) => {
+  const {upload} = request;
+  const {status, own, message} = error;
+  if (status === undefined || (!own && status >= 502 && status <= 504)) return broken(request, status && message);
+  // It is not known any more, because nothing of it was in when the server was started anew; or it is not what it was.
+  const isLost = own && (status === 404 || ((status === 409 || status === 410) && (upload.resumed || !upload.owned)));
+  if (isLost && ++upload.beginnings <= TIMES_ANEW) {
+    Object.assign(upload, {uuid: '', todo: null, received: 0, owned: false, resumed: false});
+    return halt(upload);
+  }
+  if (!own && status === 413 && request.last > request.first) {   // one chunk may be small enough
+    mostRunBytes = Math.min(mostRunBytes, request.size / 2);
+    return Object.assign(upload, {todo: null});
+  }
+  if (status >= 500 || status === 408 || status === 429) return again(upload, message, error.wait, status === 507);
+  fail(upload, own && status === 410 ? REMOVED : message);
+};
+
+// No answer. Either the file cannot be read any more, or the server is away for everybody, or it is this request's bad luck.
+const broken = async (request, reason = BROKEN) => {
+  const {upload, form} = request;
+  if (upload.resting) return;              // several runs that break off together are one misfortune
+  upload.resting = true;
+  upload.todo = null;
+  runBytes = 0;
+  try {
+    await upload.file.slice(0, 1).arrayBuffer();
+  } catch {
+    if (isCurrent(request)) fail(upload, UNREADABLE);
+    return;
+  }
+  const wasAway = await reach();
+  if (!isCurrent(request)) return;
+  if (form) return fail(upload, UNSURE);   // it has no UUID, and would be stored a second time
+  upload.resting = false;
+  if (!wasAway) return again(upload, reason);
+  lanes = mostLanes;                       // what stood still says nothing about the line as it is now
+  pump();                                  // and an outage is not this file's fault: it is not counted
+};
+
+// Tries again after a pause. While it waits for room on the server it never gives up.
+const again = (upload, reason, wait = 0, isFull = false) => {
+  upload.todo = null;
+  if (upload.resting) return;
+  if (!isFull || upload.failures < 5) upload.failures++;
+  if (upload.failures >= TRIES) return fail(upload, reason);
+  upload.resting = true;
+  upload.held = reason === BROKEN ? 'The connection broke off.' : reason;
+  upload.full = isFull;
+  if (isFull) makeRoom();
+  tell.changed(upload);
+  const {turn} = upload;
+  pause(Math.min(LONGEST_PAUSE_S, Math.max(wait, 2 ** (upload.failures - 1)))).then(() => {
+    if (!isCurrent({upload, turn})) return;
+    upload.resting = false;
+    pump();
+  });
+};
+
+// What waits for room, or for another file, must not keep those waiting that could be sent.
+const makeRoom = () => tell.room(FILES_AT_ONCE + [...active].filter((upload) => upload.full || upload.waits).length);
+
+const halt = (upload) => { for (const request of requestsOf(upload)) request.xhr?.abort(); };
+
+const end = (upload) => {
+  active.delete(upload);
+  upload.turn++;
+  halt(upload);
+};
+
+const finish = (upload, known) => {
+  end(upload);
+  Object.assign(upload, {done: true, known, sent: upload.size});
+  tell.done(upload);
+};
+
+const fail = (upload, reason) => {
+  end(upload);
+  upload.error = reason;
+  tell.failed(upload);
+};
+
+// Whether what is left of a failed upload is no longer this row's to remove: another tab may have gone on with it.
+const isTakenUp = async (uuid) => {
+  const list = await getUploads().catch(() => []);
+  return elsewhere.has(uuid) || list.some((known) => known.uuid === uuid && known.done);
+};
+
+const cancel = async (upload) => {
+  const {uuid, owned, error, turn} = upload;
+  Object.assign(upload, {turn: turn + 1, resting: true, owned: false});
+  halt(upload);
+  uploads.delete(upload);
+  tell.cancelled(upload);
+  if (uuid && (error ? !await isTakenUp(uuid) : owned)) await remove(uuid);
+  active.delete(upload);   // not before: those of the same name wait until nothing is left of it
+  pump();
+  tell.removed();
+};
+
+const measure = (upload, now) => {
+  const underWay = requestsOf(upload).reduce((sum, request) => sum + request.sent, 0);
+  upload.sent = Math.min(upload.size, upload.received + underWay);
+  const seconds = (now - upload.sampledAt) / 1000;
+  if (seconds < .5) return;
+  const rate = Math.max(0, upload.sent - upload.sampledSent) / seconds;
+  upload.speed = upload.speed ? upload.speed + (rate - upload.speed) * (1 - Math.exp(-seconds / 3)) : rate;
+  if (upload.speed < 1000) upload.speed = 0;   // it stands still: no time is left, and no time will do
+  upload.sampledAt = now;
+  upload.sampledSent = upload.sent;
+};
+
+// A timer and not animation frames: a hidden tab gets no frames, yet its uploads go on.
+let ticking = 0;
+const tickSoon = () => { if (!ticking) ticking = setTimeout(tick, TICK_MS); };
+const tick = () => {
+  ticking = 0;
+  const now = performance.now();
+  for (const run of running) {
+    // Nothing has moved for too long: fewer at once, and more patience, for what is under way may be large for this line.
+    if (!run.xhr || now - run.movedAt < settings.timeout * 2 ** run.upload.stalls) continue;
+    run.stalled = true;
+    run.upload.stalls++;
+    lanes = Math.max(1, lanes >> 1);
+    run.xhr.abort();
+  }
+  for (const upload of active) if (upload.begun) measure(upload, now);
+  tell.tick();
+  if ([...uploads].some(isBusy)) tickSoon();
+};
+
+// ---- 4. Rows ----
+//
+// Names only ever go through textContent and attributes, never as HTML. There may be thousands of rows: one keeps its parts
+// at hand, and an element is only touched when it would change.
+
+const input = $('file');
+const files = $('files');
+const list = $('list');
+const title = document.title;
+
+const say = (text) => { $('notice').textContent = text; };
+tell.notice = say;
+
+const setText = (element, text) => { if (element.textContent !== text) element.textContent = text; };
+
+const setLabel = (button, text, name) => {
+  button.textContent = text;
+  button.setAttribute('aria-label', `${text}: ${name}`);   // rows of equal buttons must differ for a screen reader
+};
+
+const newRow = (template, name, ...parts) => {
+  const li = $(template).content.firstElementChild.cloneNode(true);
+  const row = {li};
+  for (const part of ['name', 'link', 'status', 'copy', ...parts]) row[part] = li.getElementsByClassName(part)[0];
+  row.name.textContent = row.name.title = name;
+  return row;
+};
+
+const setLink = (row, name, link) => {
+  if (!link || row.copy.onclick) return;
+  const url = new URL(link, document.baseURI).href;
+  row.link.href = url;
+  row.copy.hidden = false;
+  setLabel(row.copy, 'Copy link', name);
+  row.copy.onclick = () => copy(row.copy, name, url);
+};
+
+const copy = async (button, name, url) => {
+  let copied = true;
+  try {
+    await navigator.clipboard.writeText(url);
+  } catch {
+    // Plain http on a local network has no clipboard API; a selected field still copies.
+    const field = document.createElement('textarea');
+    field.value = url;
+    button.after(field);
+    field.select();
+    copied = document.execCommand('copy');
+    field.remove();
+    button.focus();
+  }
+  if (!copied) return say(`Copy this link by hand: ${url}`);
+  say('Link copied.');
+  setLabel(button, 'Copied', name);
+  setTimeout(() => setLabel(button, 'Copy link', name), 2000);
+};
+
+// Takes a row away without dropping the keyboard's place on the page.
+const dismiss = (li) => {
+  const focused = li.contains(document.activeElement);
+  const next = li.nextElementSibling ?? li.previousElementSibling;
+  li.remove();
+  if (focused) ([...next?.querySelectorAll('button') ?? []].find((button) => button.offsetParent) ?? input).focus();
+};
+
+// The uploads of this page.
+
+const rowOf = new WeakMap();    // upload → its row
+const batch = new Set();        // what the percentage in the title counts: everything since the page was last idle
+let arrived = [];               // names not yet announced
+let refusals = [];              // sentences about what was not uploaded, the same
+let announcing = 0;
+
+const addRow = (upload) => {
+  const {file: {name}, size} = upload;
+  const row = newRow('file-row', name, 'size', 'bar', 'retry', 'cancel');
+  row.size.textContent = bytes(size);
+  row.bar.setAttribute('aria-label', `Upload of ${name}`);
+  setLabel(row.retry, 'Retry', name);
+  row.retry.onclick = () => {
+    tell.retry(upload);
+    row.cancel.focus();   // Retry hides itself
+  };
+  row.cancel.onclick = () => cancel(upload);
+  rowOf.set(upload, row);
+  files.append(row.li);
+};
+
+const dropRow = (upload) => {
+  uploads.delete(upload);
+  batch.delete(upload);
+  dismiss(rowOf.get(upload).li);
+};
+
+const draw = (upload) => {
+  const row = rowOf.get(upload);
+  const state = stateOf(upload, outage);
+  if (state === 'paused') upload.speed = 0;   // what was measured before a pause says nothing about the time after it
+  setText(row.status, describe(state, upload, outage));
+  if (state !== 'done') {
+    row.bar.value = upload.size ? upload.sent / upload.size : 0;
+    setText(row.bar, `${percent(upload.sent, upload.size)} %`);
+  }
+  if (row.state === state) return;
+  row.li.dataset.state = row.state = state;
+  row.retry.hidden = state !== 'failed' || upload.isTooLarge;
+  const label = state === 'failed' ? 'Discard' : 'Cancel';
+  if (row.cancel.textContent !== label) setLabel(row.cancel, label, upload.file.name);
+  setLink(row, upload.file.name, upload.known?.link);
+  if (state === 'done' && document.activeElement === row.cancel) (row.copy.hidden ? input : row.copy).focus();
+  row.cancel.hidden = state === 'done';
+};
+tell.changed = draw;
+
+tell.tick = () => {
+  let busy = false;
+  let sent = 0;
+  let size = 0;
+  for (const upload of active) if (upload.begun) draw(upload);
+  for (const upload of batch) {
+    busy ||= isBusy(upload);
+    sent += upload.sent;
+    size += upload.size;
+  }
+  document.title = busy ? `${percent(sent, size)} % – ${title}` : title;
+  if (!busy) batch.clear();
+};
+
+tell.outage = (text) => {
+  say(text || 'The server is back.');
+  for (const upload of uploads) if (isBusy(upload)) draw(upload);
+  if (!text) refreshSoon();
+};
+
+const announce = () => {
+  if (announcing) return;
+  announcing = setTimeout(() => {
+    // A thousand small files are one sentence, not a thousand.
+    const news = [
+      arrived.length > 1 ? `${arrived.length} files have arrived.` : arrived.map((name) => `${name} has arrived.`)[0],
+      refusals.length > 1 ? `${refusals.length} files were not uploaded.` : refusals[0],
+    ];
+    say(news.filter(Boolean).join(' '));
+    [announcing, arrived, refusals] = [0, [], []];
+  }, 500);
+};
+
+// The list of what was dropped from this browser. What this page has sent is added by itself; the server is asked when the
+// page has nothing more to send, and when somebody else may have changed something.
+
+const listRows = new Map();     // UUID → row
+const fresh = new Map();        // UUID → what has arrived since the server was asked last
+let latest = [];                // what it said then
+let showing = 0;
+let telling = 0;
+let refreshing = 0;
+let refreshTook = 0;            // ms; a long list is asked for, and drawn, less often
+let refreshes = 0;
+
+const tellOthersSoon = () => { if (!telling) telling = setTimeout(tellOthers, 500); };
+const tellOthers = () => {
+  clearTimeout(telling);
+  telling = 0;
+  channel.postMessage('changed');
+};
+const showSoon = () => { if (!showing) showing = setTimeout(showList, 200 + 5 * refreshTook); };
+const refreshSoon = () => { if (!refreshing) refreshing = setTimeout(refresh, 200 + 5 * refreshTook); };
+const changed = () => {
+  refreshSoon();
+  tellOthers();
+};
+
+const refresh = async () => {
+  clearTimeout(refreshing);
+  refreshing = 0;
+  const turn = ++refreshes;
+  const before = [...fresh.keys()];
+  const answer = await getUploads().catch(() => null);
+  if (!answer || turn !== refreshes) return;
+  for (const uuid of before) fresh.delete(uuid);
+  latest = answer;
+  showList();
+};
+
+const showList = () => {
+  clearTimeout(showing);
+  showing = 0;
+  const started = performance.now();
+  const above = new Set([...uploads].filter((upload) => !upload.done).map((upload) => upload.uuid));
+  const shown = [...[...fresh.values()].reverse(), ...latest.filter(({uuid}) => !fresh.has(uuid))].filter(({uuid}) => !above.has(uuid));
+  const uuids = new Set(shown.map(({uuid}) => uuid));
+  for (const [uuid, row] of listRows) if (!uuids.has(uuid)) dropListRow(uuid, row);
+  // Rows are kept and moved only when they must: moving one would take the focus from its buttons.
+  let place = list.firstElementChild;
+  for (const known of shown) {
+    const row = listRows.get(known.uuid) ?? newListRow(known);
+    setLink(row, known.name, known.link);
+    if (row.li.dataset.done !== String(known.done)) row.li.dataset.done = known.done;
+    setText(row.status, known.done ? `${bytes(known.size)} · ${date.format(known.created * 1000)}`
+      : `${percent(known.received, known.size)} % in – ${elsewhere.has(known.uuid) ? 'being sent in another tab' : 'drop the same file again to go on'}`);
+    if (row.li === place) place = place.nextElementSibling;
+    else list.insertBefore(row.li, place);
+  }
+  $('clear').hidden = !shown.some((known) => known.done);
+  $('history').hidden = !shown.length && !$('forgotten').textContent;
+  refreshTook = performance.now() - started;
+};
+
+const newListRow = ({uuid, name}) => {
+  const row = newRow('list-row', name, 'actions', 'ask', 'remove', 'delete', 'keep');
+  const asking = (on) => {
+    row.actions.hidden = on;
+    row.ask.hidden = !on;
+    (on ? row.keep : row.remove).focus();
+  };
+  setLabel(row.remove, 'Remove', name);
+  setLabel(row.delete, 'Delete', name);
+  setLabel(row.keep, 'Keep', name);
+  row.remove.onclick = () => asking(true);
+  row.keep.onclick = () => asking(false);
+  row.ask.onkeydown = (event) => { if (event.key === 'Escape') asking(false); };
+  row.delete.onclick = async () => {
+    if (!await remove(uuid)) return asking(false);
+    say(`${name} is removed.`);
+    fresh.delete(uuid);
+    dropListRow(uuid, row);
+    for (const upload of uploads) if (upload.done && upload.known.uuid === uuid) dropRow(upload);
+    changed();
+  };
+  listRows.set(uuid, row);
+  return row;
+};
+
+const dropListRow = (uuid, row) => {
+  listRows.delete(uuid);
+  dismiss(row.li);
+};
+
+$('clear').onclick = async () => {
+  try {
+    await call('uploads', 'DELETE');
+  } catch (error) {
+    return say(reasonOf(error, 'The server could not be reached, so the list is unchanged. Try again.'));
+  }
+  $('forgotten').textContent = 'The list is cleared. The files stay on the server, and their links go on working.';
+  $('history-title').focus();
+  fresh.clear();
+  for (const upload of uploads) if (upload.done) dropRow(upload);
+  changed();
+};
+
+tell.resumed = showSoon;   // it is above now
+tell.removed = changed;
+tell.changedElsewhere = () => { if (!document.hidden) refreshSoon(); };
+tell.sentElsewhere = (uuids) => { if (uuids.some((uuid) => listRows.has(uuid))) showSoon(); };
+
+// ---- 5. Wiring ----
+//
+// A file is added to Dropzone when it is dropped, chosen or tried again. It waits in Dropzone's queue, which hands it to
+// `uploadFiles` when there is room, and it stays on Dropzone's list until its upload has ended: by that the queue counts.
+
+addEventListener('beforeunload', (event) => {
+  if (![...uploads].some(isBusy)) return;
+  event.preventDefault();
+  event.returnValue = true;   // what older browsers look at
+});
+addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
+refresh();
+
+// Without Dropzone the form works as it stands, and so does the list.
+if (typeof Dropzone === 'undefined') return;
+document.documentElement.classList.add('scripted');
+$('hint').textContent = `Up to ${bytes(settings.maxSize)} each. An interrupted upload goes on where it stopped.`;
+
+const showOverlay = (event) => { $('overlay').hidden = !event.dataTransfer.types.includes('Files'); };
+const hideOverlay = () => { $('overlay').hidden = true; };
+$('overlay').onpointermove = hideOverlay;   // no such event comes while something is dragged: the drag ended elsewhere
+
+const uploadOf = new WeakMap();   // File → upload
+
+const dropzone = new Dropzone(document.documentElement, {
+  url: 'upload',   // it must have one, and never uses it
+  clickable: false,
+  disablePreviews: true,
+  previewsContainer: false,
+  createImageThumbnails: false,
+  ignoreHiddenFiles: false,   // a folder is all that is in it
+  parallelUploads: FILES_AT_ONCE,
+  maxFilesize: null,
+  dragenter: showOverlay,
+  dragover: showOverlay,
+  dragleave: (event) => { if (!event.relatedTarget) hideOverlay(); },
+  drop: hideOverlay,
+
+  accept(file, done) {
+    const upload = uploadOf.get(file);
+    upload.isTooLarge = file.size > settings.maxSize;
+    done(upload.isTooLarge ? `This file is larger than the server takes: ${bytes(settings.maxSize)} at most.` : undefined);
+  },
+});
+dropzone.uploadFiles = (handedOver) => { for (const file of handedOver) start(uploadOf.get(file)); };
+
+dropzone.on('addedfile', (file) => {
+  const known = uploadOf.get(file);   // then it is tried again
+  const upload = known ? prepare(known) : newUpload(file);
+  uploadOf.set(file, upload);
+  if (!known) addRow(upload);
+  batch.add(upload);
+  draw(upload);
+});
+dropzone.on('error', (file, reason) => fail(uploadOf.get(file), reason));   // only what `accept` has refused
+dropzone.on('emptyfolder', (path) => say(`The folder ${path} is empty.`));
+
+// The queue keeps a file until its upload has ended, and hands over the next one then.
+const leave = ({file}, status) => {
+  file.status = status;   // else removing it would count as cancelling
+  dropzone.removeFile(file);
+  dropzone.processQueue();
+  makeRoom();
+  pump();
+};
+
+tell.room = (count) => {
+  if (dropzone.options.parallelUploads === count) return;
+  dropzone.options.parallelUploads = count;   // it is read each time
+  dropzone.processQueue();
+};
+tell.reached = pump;
+tell.retry = (upload) => dropzone.addFile(upload.file);
+tell.replaced = dropRow;
+
+tell.done = (upload) => {
+  leave(upload, Dropzone.SUCCESS);
+  $('forgotten').textContent = '';
+  draw(upload);
+  arrived.push(upload.file.name);
+  announce();
+  fresh.set(upload.known.uuid, upload.known);
+  showSoon();
+  if (active.size) tellOthersSoon();
+  else changed();
+};
+
+tell.failed = (upload) => {
+  leave(upload, Dropzone.ERROR);
+  batch.delete(upload);
+  draw(upload);
+  refusals.push(`${upload.file.name} was not uploaded. ${upload.error}`);
+  announce();
+  changed();
+};
+
+tell.cancelled = (upload) => {
+  leave(upload, Dropzone.CANCELED);
+  dropRow(upload);
+  say(`${upload.file.name} is ${upload.error ? 'discarded' : 'cancelled'}.`);
+};
+
+input.onchange = () => {
+  dropzone.handleFiles([...input.files]);
+  input.value = '';   // so that choosing the same file again is a change
+};
+})();
+</script>
+</body>
+</html>
+'''  # noqa: E501  # fmt: skip
+# page: end
 
 
 if __name__ == "__main__":

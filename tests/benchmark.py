@@ -23,6 +23,7 @@ import contextlib
 import functools
 import gc
 import hashlib
+import http.server
 import importlib.metadata
 import json
 import math
@@ -51,10 +52,12 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-CHUNK_BYTES = 8 * MIB  # what pyfiledrop's page cuts files into
+CHUNK_BYTES = 8 * MIB  # what clients cut files into
 SAMPLE_BYTES = 512 * MIB
 RANGE_FROM = 100_000_000
 SMALL_FILES = 3000
+PAGE_BYTES = GIB  # through the page, beside what the browser could send at all
+PAGE_FILES, PAGE_FILE_BYTES = 2000, 4 * KIB
 
 HOST = "127.0.0.1"
 PROGRAM = Path(__file__).resolve().parent.parent / "pyfiledrop.py"
@@ -72,6 +75,7 @@ FIGURES = {
     "MiB": (0, False),
     "s": (2, False),
     "ms": (2, False),
+    "%": (0, True),
 }
 
 
@@ -352,7 +356,7 @@ class Page:
     """What a browser does on a server's page."""
 
     input: str  # selector of the input that files are chosen with
-    done: str  # JavaScript: whether it says that the one file is in
+    done: str  # JavaScript: how many files it says are in
     before: str = ""  # JavaScript that runs first in the page
 
 
@@ -468,6 +472,63 @@ def tutorial_command(folder: Path, port: int) -> list[str]:
     return [sys.executable, str(Path(__file__).resolve()), "--tutorial", str(folder), str(port)]
 
 
+# A file as the browser sends it fastest: as it is, 32 MiB at a time, over four connections.
+SINK_PAGE = b"""<!doctype html><title>sink</title><input type="file" id="file"><script>
+const input = document.getElementById('file');
+input.onchange = async () => {
+  const [file] = input.files;
+  const step = 32 * 1024 * 1024;
+  let next = 0;
+  const lane = async () => {
+    while (next < file.size) {
+      const part = file.slice(next, next += step);
+      await new Promise((resolve, reject) => {
+        const xhr = new XMLHttpRequest();
+        xhr.open('PUT', 'sink');
+        xhr.onload = resolve;
+        xhr.onerror = reject;
+        xhr.send(part);
+      });
+    }
+  };
+  await Promise.all([lane(), lane(), lane(), lane()]);
+  window.files = 1;
+};
+</script>"""
+
+
+class Sink(http.server.BaseHTTPRequestHandler):
+    """Gives a page that sends a file, and throws away what it sends: then only the browser takes time."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer(SINK_PAGE)
+
+    def do_PUT(self) -> None:
+        left, buffer = int(self.headers["Content-Length"]), memoryview(bytearray(MIB))
+        while left:
+            if not (count := self.rfile.readinto(buffer[:left])):
+                return
+            left -= count
+        self._answer(b"")
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+def sink_command(folder: Path, port: int) -> list[str]:
+    """The server above."""
+    return [sys.executable, str(Path(__file__).resolve()), "--sink", str(port)]
+
+
 def copyparty_command(folder: Path, port: int) -> list[str]:
     """copyparty without thumbnails, and allowed to keep files in memory."""
     options = ["--no-thumb", "-q", "--wram", "-v", f"{folder / 'files'}:/:rwmd", "-i", HOST, "-p", str(port)]
@@ -489,7 +550,16 @@ PROJECT = Peer(
     joins=True,
     stored="{0}_{0}.bin",
     fetched="/download/{0}",
-    page=Page("#file", "!!document.querySelector('#files [data-state=done]')"),
+    page=Page("#file", "document.querySelectorAll('#files [data-state=done]').length"),
+)
+SINK = Peer(
+    "sink",
+    version=lambda: "",
+    install="",
+    command=sink_command,
+    ways={},
+    pieces="",
+    page=Page("#file", "window.files || 0"),
 )
 PEERS = [
     PROJECT,
@@ -513,7 +583,7 @@ PEERS = [
         # It asks whether to begin, unless told not to.
         page=Page(
             "#file1",
-            "document.querySelector('#u2cards [act=ok] span').textContent === '1'",
+            "Number(document.querySelector('#u2cards [act=ok] span').textContent)",
             before="try { localStorage.setItem('ask_up', '0'); } catch { }",
         ),
     ),
@@ -953,33 +1023,87 @@ def open_browser() -> Iterator[Browser]:
             browser.close()
 
 
+def send_by_page(browser: Browser, server: Server, files: Sequence[Path]) -> tuple[float, float]:
+    """Choose these files on a server's page. Returns the seconds until all are in, and until the first byte is sent."""
+    from playwright.sync_api import Error
+
+    page = server.peer.page
+    assert page
+    with contextlib.closing(browser.new_context()) as context:
+        try:
+            context.add_init_script(WATCH + page.before)
+            tab = context.new_page()
+            tab.goto(f"http://{HOST}:{server.port}/", wait_until="load")
+            tab.set_input_files(page.input, files)
+            condition = f"() => ({page.done}) === {len(files)} && performance.now()"
+            every_ms = 20 if len(files) == 1 else 100  # to look takes longer the more there is to see
+            done = tab.wait_for_function(condition, timeout=STILL_SECONDS * 1000, polling=every_ms)
+            end, chosen, sent = done.json_value(), tab.evaluate("chosenAt"), tab.evaluate("sentAt")
+        except Error as error:
+            raise Problem(f"Its page does not do what it should: {error.message.splitlines()[0]}") from None
+    return (end - chosen) / 1e3, (sent - chosen) / 1e3
+
+
+def check_dropped(server: Server, file: Path, size: int) -> None:
+    """Whether a file that was dropped onto its page is in a server's folder, byte for byte."""
+    stored = [path for path in server.files.iterdir() if path.name.endswith(file.name)]
+    if [path.stat().st_size for path in stored] != [size]:
+        raise Problem("What was dropped onto its page is not in its folder.")
+    if file_hash(stored[0]) != content_hash(0, size):
+        raise Problem("What was dropped onto its page was stored with other bytes.")
+
+
 def drop(browser: Browser, sample: Path) -> Callable[[Server], Figures]:
     """The sample through a server's page, from choosing it to done."""
 
     def run(server: Server) -> Figures:
-        from playwright.sync_api import Error
-
-        with server.fresh() as fresh, contextlib.closing(browser.new_context()) as context:
-            page = fresh.peer.page
-            assert page
+        with server.fresh() as fresh:
             fresh.start()
-            try:
-                context.add_init_script(WATCH + page.before)
-                tab = context.new_page()
-                tab.goto(f"http://{HOST}:{fresh.port}/", wait_until="load")
-                tab.set_input_files(page.input, sample)
-                done = tab.wait_for_function(f"() => {page.done} && performance.now()", timeout=STILL_SECONDS * 1000)
-                end, chosen, sent = done.json_value(), tab.evaluate("chosenAt"), tab.evaluate("sentAt")
-            except Error as error:
-                raise Problem(f"Its page does not do what it should: {error.message.splitlines()[0]}") from None
-            stored = [path for path in fresh.files.iterdir() if path.name.endswith(sample.name)]
-            if [path.stat().st_size for path in stored] != [SAMPLE.size]:
-                raise Problem("What was dropped onto its page is not in its folder.")
-            if file_hash(stored[0]) != content_hash(SAMPLE.offset, SAMPLE.size):
-                raise Problem("What was dropped onto its page was stored with other bytes.")
-            return {"MB/s": SAMPLE.size / (end - chosen) / 1e3, "to the first byte, s": (sent - chosen) / 1e3}
+            seconds, to_the_first_byte = send_by_page(browser, fresh, [sample])
+            check_dropped(fresh, sample, SAMPLE.size)
+            return {"MB/s": SAMPLE.size / seconds / 1e6, "to the first byte, s": to_the_first_byte}
 
     return run
+
+
+def drop_beside_sink(browser: Browser, file: Path) -> Callable[[Server], Figures]:
+    """A larger file through the page, and right before it as fast as the browser can send it at all."""
+
+    def run(server: Server) -> Figures:
+        with contextlib.closing(Server(SINK, server.folder / "sink")) as sink:
+            sink.start()
+            limit, _ = send_by_page(browser, sink, [file])
+        with server.fresh() as fresh:
+            fresh.start()
+            seconds, _ = send_by_page(browser, fresh, [file])
+            check_dropped(fresh, file, PAGE_BYTES)
+        rates = {"MB/s": PAGE_BYTES / seconds / 1e6, "by the browser at most, MB/s": PAGE_BYTES / limit / 1e6}
+        return rates | {"of that, %": 100 * limit / seconds}
+
+    return run
+
+
+def drop_many(browser: Browser, files: Sequence[Path]) -> Callable[[Server], Figures]:
+    """Many small files through the page."""
+
+    def run(server: Server) -> Figures:
+        with server.fresh() as fresh:
+            fresh.start()
+            seconds, _ = send_by_page(browser, fresh, files)
+            sizes = [path.stat().st_size for path in fresh.files.iterdir() if path.name.endswith(".bin")]
+            if sizes != [PAGE_FILE_BYTES] * len(files):
+                raise Problem("What was dropped onto its page is not in its folder.")
+            return {"files/s": len(files) / seconds}
+
+    return run
+
+
+def write_content(path: Path, size: int, offset: int = 0) -> Path:
+    """A file with that part of the stream."""
+    with path.open("wb") as file:
+        for piece in content(offset, size):
+            file.write(piece)
+    return path
 
 
 # The drawing
@@ -1102,7 +1226,7 @@ def start_all(stack: contextlib.ExitStack, peers: Iterable[Peer], folder: Path, 
 def measure(wishes: argparse.Namespace, stack: contextlib.ExitStack) -> list[str]:
     """All of it: starts the servers, lets them work, prints and keeps the result. Returns what peers did wrong."""
     began = time.monotonic()
-    base = choose_folder((12 if wishes.large else 3) * GIB)
+    base = choose_folder((12 if wishes.large else 5 if wishes.browser else 3) * GIB)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyfiledrop-benchmark-", dir=base)))
     versions = {peer.name: peer.version() for peer in PEERS}
     peers = [peer for peer in PEERS if versions[peer.name]]
@@ -1114,10 +1238,7 @@ def measure(wishes: argparse.Namespace, stack: contextlib.ExitStack) -> list[str
         say(f"{peer.name} is not here. To measure it too: {peer.install}")
 
     browser = stack.enter_context(open_browser()) if wishes.browser else None
-    sample = folder / SAMPLE.name
-    with sample.open("wb") as file:
-        for piece in content(SAMPLE.offset, SAMPLE.size):
-            file.write(piece)
+    sample = write_content(folder / SAMPLE.name, SAMPLE.size)
     results, shown = Results(), [*TASKS, *AFTER_ALL]
     with contextlib.ExitStack() as running:
         servers = start_all(running, peers, folder, sample)
@@ -1128,9 +1249,20 @@ def measure(wishes: argparse.Namespace, stack: contextlib.ExitStack) -> list[str
         if browser:
             tasks = [Task("512 MiB through the page in Chromium", "page", drop(browser, sample))]
             shown += tasks
+            large = write_content(folder / "large.bin", PAGE_BYTES)
+            small = [folder / f"{number}.bin" for number in range(PAGE_FILES)]
+            for number, path in enumerate(small):
+                write_content(path, PAGE_FILE_BYTES, number * PAGE_FILE_BYTES)
+            own_tasks = [
+                Task("1 GiB through the page in Chromium", "page", drop_beside_sink(browser, large)),
+                Task("2,000 files of 4 KiB through the page in Chromium", "page", drop_many(browser, small)),
+            ]
+            shown += own_tasks
+            own = [server for server in servers if server.peer is PROJECT]
             for number in range(1, rounds + 1):
                 say(f"Browser, round {number}")
                 results.run(tasks, servers)
+                results.run(own_tasks, own)
         if wishes.large:
             shown += [*LARGE_TASKS, *LARGE_ONCE_TASKS]
             for number in range(1, min(rounds, LARGE_ROUNDS) + 1):
@@ -1242,10 +1374,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--plot", type=Path, metavar="FILE", help="draw the ratios in receiving and sending, as SVG")
     add("--json", type=Path, metavar="FILE", help="keep all figures")
     add("--tutorial", nargs=2, help=argparse.SUPPRESS)  # how this file starts the tutorial's server
+    add("--sink", type=int, help=argparse.SUPPRESS)  # and the sink
     wishes = parser.parse_args(argv)
     if wishes.tutorial:
         serve_tutorial(Path(wishes.tutorial[0]), int(wishes.tutorial[1]))
         return 0
+    if wishes.sink:
+        http.server.ThreadingHTTPServer((HOST, wishes.sink), Sink).serve_forever()
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))

@@ -12,6 +12,9 @@ import hashlib
 import json
 import os
 import re
+import socket
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,39 +34,47 @@ CHROMIUM_ARGUMENTS = (
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
+    "--host-resolver-rules=MAP lan.test 127.0.0.1",
 )
+LAN_HOST = "lan.test"  # for a browser this machine is trusted under its own names; under this one it is any other
 JSON = {"Accept": "application/json"}
+RUNS = "**/uploads/*/*"  # the addresses that chunks go to
 MIB = 1 << 20
 
 expect.set_options(timeout=WAIT_SECONDS * 1000)
 
-# `posts` are the requests that carry files, with the status each was answered with (0 before, or without an answer);
-# `most` is how many of them were under way at the same time, `mostOfAll` counts questions to the server too;
-# `reads` are attempts of the page to read a file; `pauses` are the longer pauses it has made, in ms.
+# `runs` are the requests that carry files, with the status each was answered with (0 before, or without an answer);
+# `chunkSizes` is what the server has said of each upload; `most` is how many runs were under way at the same time,
+# `mostOfAll` counts questions to the server too; `reads` are attempts of the page to read a file; `pauses` are the
+# longer pauses it has made, in ms.
 # A request ends when its state changes for the last time: before the page hears of it, and may send the next.
 # `until` looks whenever something changes, where Playwright's own waiting looks up to a second later.
-SPY = """
+SPY = r"""
 (() => {
-  const spy = window.spy = {posts: [], underWay: 0, most: 0, questions: 0, mostOfAll: 0, reads: [], pauses: []};
+  const counts = {underWay: 0, most: 0, questions: 0, mostOfAll: 0};
+  const spy = window.spy = {runs: [], chunkSizes: {}, ...counts, reads: [], pauses: []};
   const changed = () => {
     spy.most = Math.max(spy.most, spy.underWay);
     spy.mostOfAll = Math.max(spy.mostOfAll, spy.underWay + spy.questions);
     spy.onchange?.();
   };
-  const {send} = XMLHttpRequest.prototype;
+  const {open, send} = XMLHttpRequest.prototype;
+  XMLHttpRequest.prototype.open = function (method, path) {
+    const [, uuid, first] = /^uploads\/([^/]+)\/(\d+)$/.exec(path) ?? [];
+    this.run = {method, path, uuid, first: Number(first), fields: [], status: 0, over: false};
+    return open.call(this, method, path);
+  };
   XMLHttpRequest.prototype.send = function (body) {
-    const field = (name) => body.has(name) ? Number(body.get(name)) : null;
-    const post = {
-      uuid: body.get('dzuuid'), index: field('dzchunkindex'), fields: [...body.keys()], size: body.get('file').size,
-      modified: field('modified'), timeout: this.timeout, status: 0, over: false,
-    };
+    const {run} = this;
+    run.size = body.size ?? body.get('file').size;
+    if (body instanceof FormData) run.fields = [...body.keys()];
     this.addEventListener('readystatechange', () => {
-      if (this.readyState !== 4 || post.over) return;
-      Object.assign(post, {over: true, status: this.status});
+      if (this.readyState !== 4 || run.over) return;
+      Object.assign(run, {over: true, status: this.status});
       spy.underWay--;
       changed();
     });
-    spy.posts.push(post);
+    spy.runs.push(run);
     spy.underWay++;
     changed();
     return send.call(this, body);
@@ -72,7 +83,11 @@ SPY = """
   window.fetch = (...what) => {
     spy.questions++;
     changed();
-    return fetch(...what).finally(() => { spy.questions--; changed(); });
+    return fetch(...what).then((answer) => {
+      const note = ({upload}) => { if (upload) spy.chunkSizes[upload.uuid] = upload.chunk_size; };
+      answer.clone().json().then(note, () => {});
+      return answer;
+    }).finally(() => { spy.questions--; changed(); });
   };
   for (const [kind, names] of [[Blob, ['arrayBuffer', 'bytes', 'stream', 'text']],
       [FileReader, ['readAsArrayBuffer', 'readAsBinaryString', 'readAsDataURL', 'readAsText']]])
@@ -100,7 +115,8 @@ SPY = """
     spy.onchange = look;
     setTimeout(() => {
       look();
-      const seen = JSON.stringify({...spy, posts: spy.posts.map(({index, status}) => `${index}: ${status}`)});
+      const runs = spy.runs.map(({first, size, status}) => `${first}+${size}: ${status}`);
+      const seen = JSON.stringify({...spy, runs});
       reject(new Error(`${condition} never came true.\n${document.body.innerText}\n${seen}`));
     }, WAIT_MS);
     look();
@@ -109,6 +125,17 @@ SPY = """
 """.replace("WAIT_MS", f"{WAIT_SECONDS * 1000:.0f}")
 # The page waits up to half a minute before it tries again; the tests need not.
 HURRY = "spy.hurry = {}"
+# On a fast line runs grow at once. Where each is one chunk, a gate counts chunks.
+SHORT_RUNS = """
+(() => {
+  const {parse} = JSON;
+  JSON.parse = (...what) => {
+    const value = parse(...what);
+    if (value?.runBytes) value.runBytes = 1;
+    return value;
+  };
+})()
+"""
 
 
 def make_file(path: Path, size: int) -> Path:
@@ -136,14 +163,14 @@ def sha256(path: Path) -> str:
 
 
 class Gate:
-    """Lets this many of a tab's chunks through and holds all others, until it is opened."""
+    """Lets this many of a tab's runs through and holds all others, until it is opened."""
 
     def __init__(self, page: Page, passes: int) -> None:
         self._passes = passes
         self._is_open = False
         self._held: list[Route] = []
         self._page = page
-        page.route("**/upload", self._handle)
+        page.route(RUNS, self._handle)
 
     def _handle(self, route: Route) -> None:
         if self._passes or self._is_open:
@@ -178,6 +205,51 @@ class Gate:
         held, self._held = self._held, []
         for route in held:
             route.abort()
+
+
+class Line:
+    """A slow line to a server, which can be cut. It begins at `url`."""
+
+    def __init__(self, server: Server, bytes_per_second: int) -> None:
+        self._server = server
+        self._seconds_per_byte = 1 / bytes_per_second
+        self._turn = threading.Lock()  # whoever has it may send: all connections share the line
+        self._ends: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)  # the browser is not far ahead of it
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._server.port))
+                self._ends |= {near, far}
+                threading.Thread(target=self._carry, args=(near, far, self._seconds_per_byte), daemon=True).start()
+                threading.Thread(target=self._carry, args=(far, near, 0), daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket, seconds_per_byte: float) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 13):
+                with self._turn if seconds_per_byte else contextlib.nullcontext():
+                    time.sleep(len(data) * seconds_per_byte)
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        """End all connections that there are; new ones may come."""
+        ends, self._ends = self._ends, set()
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut()
 
 
 class Tab:
@@ -246,11 +318,16 @@ class Tab:
 
     def indexes(self) -> list[int]:
         """The chunks that were sent, in their order, a chunk sent twice twice."""
-        return [post["index"] for post in self.spy("posts")]
+        return [index for run in self.spy("runs") for index in self.chunks_of(run)]
+
+    def chunks_of(self, run: dict[str, Any]) -> range:
+        """The chunks that a run consists of."""
+        count = -(-run["size"] // self.spy("chunkSizes")[run["uuid"]])
+        return range(run["first"], run["first"] + max(1, count))
 
     def acknowledged(self) -> list[int]:
-        """The chunks whose request was answered with success, in order of their place."""
-        return sorted(post["index"] for post in self.spy("posts") if post["status"] == 200)
+        """The chunks whose run was answered with success, in order of their place."""
+        return sorted(index for run in self.spy("runs") if run["status"] == 200 for index in self.chunks_of(run))
 
     # What the server has
 
@@ -277,8 +354,8 @@ class Visits:
         self._complaints: list[str] = []
         self._expected: list[str] = []
 
-    def context(self, profile: Path | None = None, **options: Any) -> BrowserContext:
-        """A browser profile; one that is kept in a folder outlives its being closed."""
+    def context(self, profile: Path | None = None, long_runs: bool = False, **options: Any) -> BrowserContext:
+        """A browser profile; one that is kept in a folder outlives its being closed. Its runs are of one chunk each."""
         options = {"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", **options}
         if profile:
             context = self._browser.browser_type.launch_persistent_context(
@@ -289,15 +366,17 @@ class Visits:
         self._contexts.append(context)
         context.set_default_timeout(WAIT_SECONDS * 1000)
         context.add_init_script(SPY)
+        if not long_runs:
+            context.add_init_script(SHORT_RUNS)
         context.on("console", lambda message: self._note(message.type, message.text))
         context.on("weberror", lambda error: self._note("error", str(error.error)))
         context.on("dialog", lambda dialog: dialog.accept())
         return context
 
-    def __call__(self, server: Server, context: BrowserContext | None = None, **options: Any) -> Tab:
-        """Open the page in a new tab; `options` are for its new profile."""
+    def __call__(self, server: Server, context: BrowserContext | None = None, url: str = "", **options: Any) -> Tab:
+        """Open the page in a new tab, if need be under another address; `options` are for its new profile."""
         tab = Tab((context or self.context(**options)).new_page(), server)
-        tab.page.goto(server.url)
+        tab.page.goto(url or server.url)
         if options.get("java_script_enabled", True):
             tab.until("spy.questions === 0")  # it has its list
         return tab

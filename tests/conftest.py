@@ -17,11 +17,13 @@ import os
 import queue
 import re
 import shlex
+import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid as uuids
@@ -31,11 +33,12 @@ from email.message import Message
 from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from browsing import CHROMIUM_ARGUMENTS, Visits
 from playwright.sync_api import Browser, sync_playwright
-from storing import Folders
+from storing import Folders, play_two_disks
 
 import build
 import pyfiledrop
@@ -46,6 +49,8 @@ ANSWER_SECONDS = 15.0
 BOUNDARY = "----pyfiledrop-test-boundary"
 #: Stands in a request for the name of the drop's cookie, which only the server knows that it will be sent to.
 DROP_COOKIE = "<drop>"
+PASSWORD = "Grüße & 100% =+secret:"  # with all that a form or a header could take for something else
+FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 Fields = Mapping[str, "str | bytes"] | Iterable[tuple[str, "str | bytes"]]
 
@@ -61,14 +66,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz", type=int, default=100_000, help="how many requests test_fuzz sends")
     parser.addoption("--full", action="store_true", help="let the crowd of test_load send files of 50 MB, not of 2")
     parser.addoption("--soak", type=float, default=0, metavar="SECONDS", help="run test_soak for so long")
+    parser.addoption("--fast", action="store_true", help="leave out what takes long or needs a browser")
+
+
+def suite(item: pytest.Item) -> str:
+    """What the test's file is about, as in `build.READING_ORDER`."""
+    return item.path.stem.removeprefix("test_")
+
+
+def is_wanted(config: pytest.Config, item: pytest.Item) -> bool:
+    """The soak runs only when it is asked for, and with --fast only what is quick."""
+    if item.name == "test_soak":
+        return bool(config.getoption("--soak"))
+    is_slow = suite(item) in build.SLOW or item.get_closest_marker("slow") or "browser" in item.fixturenames  # type: ignore[attr-defined]
+    return not (is_slow and config.getoption("--fast"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The soak runs only when it is asked for."""
-    if not config.getoption("--soak"):
-        soaks = [item for item in items if item.name == "test_soak"]
-        config.hook.pytest_deselected(items=soaks)
-        items[:] = [item for item in items if item not in soaks]
+    """Leaves out what is not wanted, and puts the rest into reading order, unless files were named in another."""
+    left_out = [item for item in items if not is_wanted(config, item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+    if config.args_source != config.ArgsSource.ARGS:
+        items.sort(key=lambda item: build.READING_ORDER.index(suite(item)))
 
 
 # The server
@@ -99,8 +119,7 @@ class Server:
     @functools.cached_property
     def drop_cookie(self) -> str:
         """The name of the cookie that holds a browser's drop; it carries a mark that this server's record made."""
-        password = f":{self._env.get('PYFILEDROP_PASSWORD', '')}".encode()
-        page = request("GET", "/", {"Authorization": f"Basic {base64.b64encode(password).decode()}"})
+        page = request("GET", "/", basic(self._env.get("PYFILEDROP_PASSWORD", "")))
         name: str = exchange(self, page).headers["Set-Cookie"].partition("=")[0]
         return name
 
@@ -190,31 +209,30 @@ def program(pytestconfig: pytest.Config) -> list[str]:
     return [sys.executable, str(build.ROOT / "pyfiledrop.py")]
 
 
-def _servers(program: list[str], make_folder: Callable[[], Path]) -> Iterator[StartServer]:
-    started: list[Server] = []
-
-    def start(*options: str, env: Mapping[str, str] | None = None, folder: Path | None = None) -> Server:
-        server = Server(program, folder or make_folder(), options, env or {})
-        started.append(server)
-        return server
-
+@contextlib.contextmanager
+def running(program: list[str], folder: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A server as long as the context lasts. It must end in order then, and no bug may have shown up in its log."""
+    server = Server(program, folder, options, env or {})
     try:
-        yield start
-        for server in started:
-            if server.proc.poll() is None:
-                server.stop()
-        for server in started:
-            if server.storage.exists():  # not on a disk that is gone again
-                assert "Traceback" not in server.log(), server.log()
+        yield server
+        if server.proc.poll() is None:
+            server.stop()
+        if server.storage.exists():  # not on a disk that is gone again
+            assert "Traceback" not in server.log(), server.log()
     finally:
-        for server in started:
-            server.kill()
+        server.kill()
 
 
 @pytest.fixture
 def start_server(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
     """A function that starts a server with these options, variables and folder (a new one unless given)."""
-    yield from _servers(program, lambda: tmp_path_factory.mktemp("server"))
+    with contextlib.ExitStack() as stack:
+
+        def start(*options: str, env: Mapping[str, str] | None = None, folder: Path | None = None) -> Server:
+            place = folder or tmp_path_factory.mktemp("server")
+            return stack.enter_context(running(program, place, *options, env=env))
+
+        yield start
 
 
 @pytest.fixture
@@ -226,9 +244,15 @@ def server(start_server: StartServer) -> Server:
 @pytest.fixture(scope="module")
 def shared_server(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with downloads allowed, for all tests of a module: they must not depend on what it holds."""
-    servers = _servers(program, lambda: tmp_path_factory.mktemp("server"))
-    yield next(servers)("-a")
-    next(servers, None)
+    with running(program, tmp_path_factory.mktemp("server"), "-a") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def guarded(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a password, for tests that never give a wrong one."""
+    with running(program, tmp_path_factory.mktemp("guarded"), "-a", env={"PYFILEDROP_PASSWORD": PASSWORD}) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -251,19 +275,39 @@ def visit(browser: Browser) -> Iterator[Visits]:
     visits.end()
 
 
+def changed_program(changes: str) -> list[str]:
+    """The command that starts a server with some of its constants changed: `NAME=NUMBER,NAME=NUMBER`."""
+    return [sys.executable, str(build.ROOT / "tests" / "launch.py"), changes]
+
+
 @pytest.fixture
 def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
-    """A function that starts a server with some of its constants changed: `NAME=NUMBER,NAME=NUMBER`, options."""
+    """A function that starts a server with some of its constants changed, as `changed_program` takes them, options."""
     with contextlib.ExitStack() as stack:
 
         def start(changes: str, *options: str) -> Server:
-            command = [sys.executable, str(build.ROOT / "tests" / "launch.py"), changes]
-            servers = _servers(command, lambda: tmp_path_factory.mktemp("launched"))
-            server = next(servers)(*options)
-            stack.callback(next, servers, None)
-            return server
+            place = tmp_path_factory.mktemp("launched")
+            return stack.enter_context(running(changed_program(changes), place, *options))
 
         yield start
+
+
+def fails_to_start(program: list[str], folder: Path, *options: str, env: dict[bytes, bytes] | None = None) -> str:
+    """Start it with what it cannot use: one sentence on stderr, exit status 2. Returns the sentence."""
+    places = ["--host", "127.0.0.1", "-p", "0", "-s", str(folder / "storage"), "-c", str(folder / "chunks")]
+    done = subprocess.run(
+        [*program, *places, *options],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        env={**os.environb, **env} if env else None,
+        start_new_session=True,  # no terminal on which it could ask
+    )
+    assert done.returncode == 2, done
+    line = done.stderr.decode()
+    assert re.fullmatch(r"pyfiledrop: [A-Z].*\.\n", line), line
+    assert not done.stdout
+    return line
 
 
 @contextlib.contextmanager
@@ -499,12 +543,41 @@ def upload(
     return result
 
 
+def stored(server: Server, uuid: str) -> bytes:
+    """The bytes of the one file in storage that has this UUID before its name."""
+    (path,) = server.storage.glob(f"{uuid}_*")
+    return path.read_bytes()
+
+
+def sign_in_request(password: str, **headers: str) -> bytes:
+    """What the form sends."""
+    body = f"password={quote(password, safe='')}".encode()
+    kind = "application/x-www-form-urlencoded"
+    return request("POST", "/", {"Content-Type": kind, "Accept": "text/html", **headers}, body)
+
+
+def basic(password: str, user: str = "") -> dict[str, str]:
+    """The header that `curl -u user:password` sends."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def cookie_of(answer: Response) -> str:
+    """The one cookie that an answer sets, name and value, as a browser sends it back."""
+    (line,) = answer.headers.get_all("Set-Cookie") or []
+    cookie: str = line.partition(";")[0]
+    return cookie
+
+
+def curl(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["curl", "-sS", *arguments], capture_output=True, timeout=60)
+
+
 def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     """For what happens a moment after the answer, such as a line in the log; fails when it never does."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"it has not come true within {seconds:g} s"
-        time.sleep(0.02)
+        time.sleep(0.005)
 
 
 # The store without a server
@@ -517,3 +590,24 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders
     folders = Folders(tmp_path / "root")
     yield folders
     folders.close()
+
+
+@pytest.fixture
+def store(folders: Folders) -> pyfiledrop.Store:
+    return folders.open()
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another device than tmp_path: a real one where there is /dev/shm, else one that plays it."""
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        shm = Path(tempfile.gettempdir())
+    folder = Path(tempfile.mkdtemp(prefix="pyfiledrop-test-", dir=shm))
+    if folder.stat().st_dev != tmp_path.stat().st_dev:
+        yield folder
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            play_two_disks(patch, folder)
+            yield folder
+    shutil.rmtree(folder)

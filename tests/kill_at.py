@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import shutil
 import signal
@@ -65,7 +66,7 @@ def nth(number: int) -> Callable[..., bool]:
 
 
 def is_data(path: object, *_: object) -> bool:
-    return os.path.basename(os.fspath(path)) in ("data",)  # type: ignore[call-overload, no-any-return]
+    return os.path.basename(os.fspath(path)) in ("data",)  # type: ignore[call-overload]
 
 
 def is_hidden(path: object, *_: object) -> bool:
@@ -133,7 +134,7 @@ START_MOMENTS: dict[str, Callable[[], object]] = {
     "start, before the record of what was whole": lambda: before(pyfiledrop.Record, "finish"),
     "start, after the record of what was whole": lambda: after(pyfiledrop.Record, "finish"),
     "start, after reconcile": lambda: after(pyfiledrop.Store, "_begin"),
-    **{f"start, statement {number}": lambda number=number: at_statement(number) for number in range(1, 30, 4)},
+    **{f"start, statement {number}": functools.partial(at_statement, number) for number in range(1, 30, 4)},
 }
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def limit_threads(most: int) -> None:
             raise RuntimeError("can't start new thread")  # in Python's own words
         start(thread, *args)
 
-    threading.Thread.start = limited  # type: ignore[method-assign]
+    threading.Thread.start = limited  # type: ignore[method-assign, assignment]
 
 
 def change(name: str, value: int) -> None:

@@ -14,8 +14,10 @@ import sqlite3
 import stat
 import threading
 import uuid as uuids
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +239,14 @@ def finish(folders: Folders, store: Store, files: Iterable[File]) -> None:
 # Between the store and the system
 
 
+Usage = namedtuple("Usage", "total used free")
+
+
+def set_free(monkeypatch: pytest.MonkeyPatch, free: Callable[[Path], int]) -> None:
+    """Let each folder's disk have so many bytes free."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, free(Path(path))))
+
+
 def patch_sync(monkeypatch: pytest.MonkeyPatch, sync: Callable[[int], None]) -> None:
     """Let all that is brought to the disk go through this function."""
     for name in ("fsync", "fdatasync"):
@@ -254,11 +264,39 @@ def play_disks(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     if kind == "no links":
         monkeypatch.setattr(os, "link", refuse)
     if kind == "two disks":
-        is_data = lambda source: os.path.basename(source) == "data"  # noqa: E731
-        monkeypatch.setattr(
-            os, "link", lambda source, *args, **names: (refuse if is_data(source) else link)(source, *args, **names)
-        )
+
+        def link_within(source: Any, *args: Any, **names: Any) -> None:
+            (refuse if os.path.basename(source) == "data" else link)(source, *args, **names)
+
+        monkeypatch.setattr(os, "link", link_within)
         monkeypatch.setattr(os, "replace", refuse)  # by which the start finds it out
+
+
+def play_two_disks(monkeypatch: pytest.MonkeyPatch, chunks: Path) -> None:
+    """Names below chunks cannot be linked or renamed to elsewhere, and it says it is another device."""
+    link, rename, stat = os.link, os.rename, os.stat
+
+    def below(path: Any) -> bool:
+        return Path(path).is_relative_to(chunks)
+
+    def refuse(real: Callable[..., Any]) -> Callable[..., Any]:
+        def moved(source: Any, target: Any, **names: Any) -> Any:
+            if below(source) != below(target):
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            return real(source, target, **names)
+
+        return moved
+
+    def other(path: Any, *args: Any, **names: Any) -> os.stat_result:
+        status = stat(path, *args, **names)
+        if isinstance(path, (str, os.PathLike)) and below(path):
+            return os.stat_result((*status[:2], status.st_dev + 1, *status[3:]))
+        return status
+
+    monkeypatch.setattr(os, "link", refuse(link))
+    monkeypatch.setattr(os, "rename", refuse(rename))
+    monkeypatch.setattr(os, "replace", refuse(os.replace))
+    monkeypatch.setattr(os, "stat", other)
 
 
 class Watcher:
@@ -355,10 +393,12 @@ class System:
                     return super().execute("PRAGMA synchronous = OFF")
                 if word in ("PRAGMA", "ROLLBACK", ""):  # which ask nothing of the disk
                     return super().execute(sql, *args)
-                return system.call(f"sqlite {word}", super().execute, (sql, *args))
+                cursor: sqlite3.Cursor = system.call(f"sqlite {word}", super().execute, (sql, *args))
+                return cursor
 
             def executemany(self, sql: str, *args: Any) -> sqlite3.Cursor:
-                return system.call(f"sqlite {sql.split()[0]}", super().executemany, (sql, *args))
+                cursor: sqlite3.Cursor = system.call(f"sqlite {sql.split()[0]}", super().executemany, (sql, *args))
+                return cursor
 
         monkeypatch.setattr(sqlite3, "connect", lambda *args, **names: connect(*args, **names, factory=Connection))
 
@@ -466,7 +506,7 @@ class Day:
         yield clean
 
         for index in (2, 0):
-            yield lambda index=index: self.send(store, one, index)
+            yield partial(self.send, store, one, index)
         yield store.flush
         yield lambda: self.send(store, one, 0)  # again
 
@@ -491,16 +531,16 @@ class Day:
             self.note(whole, 0, upload)
 
         yield send_whole
-        yield lambda: self.send(store, two, 0, 1, 2)
-        yield lambda: self.remove(store, two)
-        yield lambda: self.send(store, four, 1)
-        yield lambda: self.remove(store, four)
+        yield partial(self.send, store, two, 0, 1, 2)
+        yield partial(self.remove, store, two)
+        yield partial(self.send, store, four, 1)
+        yield partial(self.remove, store, four)
         # The same by runs: one that comes whole, and one that breaks off.
         for number, length in ((3, 9), (5, 6)):
-            yield lambda number=number: self.announce(store, number)
-            yield lambda number=number, length=length: self.run(store, self.files[number], length)
-            yield lambda number=number: self.remove(store, self.files[number])
-        yield lambda: self.announce(store, 9)
+            yield partial(self.announce, store, number)
+            yield partial(self.run, store, self.files[number], length)
+            yield partial(self.remove, store, self.files[number])
+        yield partial(self.announce, store, 9)
 
         def take_over_from_a_run() -> None:
             file = self.files[9]

@@ -5,6 +5,7 @@ Each test counts the chunks that the page sends, for an upload that begins again
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid as uuids
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import MIB, Gate, Tab, Visits, assert_stored, make_file, sha256, stored
+from browsing import MIB, RUNS, Gate, Line, Tab, Visits, assert_stored, make_file, sha256, stored
 from conftest import (
     BOUNDARY,
     Connection,
@@ -26,9 +27,12 @@ from conftest import (
 )
 from playwright.sync_api import Route, expect
 
+import pyfiledrop
+
 CHUNK = 100_000
 COUNT = 20
 HALF = COUNT // 2
+LANES = pyfiledrop.Settings().parallel_chunks
 LOST = "Connection lost. Waiting for the server…"
 REFUSED = r"the server responded with a status of \d{3}"
 
@@ -75,7 +79,7 @@ def assert_rest_was_sent(tab: Tab, file: Path, half: Half) -> None:
     """Of a file that was dropped again exactly the missing chunks were sent, each once, and it has arrived whole."""
     tab.expect_done(file.name)
     assert sorted(tab.indexes()) == sorted(set(range(COUNT)) - half.present)
-    assert {post["uuid"] for post in tab.spy("posts")} == {half.uuid}
+    assert {run["uuid"] for run in tab.spy("runs")} == {half.uuid}
     assert_stored(tab.server, file)
 
 
@@ -83,6 +87,13 @@ def assert_sent_once(tab: Tab, file: Path, count: int) -> None:
     """Each chunk was acknowledged once and not sent after that, and the file has arrived whole."""
     tab.expect_done(file.name)
     assert tab.acknowledged() == list(range(count))
+    assert_stored(tab.server, file)
+
+
+def assert_not_sent_again(tab: Tab, file: Path) -> None:
+    """No chunk was sent after it had been acknowledged, and the file has arrived whole. (Some answers were lost.)"""
+    tab.expect_done(file.name)
+    assert len(set(tab.acknowledged())) == len(tab.acknowledged())
     assert_stored(tab.server, file)
 
 
@@ -150,10 +161,10 @@ def test_after_a_reload_in_full_flow(start_server: StartServer, visit: Visits, t
     file = make_file(tmp_path / "file.bin", 20 * MIB)
     throttle(tab, 20 * MIB)
     tab.choose(file)
-    tab.until("spy.posts.filter((post) => post.status === 200).length >= 5")
+    tab.until("spy.runs.filter((run) => run.status === 200).length >= 5")
     tab.page.reload()
     # What was under way may still be on its way into the record, until the server notices that it has ended.
-    wait_until(lambda: tab.server.log().count("POST /upload") >= 9)
+    wait_until(lambda: tab.server.log().count("PUT /uploads/") >= 9)
     (upload,) = tab.uploads()
     present = tab.present(upload["uuid"])
     assert 5 <= len(present) < 20
@@ -201,7 +212,7 @@ def test_another_file_starts_anew(server: Server, visit: Visits, file: Path, dif
     tab.choose(file)
     tab.expect_done(file.name)
     assert sorted(tab.indexes()) == list(range(COUNT))
-    assert half.uuid not in {post["uuid"] for post in tab.spy("posts")}
+    assert half.uuid not in {run["uuid"] for run in tab.spy("runs")}
     assert_stored(server, file)
     tab.expect_listed(file.name, "file.bin")
     assert [upload["done"] for upload in tab.uploads()] == [True, False]
@@ -237,28 +248,45 @@ def test_what_is_there_differs(server: Server, visit: Visits, file: Path, status
     def differ_at_first(route: Route) -> None:
         seen.append(route)
         if len(seen) == 1:
+            tab.page.context.request.delete(f"{server.url}uploads/{half.uuid}")
             route.fulfill(status=status, json={"error": "This differs."})
         else:
             route.continue_()
 
-    tab.page.route("**/upload", differ_at_first)
+    tab.page.route(RUNS, differ_at_first)
     tab.choose(file)
     tab.expect_done("file.bin")
-    anew = [post["index"] for post in tab.spy("posts") if post["uuid"] != half.uuid]
+    anew = [run["first"] for run in tab.spy("runs") if run["uuid"] != half.uuid]
     assert sorted(anew) == list(range(COUNT))
     assert_stored(server, file)
 
 
-def test_what_is_there_has_vanished(server: Server, visit: Visits, file: Path) -> None:
-    """An upload that is listed and gone a moment later is sent anew."""
+def test_forgotten_before_its_first_chunk(server: Server, visit: Visits, file: Path) -> None:
+    """A server that was started anew does not know an upload of which nothing was in: it begins again by itself."""
     visit.expect_complaints(REFUSED)
     tab = visit(server)
-    half = send_half(tab, file)
-    half.gate.reload()
-    tab.page.route("**/uploads/*", lambda route: route.fulfill(status=404, json={"error": "It is gone."}))
+    gate = Gate(tab.page, 0)
     tab.choose(file)
-    assert_sent_once(tab, file, COUNT)
-    assert half.uuid not in {post["uuid"] for post in tab.spy("posts")}
+    tab.until("spy.underWay === 4")
+    server.restart()
+    gate.open()
+    tab.expect_done("file.bin")
+    assert len({run["uuid"] for run in tab.spy("runs")}) == 2
+    assert_stored(server, file)
+
+
+def test_server_that_never_knows_an_upload(server: Server, visit: Visits, file: Path) -> None:
+    """It does not begin without end: after a few times a person is told, and Retry works."""
+    visit.expect_complaints(REFUSED)
+    tab = visit(server)
+    tab.page.route(RUNS, lambda route: route.fulfill(status=404, json={"error": "There is no such upload."}))
+    tab.choose(file)
+    tab.expect_state("file.bin", "failed")
+    expect(tab.row("file.bin").locator(".status")).to_have_text("There is no such upload.")
+    tab.page.unroute(RUNS)
+    tab.row("file.bin").locator(".retry").click()
+    tab.expect_done("file.bin")
+    assert_stored(server, file)
 
 
 def test_all_is_in_but_not_finished(server: Server, visit: Visits, file: Path) -> None:
@@ -274,12 +302,16 @@ def test_all_is_in_but_not_finished(server: Server, visit: Visits, file: Path) -
         route.fulfill(response=answer, json=known)
 
     tab.page.route("**/uploads/*", claim_all)
+    tab.page.route(
+        "**/uploads", lambda route: claim_all(route) if route.request.method == "POST" else route.continue_()
+    )
     tab.choose(file)
     tab.expect_state("file.bin", "failed")
     assert set(tab.indexes()) == {COUNT - 1}
     expect(tab.row("file.bin").locator(".status")).to_contain_text("has not finished")
     assert stored(server, "file.bin") == []
     tab.page.unroute("**/uploads/*")
+    tab.page.unroute("**/uploads")
     tab.row("file.bin").locator(".retry").click()
     tab.expect_done("file.bin")
     assert_stored(server, file)
@@ -305,7 +337,7 @@ def test_network_gone_and_back(server: Server, visit: Visits, file: Path) -> Non
     tab.choose(file)
     tab.expect_percent("file.bin", 50)
     for outage in range(1, 11):
-        tab.until(f"spy.underWay === 4 && spy.posts.length === {HALF + 4 * outage}")
+        tab.until(f"spy.underWay === 4 && spy.runs.length === {HALF + 4 * outage}")
         tab.page.context.set_offline(True)
         gate.open()
         tab.expect_state("file.bin", "paused")
@@ -319,6 +351,24 @@ def test_network_gone_and_back(server: Server, visit: Visits, file: Path) -> Non
     assert_sent_once(tab, file, COUNT)
 
 
+def test_slow_line_that_breaks(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
+    """On a line of 1 MB/s each run is one chunk of 1 MiB: a line that breaks costs no more than that in each lane."""
+    visit.expect_complaints("net::ERR_")
+    server = start_server()
+    file = make_file(tmp_path / "file.bin", 7 * MIB)
+    with contextlib.closing(Line(server, 1_000_000)) as line:
+        tab = visit(server, url=line.url, long_runs=True)
+        tab.hurry()
+        tab.choose(file)
+        tab.until("spy.runs.filter((run) => run.status === 200).length >= 2")
+        line.cut()
+        tab.expect_done("file.bin")
+    sizes = [run["size"] for run in tab.spy("runs")]
+    assert max(sizes) == MIB
+    assert 7 * MIB < sum(sizes) <= (7 + LANES) * MIB
+    assert_stored(server, file)
+
+
 def test_server_killed_in_full_flow(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
     """An upload goes on by itself when the server that was killed in the middle of chunks is there again."""
     visit.expect_complaints("net::ERR_")
@@ -327,13 +377,13 @@ def test_server_killed_in_full_flow(start_server: StartServer, visit: Visits, tm
     file = make_file(tmp_path / "file.bin", 20 * MIB)
     throttle(tab, 20 * MIB)
     tab.choose(file)
-    tab.until("spy.posts.filter((post) => post.status === 200).length >= 5")
+    tab.until("spy.runs.filter((run) => run.status === 200).length >= 5")
     tab.server.kill()
     tab.expect_state("file.bin", "paused")
     tab.expect_notice(LOST)
     throttle(tab, -1)
     tab.server.restart()
-    assert_sent_once(tab, file, 20)
+    assert_not_sent_again(tab, file)
     expect(tab.page).to_have_title("pyfiledrop")
 
 
@@ -345,7 +395,7 @@ def test_server_stopped_and_started(server: Server, visit: Visits, file: Path) -
     other = make_file(file.with_name("other.bin"), COUNT * CHUNK)
     gate = Gate(tab.page, HALF)
     tab.choose(file, other)
-    tab.until(f"spy.posts.filter((post) => post.status === 200).length === {HALF}")
+    tab.until(f"spy.runs.filter((run) => run.status === 200).length === {HALF}")
     server.stop()
     gate.open()
     for name in ("file.bin", "other.bin"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import http.server
 import io
 import json
@@ -203,6 +204,36 @@ def test_page_without_markers_is_refused(project: Path, capsys: pytest.CaptureFi
 def test_page_without_index_html_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A sentence, not a traceback."""
     assert "index.html cannot be read" in refused(capsys, "page")
+
+
+def test_linter_sees_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The page's script has none; with a name in it that is nowhere, the linter fails and says where."""
+    assert build.lint_page() == 0
+    page = (build.ROOT / "index.html").read_text(encoding="utf-8")
+    broken = page.replace("dropzone.on('addedfile'", "dropzones.on('addedfile'")
+    (tmp_path / "index.html").write_text(broken, encoding="utf-8")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    assert build.lint_page() == 1
+    line = 1 + broken[: broken.index("dropzones.on")].count("\n")
+    said = capfd.readouterr()
+    assert f"index.html.cjs:{line}:" in said.out + said.err
+
+
+def test_linter_that_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without it the check fails and says so, and the tests go on."""
+
+    def fail(what: str, *command: str, **how: object) -> None:
+        raise build.BuildError("npm did not answer.")
+
+    monkeypatch.setattr(build, "WORK", tmp_path)
+    monkeypatch.setattr(build, "quietly", fail)
+    monkeypatch.setattr(shutil, "which", lambda name: "/bin/npm")
+    assert build.lint_page() == 1
+    assert "cannot be checked. npm did not answer." in capsys.readouterr().out
 
 
 # dropzone
@@ -499,6 +530,7 @@ def copy(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_wheel_holds_the_module_and_the_command(copy: Path) -> None:
     """`pip install .` gives `pyfiledrop`, with Dropzone inside and the packages that the project's files say."""
     source = build.read_text(build.ROOT / "pyfiledrop.py")
@@ -522,6 +554,7 @@ def test_wheel_holds_the_module_and_the_command(copy: Path) -> None:
         assert f"Requires-Dist: {requirement}\n" in metadata
 
 
+@pytest.mark.slow
 def test_wheel_without_dropzone_says_so(copy: Path) -> None:
     """It is made all the same: its page loads Dropzone from a CDN."""
     done = pip_wheel(copy)
@@ -779,6 +812,117 @@ def test_without_any_chromium_one_is_told_what_to_install(machine: Machine, capf
     assert machine.log() == ["venv-python -m playwright install chromium"]
 
 
+@functools.cache
+def collected(*arguments: str) -> list[str]:
+    """The names that pytest gives the tests that it would run with these arguments, in turn."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
+    done = subprocess.run(command, cwd=build.ROOT, capture_output=True, encoding="utf-8", timeout=120)
+    assert done.returncode == 0, done.stdout
+    return re.findall(r"^tests/test_(\w+\.py::.+)$", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_tests_run_in_reading_order() -> None:
+    """File after file, unless files are named in another order; every test but the soak."""
+    tests = collected()
+    assert list(dict.fromkeys(test.partition(".")[0] for test in tests)) == list(build.READING_ORDER)
+    assert not [test for test in tests if "test_soak" in test]
+    assert [test.partition(".")[0] for test in collected("tests/test_docs.py", "tests/test_body.py")][0] == "docs"
+
+
+@pytest.mark.slow
+def test_fast_leaves_out_what_takes_long() -> None:
+    """Whole files, and of the others what needs a browser or is marked; the rest is there."""
+    fast = collected("--fast")
+    left_out = [test for test in collected() if test not in fast]
+    assert {test.partition(".")[0] for test in fast} == set(build.READING_ORDER) - set(build.SLOW)
+    for test in (
+        "password.py::test_sign_in_in_a_browser",  # drives a browser
+        "password.py::test_sign_in_and_plain_form_from_the_network",  # drives another one
+        "http.py::test_row_30_chunks_in_random_order_over_32_connections",  # is marked
+    ):
+        assert test in left_out
+    assert "password.py::test_sign_in_over_a_socket" in fast
+
+
+def test_fast_needs_no_more_than_pip_has(machine: Machine, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a browser nor another program is looked for, and pytest is told the same, and what else was said."""
+    put_dropzone(project)
+    python = machine.add("python")
+    monkeypatch.setattr(build, "make_venv", lambda folder: python)
+    monkeypatch.setattr(build, "lint_page", lambda: 0)
+    assert build.main(["test", "--fast", "-k", "range", "--fa"]) == 0
+    calls = machine.log()
+    assert calls[0].startswith("python -m pip install ")
+    assert calls[1:] == [
+        "python -m ruff check",
+        "python -m ruff format --check",
+        "python -m mypy",
+        "python -m pytest --fast -n auto --dist loadfile -k range --fa",
+    ]
+
+
+SUITE = '''"""What is promised
+of it.
+
+More about the test."""
+
+# A comment above code is no heading.
+import os
+
+# Helpers
+
+TEXT = "text"
+
+# Adding
+
+# One after the other
+
+
+def add() -> None:
+    """This is no test."""
+
+
+@nothing
+def test_one() -> None:
+    """One and one are two."""
+
+
+def test_two() -> None:
+    """Two and two are four."""
+
+# Taking away
+
+
+def test_three() -> None:
+    """{long}"""
+'''
+
+
+def test_claims_are_the_docstrings(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In reading order, under the headings of their files; nothing is installed or run for it."""
+    monkeypatch.setattr(build, "READING_ORDER", ("last_one", "another"))
+    (project / "tests").mkdir()
+    (project / "tests" / "test_another.py").write_text('"""Others."""\ndef test_it():\n    """It is."""\n')
+    (project / "tests" / "test_last_one.py").write_text(SUITE.format(long="long " * 25 + "claim."))
+    assert build.main(["test", "--claims"]) == 0
+    assert capsys.readouterr().out == (
+        "LAST ONE\nWhat is promised of it.\n\n"
+        "  One after the other\n  - One and one are two.\n  - Two and two are four.\n\n"
+        f"  Taking away\n  - {'long ' * 22}long\n    {'long ' * 2}claim.\n\n"
+        "ANOTHER\nOthers.\n  - It is.\n\n"
+    )
+
+
+def test_every_test_makes_a_claim() -> None:
+    """In letters that every terminal can show."""
+    claims = build.claims()
+    assert "- test_" not in claims and claims.isascii()
+    assert "\n  - In letters that every terminal can show.\n" in claims
+
+
 # The README's command
 
 
@@ -855,7 +999,7 @@ def test_sections_are_cut_at_the_banners() -> None:
     cut = build.sections(build.read_text(build.ROOT / "pyfiledrop.py"))
     assert cut.keys() >= build.MUTATION_TESTS.keys()
     for tests in build.MUTATION_TESTS.values():
-        assert [name for name in tests if not (build.ROOT / name).exists()] == []
+        assert [name for name in tests if not (build.ROOT / name.partition("::")[0]).exists()] == []
 
 
 def test_annotations_constants_and_the_log_are_not_mutated() -> None:
@@ -990,6 +1134,7 @@ def test_nothing_is_mutated_while_tests_fail(mutable: Path, capsys: pytest.Captu
     assert sentence.endswith("because without one this fails already: tests/test_size.py::test_four[a b].")
 
 
+@pytest.mark.slow
 def test_a_mutant_that_takes_too_long_is_killed(
     mutable: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Connection, Server, StartServer, _servers, chunk_request, exchange, request, upload, wait_until
+from conftest import Connection, Server, StartServer, chunk_request, exchange, request, running, upload, wait_until
 
 import build
 import pyfiledrop
@@ -241,11 +241,9 @@ def test_row_59_page_of_ones_own(tmp_path: Path, there: bool) -> None:
     own = folder / "index.html"
     if there:
         own.write_text("<p>mine</p>", "utf-8")
-    servers = _servers([sys.executable, "-c", INSTALLED, str(packages), str(folder)], lambda: tmp_path)
-    server = next(servers)()
-    assert re.findall(r"^  page +(.*)$", said_at_start(server), re.MULTILINE) == ([str(own)] if there else [])
-    assert ("<p>mine</p>" in exchange(server, request("GET", "/")).text) is there
-    next(servers, None)
+    with running([sys.executable, "-c", INSTALLED, str(packages), str(folder)], tmp_path) as server:
+        assert re.findall(r"^  page +(.*)$", said_at_start(server), re.MULTILINE) == ([str(own)] if there else [])
+        assert ("<p>mine</p>" in exchange(server, request("GET", "/")).text) is there
 
 
 @pytest.mark.parametrize("content", [b"<p>mine</p>", b"\xff", None])
@@ -314,7 +312,7 @@ def test_a_signal_that_is_ignored_from_the_start(monkeypatch: pytest.MonkeyPatch
     """`nohup` lets a server outlive its terminal: SIGHUP stays ignored then. The others end the server all the same."""
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
     for ignored in (False, True):
-        handled = {}
+        handled: dict[int, str] = {}
         monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN if ignored else signal.SIG_DFL)  # noqa: B023
         monkeypatch.setattr(signal, "signal", handled.__setitem__)
         pyfiledrop._handle_signals("handler")
@@ -372,6 +370,7 @@ def test_sigterm_while_an_upload_runs(server: Server) -> None:
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(WINDOWS, reason="Windows has no signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_twice_while_an_upload_stands_still(server: Server, number: signal.Signals) -> None:

@@ -177,7 +177,7 @@ class Client:
 
 
 @pytest.mark.timeout(0)  # it takes as long as was asked for; nothing in it waits without a limit of its own
-def test_killed_at_random(start_server: StartServer, pytestconfig: pytest.Config) -> None:
+def test_row_38_killed_at_random(start_server: StartServer, pytestconfig: pytest.Config) -> None:
     """However often the server is killed while files come in: no acknowledged chunk and no file is ever lost."""
     kills = pytestconfig.getoption("--kills")
 

@@ -9,16 +9,27 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 import build
 import pyfiledrop
 
-README = build.read_text(build.ROOT / "README.md")
+PAPERS = {
+    name: build.read_text(build.ROOT / name)
+    for name in (
+        *("README.md", "CHANGELOG.md"),
+        *(".github/CONTRIBUTING.md", ".github/ARCHITECTURE.md", ".github/RELEASING.md"),
+    )
+}
+README = PAPERS["README.md"]
+ARCHITECTURE, CONTRIBUTING = PAPERS[".github/ARCHITECTURE.md"], PAPERS[".github/CONTRIBUTING.md"]
+TESTS = {path.stem: build.read_text(path) for path in (build.ROOT / "tests").glob("test_*.py")}
 
 
-def table(heading: str) -> list[list[str]]:
-    """The rows of the README table whose first column has this heading."""
-    match = re.search(rf"^\| {heading} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", README, re.MULTILINE)
-    assert match, f"README.md has no table with the heading {heading!r}"
+def table(heading: str, paper: str = README) -> list[list[str]]:
+    """The rows of the paper's table whose first column has this heading."""
+    match = re.search(rf"^\| {heading} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", paper, re.MULTILINE)
+    assert match, f"there is no table with the heading {heading!r}"
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in match[1].splitlines()]
 
 
@@ -86,7 +97,11 @@ def test_documented_calls_exist(tmp_path: Path) -> None:
     pyfiledrop.add_pages(app, settings, door)
     for call, _ in table("call"):
         method, path = code(call)[0].split(" ")
-        path = path.replace("<uuid>", "8c5a3f0e-6f0b-4a57-9b0f-3b1f6f3f2d11").replace("<name>", "a.txt")
+        path = (
+            path.replace("<uuid>", "8c5a3f0e-6f0b-4a57-9b0f-3b1f6f3f2d11")
+            .replace("<name>", "a.txt")
+            .replace("<first>", "0")
+        )
         app.router.match({"REQUEST_METHOD": method, "PATH_INFO": path})  # raises when there is none
 
 
@@ -97,7 +112,62 @@ def test_every_package_has_its_reason_in_the_readme() -> None:
     assert explained == required | {"dropzone"}
 
 
-def test_readme_links_lead_somewhere() -> None:
-    """Files that the README shows or links are there."""
-    for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
-        assert (build.ROOT / target).is_file(), target
+def test_calls_are_those_at_the_top_of_the_module() -> None:
+    """The README and the module's docstring name the same calls."""
+    listed = (pyfiledrop.__doc__ or "").partition("\nHTTP\n\n")[2].partition("\n\n")[0]
+    calls = set()
+    for method, paths, words in re.findall(r"^    ([A-Z]+) +(/[^\s,]*(?:, /[^\s,]*)*)(.*)$", listed, re.MULTILINE):
+        methods = [method, "HEAD"] if "HEAD too" in words else [method]
+        calls |= {f"{method} {path}" for method in methods for path in paths.split(", ")}
+    assert calls == {code(call)[0] for call, _ in table("call")}
+
+
+def test_links_in_papers_lead_somewhere() -> None:
+    """Files that a paper shows or links are there."""
+    for name, paper in PAPERS.items():
+        for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", paper):
+            assert ((build.ROOT / name).parent / target).is_file(), f"{name} links {target}"
+
+
+def test_every_row_of_the_threat_table_has_a_test() -> None:
+    """And every number in the name of a test is a row of the table."""
+    rows = [int(row[0]) for row in table("#", ARCHITECTURE)]
+    assert rows == list(range(1, len(rows) + 1))
+    names = re.findall(r"^def test_row((?:_[0-9]+)+)_", "".join(TESTS.values()), re.MULTILINE)
+    tested = {int(number) for name in names for number in name.split("_")[1:]}
+    assert set(rows) == tested
+
+
+def test_reading_order_is_that_of_contributing() -> None:
+    """Every file of tests has its place in the order and its line in the table."""
+    files = [code(row[0])[0] for row in table("file", CONTRIBUTING)]
+    assert files == [f"test_{name}.py" for name in build.READING_ORDER]
+    assert {name.removeprefix("test_") for name in TESTS} == set(build.READING_ORDER) >= set(build.SLOW)
+
+
+def test_jobs_of_build_are_in_the_papers(capsys: pytest.CaptureFixture[str]) -> None:
+    """All of them in those for contributors; none is named anywhere that does not exist."""
+    with pytest.raises(SystemExit):
+        build.main(["--help"])
+    jobs = set(re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE))
+    named = {name: set(re.findall(r"build\.py (\w+)", paper)) for name, paper in PAPERS.items()}
+    assert named[".github/CONTRIBUTING.md"] | named[".github/RELEASING.md"] == set().union(*named.values()) == jobs
+    assert set(re.findall(r"build\.py (\w+) ", build.__doc__ or "")) == jobs
+    assert {"--fast", "--claims"} <= set(re.findall(r"build\.py test (--\w+)", README))
+
+
+def test_house_is_the_modules_sections() -> None:
+    """The sections that ARCHITECTURE describes are those of the module, in the same order."""
+    described = [re.split(r"\W+", row[0])[0] for row in table("section", ARCHITECTURE)]
+    assert described == list(build.sections(build.read_text(build.ROOT / "pyfiledrop.py")))
+
+
+def test_names_in_papers_are_in_the_code() -> None:
+    """What stands in the papers as code, and looks like a name, is the name of something."""
+    files = [path for pattern in ("*.*", "tests/*", ".github/workflows/*") for path in build.ROOT.glob(pattern)]
+    sources = "\n".join(build.read_text(path) for path in files if path.suffix in (".py", ".toml", ".html", ".yml"))
+    known = {*re.findall(r"[\w-]+", sources), *(path.name for path in files), *(path.stem for path in files)}
+    for paper in (ARCHITECTURE, CONTRIBUTING, PAPERS[".github/RELEASING.md"]):
+        for name in code(re.sub(r"```.*?```", "", paper, flags=re.DOTALL)):
+            if re.fullmatch(r"(--)?[A-Za-z_][\w.-]*", name):
+                assert name in known or all(part in known for part in name.split(".")), name

@@ -519,7 +519,7 @@ class PowerCuts(Cache):
 
 
 @pytest.mark.parametrize("kind", ["one disk", "two disks", "no links"])
-def test_power_cut(tmp_path: Path, folders: Folders, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_row_39_power_cut(tmp_path: Path, folders: Folders, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Power lost at any moment, and with it whatever was not synced: every file reported done is on record and
     whole, every chunk that still counts has its bytes, and every upload can be finished."""
     play_disks(monkeypatch, kind)

@@ -434,8 +434,8 @@ class Worker:
                     self._lose(script)
                     self._send(script)
             except (AssertionError, OSError, ValueError) as error:
-                said = [one.data if len(one.data) < 3000 else one.data[:3000] + b"..." for one in script]
-                raise AssertionError(f"{error!r} after {said}") from error
+                sent = [one.data if len(one.data) < 3000 else one.data[:3000] + b"..." for one in script]
+                raise AssertionError(f"{error!r} after {sent}") from error
 
     def close(self) -> None:
         if self._sock:
@@ -674,10 +674,10 @@ class Lane:
 
     def describe(self, upload: pyfiledrop.Upload) -> Any:
         if upload.stored is not None:
-            content = Path(self.folders.storage, upload.stored).read_bytes()
+            content = (self.folders.storage / upload.stored).read_bytes()
             return upload.name, upload.size, upload.modified, upload.stored[36:], content
         (ranges,) = self.store.chunks_in(upload) or [[]]
-        data = Path(self.folders.chunks, upload.uuid, "data").read_bytes()
+        data = (self.folders.chunks / upload.uuid / "data").read_bytes()
         content = data[ranges[0] * upload.chunk_size : (ranges[1] + 1) * upload.chunk_size]
         return upload.name, upload.size, upload.modified, ranges, content
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import random
 import select
 import socket
 import statistics
 import threading
 import time
-import uuid as uuids
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,10 +22,10 @@ from conftest import (
     Connection,
     Server,
     StartServer,
-    _servers,
     chunk_request,
     exchange,
     request,
+    running,
     serving,
     upload,
     wait_until,
@@ -45,6 +45,7 @@ from loading import (
     send_all,
     usage,
 )
+from storing import new_uuid
 
 import pyfiledrop
 
@@ -64,15 +65,12 @@ def report(request: pytest.FixtureRequest, record_property: Callable[[str, objec
     def tell(name: str, value: object) -> None:
         record_property(name, value)
         plugins = request.config.pluginmanager
-        if terminal := plugins.get_plugin("terminalreporter"):
-            with plugins.get_plugin("capturemanager").global_and_fixture_disabled():
+        terminal, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
+        if terminal and capture:
+            with capture.global_and_fixture_disabled():
                 terminal.write_line(f"\n{request.node.name}: {name} {value}")
 
     return tell
-
-
-def new() -> str:
-    return str(uuids.uuid4())
 
 
 def assert_gives_back(server: Server, before: Usage) -> None:
@@ -85,7 +83,7 @@ def assert_gives_back(server: Server, before: Usage) -> None:
 
 def assert_fine(server: Server) -> None:
     """It serves, nothing is left over, and the log knows of no fault."""
-    content, uuid = random.randbytes(100_000), new()
+    content, uuid = random.randbytes(100_000), new_uuid()
     with contextlib.closing(admitted(server)) as connection:
         for index in range(4):
             connection.send(chunk_request(content, index, uuid=uuid, chunk_size=25_000))
@@ -147,7 +145,7 @@ def dawdlers(server: Server, kind: str) -> Dawdlers:
     if kind == "head":
         return Dawdlers(server, COUNT, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", drip=b"x")
     if kind == "body":
-        begun = chunk_request(bytes(100_000), uuid=new(), chunk_size=50_000)[:1000]
+        begun = chunk_request(bytes(100_000), uuid=new_uuid(), chunk_size=50_000)[:1000]
         return Dawdlers(server, COUNT, begun, drip=b"x")
     link = upload(server, random.randbytes(4 * MIB))["link"]
     return Dawdlers(server, COUNT, request("GET", f"/{link}"), read=KIB, window=4 * KIB)
@@ -194,7 +192,7 @@ def test_row_27_slow_transfers_that_move(launch: StartServer) -> None:
     server = launch("HEAD_SECONDS=1,IDLE_SECONDS=1,TICK_SECONDS=1", "-a")
     content = random.randbytes(300_000)
     link = upload(server, content)["link"]
-    uuid, sent = new(), random.randbytes(12_000)
+    uuid, sent = new_uuid(), random.randbytes(12_000)
     chunk = chunk_request(sent, uuid=uuid, chunk_size=len(sent))
     with socket.socket() as reader, Connection(server) as writer:
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
@@ -247,7 +245,7 @@ def test_row_27_trickle_after_a_burst(launch: StartServer, kind: str) -> None:
     """Who sends or reads a megabyte at once and then a few bytes a second is cut off all the same."""
     server = launch("IDLE_SECONDS=2,TICK_SECONDS=1", "-a")
     if kind == "chunk":
-        begun = chunk_request(bytes(4 * MIB), uuid=new(), chunk_size=4 * MIB)[:MIB]
+        begun = chunk_request(bytes(4 * MIB), uuid=new_uuid(), chunk_size=4 * MIB)[:MIB]
         with contextlib.closing(Dawdlers(server, 3, begun, drip=b"x")) as crowd:
             assert all(word.startswith(b"HTTP/1.1 408 ") for word in crowd.last_words())
     else:
@@ -394,17 +392,53 @@ def test_row_54_crowd_that_is_silent(launch: StartServer) -> None:
 
 
 @needs_proc
+@pytest.mark.skipif(os.name == "nt", reason="there is no such limit there")
+@pytest.mark.parametrize(
+    ("soft", "hard", "asked", "left"),
+    [
+        (1024, 10_000, (5696, 10_000), 5696),  # a socket, a pipe's two ends and a file for 1,024 connections, ...
+        (1024, 2000, (2000, 2000), 2000),
+        (1024, -1, (5696, -1), 5696),
+        (5696, 10_000, None, 5696),
+        (-1, -1, None, math.inf),
+    ],
+    ids=["enough", "less", "endless for some", "asked before", "endless"],
+)
+def test_row_55_as_many_descriptors_as_are_needed(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, asked: tuple[int, int] | None, left: float
+) -> None:
+    """As many are asked for as all connections and uploads can need, and never fewer than there were."""
+    import resource
+
+    limits = [(soft, hard)]
+    monkeypatch.setattr(resource, "RLIM_INFINITY", -1)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, pair: limits.append(pair))
+    assert pyfiledrop.descriptors() == left
+    assert limits[1:] == ([asked] if asked else [])
+
+
+@pytest.mark.parametrize(
+    ("count", "connections", "uploads"),
+    [(math.inf, 1024, 1536), (5696, 1024, 1536), (64 + 2816, 512, 768), (64 + 1408, 256, 384), (0, 1, 1)],
+)
+def test_row_55_fewer_are_let_in(count: float, connections: int, uploads: int) -> None:
+    """Where there are fewer descriptors, connections and uploads are fewer in the same proportion, but never none."""
+    server: Any = SimpleNamespace(max_connections=1024)
+    store: Any = SimpleNamespace(max_open_uploads=1536)
+    pyfiledrop.fit_descriptors(server, store, count)
+    assert (server.max_connections, store.max_open_uploads) == (connections, uploads)
+
+
 @pytest.mark.parametrize("most", [200, 400])
 def test_row_55_descriptors_for_all(program: list[str], tmp_path: Path, most: int) -> None:
     """Where the system gives few descriptors, there are only as many connections as it gives enough for."""
     limited = ["sh", "-c", f'ulimit -n {most} && exec "$@"', "sh", *program]
-    servers = _servers(limited, lambda: tmp_path)
-    server = next(servers)()
     content = random.randbytes(2 * 90_000)
-    with contextlib.ExitStack() as stack:
+    with running(limited, tmp_path) as server, contextlib.ExitStack() as stack:
         busy = []
         while True:  # each in the middle of a first chunk
-            data = chunk_request(content, uuid=new(), chunk_size=90_000, headers={"Expect": "100-continue"})
+            data = chunk_request(content, uuid=new_uuid(), chunk_size=90_000, headers={"Expect": "100-continue"})
             connection = stack.enter_context(Connection(server))
             with contextlib.suppress(ConnectionError):
                 connection.send(data[:-1])
@@ -417,7 +451,6 @@ def test_row_55_descriptors_for_all(program: list[str], tmp_path: Path, most: in
             connection.send(data[-1:])
             assert connection.receive().status == 200
     assert "Too many open files" not in server.log()
-    next(servers, None)
 
 
 @needs_proc
@@ -431,7 +464,7 @@ def test_row_36_too_many_open_files_by_connections(launch: StartServer) -> None:
     resource.prlimit(server.proc.pid, resource.RLIMIT_NOFILE, (40, hard))
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(Connection(server)) for _ in range(150)]
-        chunk = chunk_request(bytes(200_000), uuid=new(), chunk_size=100_000)
+        chunk = chunk_request(bytes(200_000), uuid=new_uuid(), chunk_size=100_000)
         statuses = set()
         for connection in connections:
             connection.send(chunk)
@@ -516,7 +549,9 @@ def test_crowd(start_server: StartServer, report: Report, pytestconfig: pytest.C
     server = start_server()
     before = usage(server)
     shared = random.Random(0).randbytes(size + clients * 4099)
-    files = [Dropped(new(), memoryview(shared)[n * 4099 : n * 4099 + size + n], chunk_size) for n in range(clients)]
+    files = [
+        Dropped(new_uuid(), memoryview(shared)[n * 4099 : n * 4099 + size + n], chunk_size) for n in range(clients)
+    ]
     with contextlib.ExitStack() as stack:
         senders = []
         for number, file in enumerate(files):
@@ -550,7 +585,7 @@ def test_crowd(start_server: StartServer, report: Report, pytestconfig: pytest.C
 def test_stop_under_load(server: Server) -> None:
     """SIGTERM while chunks arrive on many connections: what was acknowledged is there at the next start; exit 0."""
     size, chunk_size = 600, 64 * KIB
-    content, uuid = random.randbytes(size * chunk_size), new()
+    content, uuid = random.randbytes(size * chunk_size), new_uuid()
     acknowledged: set[int] = set()
     whole: dict[str, bytes] = {}
     waiting = iter(range(size))

@@ -1,6 +1,6 @@
 """The power goes, of the machine or of a disk alone, on real file systems: what was promised before holds after it.
 
-Linux lets root try this: see power.py. THREATS rows 65 and 66.
+Linux lets root try this: see power.py. Rows 65 and 66 of the table of threats.
 """
 
 from __future__ import annotations

@@ -49,11 +49,6 @@ CONTENT = b"aaaabbbbccccddddee"  # five chunks of four bytes, the last one short
 KILLED = pytest.mark.skipif(os.name == "nt", reason="there an open record cannot be copied")
 
 
-@pytest.fixture
-def store(folders: Folders) -> Store:
-    return folders.open()
-
-
 def set_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, free))
 
@@ -663,13 +658,13 @@ def test_found_again(folders: Folders, store: Store, chunks: list[int]) -> None:
 def test_announced_at_the_same_moment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two requests at once that begin the same upload one finds it again."""
     both = threading.Barrier(2)
-    real = store._space.check_new
+    real = store._announced.add
 
-    def check_new(size: int) -> None:
-        real(size)
+    def add(upload: Upload) -> Upload:
         both.wait(10)
+        return real(upload)
 
-    monkeypatch.setattr(store._space, "check_new", check_new)
+    monkeypatch.setattr(store._announced, "add", add)
     with ThreadPoolExecutor() as pool:
         calls = [pool.submit(store.announce, ALICE, "file.bin", 18, None, 4) for _ in range(2)]
         answers = [call.result(10) for call in calls]
@@ -753,7 +748,8 @@ def test_remove_while_its_first_run_is_on_its_way(folders: Folders, store: Store
         writer.write(content[2:])
         with pytest.raises(Gone):
             store.merge(writer)
-    for call in (lambda: file.begin_run(store, range(1)), lambda: file.begin(store, 0)):
+    calls: list[Callable[[], object]] = [lambda: file.begin_run(store, range(1)), lambda: file.begin(store, 0)]
+    for call in calls:
         with pytest.raises(Gone):
             call()
     assert (folders.files(), folders.unfinished(), known(store)) == (set(), set(), 0)

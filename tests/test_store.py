@@ -5,18 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import queue
 import random
 import shutil
-import sqlite3
-import struct
-import subprocess
 import sys
-import tempfile
 import threading
 import unicodedata
-from collections import namedtuple
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,9 +27,9 @@ from storing import (
     is_done,
     new_uuid,
     open_descriptors,
+    set_free,
 )
 
-import build
 import pyfiledrop
 from pyfiledrop import (
     Conflict,
@@ -55,18 +48,6 @@ from pyfiledrop import (
 
 MIB = 1 << 20
 DAY = 24 * 3600.0
-
-Usage = namedtuple("Usage", "total used free")
-
-
-@pytest.fixture
-def store(folders: Folders) -> Store:
-    return folders.open()
-
-
-def set_free(monkeypatch: pytest.MonkeyPatch, free: Callable[[Path], int]) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, free(Path(path))))
-
 
 # Taking a file in
 
@@ -243,7 +224,7 @@ def test_files_of_a_form_are_counted_once(folders: Folders) -> None:
     half = b"x" * (400 << 10)
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n' + half + b"\r\n"
     form = part + part + b"--b--\r\n"
-    body = pyfiledrop.Body(None, len(form), form)  # type: ignore[arg-type] - all of it is there, no socket is read
+    body = pyfiledrop.Body(None, len(form), form)  # type: ignore[arg-type]  # all of it is there, no socket is read
     uploads, _ = pyfiledrop.receive_form(body, "multipart/form-data; boundary=b", store, ALICE, MIB)
     assert [upload.size for upload in uploads] == [len(half), len(half)]
 
@@ -540,24 +521,6 @@ def test_newest_first_in_pages(folders: Folders, store: Store) -> None:
     assert store.uploads(ALICE, left[-1].id, 3) == store.uploads(ALICE, 0) == store.uploads(BOB, None, 3) == []
 
 
-def test_revoke(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A session that was ended stays so, also for a store that is opened anew, until it would have ended by itself."""
-    store.record.revoke("early", 2000_000_000)
-    store.record.revoke("late", 3000_000_000)
-    for _ in range(2):
-        assert (
-            store.record.is_revoked("early")
-            and store.record.is_revoked("late")
-            and not store.record.is_revoked("other")
-        )
-        store = folders.open()
-    monkeypatch.setattr("time.time", lambda: 2000_000_000.0)
-    store.record.revoke("another", 3000_000_000)
-    for _ in range(2):
-        assert [store.record.is_revoked(session) for session in ("early", "late", "another")] == [False, True, True]
-        store = folders.open()
-
-
 # What happens beside each other
 
 
@@ -678,26 +641,6 @@ def test_uploads_that_go_on_hold_descriptors_too(
         files[2].send(store, 1)
     store.flush()
     finish(folders, store, files)
-
-
-def test_removed_ones_are_not_remembered_without_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only so many, the latest."""
-    monkeypatch.setattr(pyfiledrop, "MAX_REMOVED", 2)
-    files = [File(b"aaaa") for _ in range(5)]
-    for file in files:
-        file.send(store)
-        store.remove(ALICE, file.uuid)
-        store.clear()
-    assert store.record._db.execute("SELECT count(*) FROM removed").fetchone() == (2,)
-    with pytest.raises(Gone):
-        files[-1].send(store)
-
-
-def test_both_folders_in_one(folders: Folders) -> None:
-    """Storage and chunks must not be the same folder."""
-    folders.chunks = folders.storage
-    with pytest.raises(StartError, match="two folders"):
-        folders.open()
 
 
 # Files that come and go by hand
@@ -911,37 +854,6 @@ def test_finished_file_replaced_by_a_link(folders: Folders, store: Store) -> Non
         store.open(file.uuid)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
-@pytest.mark.parametrize("name", [RECORD, f"{RECORD}-wal", f"{RECORD}-journal"])
-@pytest.mark.parametrize("kind", ["symbolic link", "hard link"])
-def test_record_is_a_link(folders: Folders, name: str, kind: str) -> None:
-    """What somebody put in the record's place is not written to, and its rights stay."""
-    folders.storage.mkdir(parents=True)
-    victim = folders.root / "victim"
-    victim.write_bytes(b"the victim's")
-    victim.chmod(0o644)
-    if kind == "hard link":
-        os.link(victim, folders.storage / name)
-    else:
-        (folders.storage / name).symlink_to(victim)
-    with pytest.raises(StartError, match="record"):
-        folders.open()
-    assert victim.read_bytes() == b"the victim's"
-    assert kind == "hard link" or victim.stat().st_mode & 0o777 == 0o644
-
-
-@pytest.mark.skipif(os.name == "nt", reason="there are no pipes there")
-def test_folder_became_a_pipe(folders: Folders, store: Store) -> None:
-    """Nobody waits for it: the housekeeper goes on, and the store ends."""
-    file, other = File(b"aaaabbbb"), File(b"ccccdddd")
-    for each in (file, other):
-        each.send(store, 0)
-    shutil.rmtree(folders.chunks / file.uuid)
-    os.mkfifo(folders.chunks / file.uuid)
-    store.flush()
-    assert store.record._db.execute("SELECT count(*) FROM chunks WHERE synced").fetchone() == (1,)
-
-
 def test_folder_in_the_place_of_a_part(folders: Folders) -> None:
     """It stays, is named, and does not keep the server from starting."""
     folders.open()
@@ -1059,28 +971,6 @@ def test_data_tidied_away_before_start(folders: Folders, left: str) -> None:
     finish(folders, store, [file])
 
 
-def test_new_folder_is_on_the_disk_with_its_first_chunk(
-    folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its own name too, before a chunk counts as synced, and once; the same when somebody tidied it away meanwhile."""
-    file = File(b"aaaabbbbccccdddd")
-    synced: list[Path] = []
-    monkeypatch.setattr(Disk, "_sync_folder", lambda self, folder: synced.append(Path(folder)))
-
-    def synced_with(index: int) -> list[Path]:
-        synced.clear()
-        file.send(store, index)
-        store.flush()
-        return synced
-
-    names = [folders.chunks / file.uuid, folders.chunks]
-    with file.begin(store, 3):  # so that the store has this upload in mind all the time
-        assert synced_with(0) == names
-        assert synced_with(1) == []
-    shutil.rmtree(folders.chunks / file.uuid)
-    assert synced_with(2) == names
-
-
 @pytest.mark.parametrize("change", ["longer", "shorter"])
 def test_data_of_a_wrong_length(folders: Folders, store: Store, change: str) -> None:
     """Data whose length was changed by hand is never published; all of it is asked for again."""
@@ -1133,36 +1023,6 @@ def test_begun_and_killed(folders: Folders, store: Store) -> None:
     after.close()
 
 
-def test_second_store_is_refused(folders: Folders, store: Store) -> None:
-    """Two stores on one storage: the second says so, and the first goes on undisturbed."""
-    with pytest.raises(StartError, match="Another pyfiledrop is running"):
-        pyfiledrop.open_store(folders.storage, folders.chunks)
-    finish(folders, store, [File(b"aaaabbbb")])
-
-
-def test_second_process_is_refused(folders: Folders, store: Store) -> None:
-    """A second server on the same storage exits with status 2 and one sentence."""
-    command = [sys.executable, str(build.ROOT / "pyfiledrop.py"), "--port", "0", "--host", "127.0.0.1"]
-    command += ["-s", str(folders.storage), "-c", str(folders.chunks)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.count("\n") == 1
-    assert "Another pyfiledrop is running" in ended.stderr
-
-
-def test_crashed_process_stops_nobody(folders: Folders) -> None:
-    """A process that died with the storage open leaves no lock that keeps the next one out."""
-    code = (
-        "import os, signal, sys; from pathlib import Path; import pyfiledrop;"
-        "store = pyfiledrop.open_store(Path(sys.argv[1]), Path(sys.argv[2]));"
-        "os.kill(os.getpid(), getattr(signal, 'SIGKILL', signal.SIGTERM))"
-    )
-    arguments = [str(folders.storage), str(folders.chunks)]
-    ended = subprocess.run([sys.executable, "-c", code, *arguments], cwd=build.ROOT, timeout=60, check=False)
-    assert ended.returncode != 0
-    finish(folders, folders.open(), [File(b"aaaabbbb")])
-
-
 def test_closed_store_lets_go(folders: Folders) -> None:
     """A store that was closed can be opened again at once, with no descriptor left behind."""
     folders.open()
@@ -1187,71 +1047,6 @@ def test_writer_after_close(folders: Folders, store: Store, content: bytes) -> N
         assert [other.read() for other in others] == [b""] * 10
     with contextlib.suppress(pyfiledrop.DropError):
         store.abandon(writer)
-
-
-@pytest.mark.parametrize("which", ["storage", "chunks"])
-@pytest.mark.parametrize("state", ["is a file", "is below a file", "cannot be written"])
-def test_unusable_folder(folders: Folders, which: str, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that cannot be used is named in one sentence at start."""
-    folders.root.mkdir()
-    path: Path = getattr(folders, which)
-    match state:
-        case "is a file":
-            path.write_bytes(b"")
-        case "is below a file":
-            (folders.root / "file").write_bytes(b"")
-            path = folders.root / "file" / "below"
-            setattr(folders, which, path)
-        case "cannot be written":  # root may write anywhere, so the system's refusal is played
-            path.mkdir()
-            real = Path.touch
-
-            def touch(self: Path, *args: Any, **names: Any) -> None:
-                if self.parent == path:
-                    raise PermissionError(errno.EACCES, "Permission denied", str(self))
-                real(self, *args, **names)
-
-            monkeypatch.setattr(Path, "touch", touch)
-    with pytest.raises(StartError) as caught:
-        folders.open()
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("state", ["text", "folder", "newer"])
-def test_unusable_record(folders: Folders, state: str) -> None:
-    """A record that is damaged, or of another version, or no file, is an error at start and is not touched."""
-    folders.storage.mkdir(parents=True)
-    path = folders.storage / RECORD
-    match state:
-        case "text":
-            path.write_bytes(b"this is no database, it only looks like a long enough file" * 100)
-        case "folder":
-            path.mkdir()
-        case "newer":
-            with sqlite3.connect(path) as db:
-                db.execute("PRAGMA user_version = 99")
-            db.close()
-    before = path.read_bytes() if path.is_file() else None
-    with pytest.raises(StartError) as caught:
-        folders.open()
-    assert "record" in str(caught.value)
-    if state != "newer":  # whose journal mode may have been changed
-        assert (path.read_bytes() if path.is_file() else None) == before
-
-
-def test_damaged_record_can_be_moved_away(folders: Folders) -> None:
-    """After moving a damaged record away, as the sentence says, every finished file can be fetched."""
-    file = File(b"aaaa")
-    file.send(folders.open())
-    folders.close()
-    (folders.storage / RECORD).write_bytes(b"garbage" * 1000)
-    with pytest.raises(StartError):
-        folders.open()
-    (folders.storage / RECORD).rename(folders.root / "moved")
-    _, (opened, *_) = folders.open().open(file.uuid)
-    with opened:
-        assert opened.read() == file.content
 
 
 # Space
@@ -1338,19 +1133,6 @@ def test_reservation_survives_restart(folders: Folders, monkeypatch: pytest.Monk
     with pytest.raises(NoSpace):
         File(b"b" * 40).begin(store, 0)
     finish(folders, store, [first])
-
-
-@pytest.mark.parametrize("elsewhere", ["storage", "chunks"])
-def test_space_on_two_disks(
-    folders: Folders, monkeypatch: pytest.MonkeyPatch, other_disk: Path, elsewhere: str
-) -> None:
-    """Each of two disks must have room: a file that fits only one of them is refused."""
-    setattr(folders, elsewhere, other_disk / elsewhere)
-    store = folders.open()
-    for tight in (folders.storage, folders.chunks):
-        set_free(monkeypatch, lambda path, tight=tight: 5 if path == tight else 1000)
-        with pytest.raises(NoSpace):
-            File(b"aaaabbbb").begin(store, 0)
 
 
 def test_storage_on_another_disk_needs_all_of_a_file(
@@ -1467,7 +1249,7 @@ def test_number_of_uploads(store: Store, monkeypatch: pytest.MonkeyPatch) -> Non
     assert File(b"").send(store).stored
 
 
-def test_cost_of_a_first_chunk(folders: Folders, store: Store) -> None:
+def test_row_64_cost_of_a_first_chunk(folders: Folders, store: Store) -> None:
     """It is the same beside many unfinished uploads: no statement of the record goes through them."""
     for _ in range(50):
         File(b"aaaabbbb").send(store, 0)
@@ -1520,15 +1302,16 @@ def test_a_chunk_begins_the_stale_time_anew(store: Store) -> None:
 def test_idle_time_is_running_time(folders: Folders) -> None:
     """Idle time adds up over restarts, and the time in between does not count."""
     file = File(b"aaaabbbb")
-    file.send(folders.open(stale_seconds=100), 0)
+    store = folders.open(stale_seconds=100)
+    file.send(store, 0)
     for _ in range(2):
-        assert folders.store and folders.store.clean(40) == 0
-        folders.open(stale_seconds=100)
-    assert folders.store.clean(40) == 1
+        assert store.clean(40) == 0
+        store = folders.open(stale_seconds=100)
+    assert store.clean(40) == 1
 
 
 @pytest.mark.parametrize("jump", [-400 * DAY, 400 * DAY])
-def test_clock_jumps(folders: Folders, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+def test_row_40_clock_jumps(folders: Folders, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
     """A clock that is put forward or back removes nothing, while running and over a restart."""
     file = File(b"aaaabbbb")
     store = folders.open()
@@ -1541,7 +1324,7 @@ def test_clock_jumps(folders: Folders, monkeypatch: pytest.MonkeyPatch, jump: fl
     finish(folders, store, [file])
 
 
-def test_cleaner_spares_one_that_receives(folders: Folders, store: Store) -> None:
+def test_row_41_cleaner_spares_one_that_receives(folders: Folders, store: Store) -> None:
     """An upload that is receiving is never removed, however long its chunk takes."""
     file = File(b"aaaabbbb")
     file.send(store, 0)
@@ -1591,22 +1374,6 @@ def test_part_beside_a_new_record(folders: Folders, store: Store, monkeypatch: p
     assert store.findings == ["1 file in storage was not on record and can now be fetched."]
     assert folders.files() == {file.stored}
     assert (folders.storage / file.stored).read_bytes() == file.content
-
-
-def test_name_that_the_system_cannot_find_a_way_to(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A publishing that fails for a reason of the target's costs no chunk."""
-    file = File(b"aaaabbbb")
-    file.send(store, 0)
-    with monkeypatch.context() as patch:
-
-        def fail(source: Any, target: Any, **names: Any) -> None:
-            raise FileNotFoundError(errno.ENOENT, "too long", target)
-
-        patch.setattr(os, "link", fail)
-        with pytest.raises(DiskFault):
-            file.send(store, 1)
-    assert chunks_in(store, file) == {0}
-    assert file.send(store, 1).stored
 
 
 def test_too_many_open_files_at_the_first_chunk(
@@ -1709,439 +1476,3 @@ def test_the_housekeeper_cleans(folders: Folders, monkeypatch: pytest.MonkeyPatc
 
 
 # Other file systems and systems
-
-
-@pytest.fixture
-def other_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on another device than tmp_path: a real one where there is /dev/shm, else one that plays it."""
-    shm = Path("/dev/shm")
-    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
-        shm = Path(tempfile.gettempdir())
-    folder = Path(tempfile.mkdtemp(prefix="pyfiledrop-test-", dir=shm))
-    if folder.stat().st_dev != tmp_path.stat().st_dev:
-        yield folder
-    else:
-        with pytest.MonkeyPatch.context() as patch:
-            play_two_disks(patch, folder)
-            yield folder
-    shutil.rmtree(folder)
-
-
-def play_two_disks(monkeypatch: pytest.MonkeyPatch, chunks: Path) -> None:
-    """Names below chunks cannot be linked or renamed to elsewhere, and it says it is another device."""
-    link, rename, stat = os.link, os.rename, os.stat
-
-    def below(path: Any) -> bool:
-        return Path(path).is_relative_to(chunks)
-
-    def refuse(real: Callable[..., Any]) -> Callable[..., Any]:
-        def moved(source: Any, target: Any, **names: Any) -> Any:
-            if below(source) != below(target):
-                raise OSError(errno.EXDEV, "Invalid cross-device link")
-            return real(source, target, **names)
-
-        return moved
-
-    def other(path: Any, *args: Any, **names: Any) -> os.stat_result:
-        status = stat(path, *args, **names)
-        if isinstance(path, (str, os.PathLike)) and below(path):
-            return os.stat_result((*status[:2], status.st_dev + 1, *status[3:]))
-        return status
-
-    monkeypatch.setattr(os, "link", refuse(link))
-    monkeypatch.setattr(os, "rename", refuse(rename))
-    monkeypatch.setattr(os, "replace", refuse(os.replace))
-    monkeypatch.setattr(os, "stat", other)
-
-
-@pytest.fixture(params=["plain", "no link", "link refused", "no pwrite", "EXDEV", "another disk"])
-def system(request: pytest.FixtureRequest, folders: Folders, monkeypatch: pytest.MonkeyPatch) -> Folders:
-    """Folders on each kind of system."""
-
-    def refuse(number: int) -> Callable[..., None]:
-        def refused(*args: Any, **names: Any) -> None:
-            raise OSError(number, os.strerror(number))
-
-        return refused
-
-    match request.param:
-        case "no link":
-            monkeypatch.delattr(os, "link")
-        case "link refused":
-            monkeypatch.setattr(os, "link", refuse(errno.EPERM))
-        case "no pwrite":
-            monkeypatch.setattr(pyfiledrop, "pwrite", pyfiledrop._pwrite_by_seek)
-        case "EXDEV":
-            folders.chunks = folders.root / "other disk" / "chunks"
-            play_two_disks(monkeypatch, folders.chunks.parent)
-        case "another disk":
-            folders.chunks = request.getfixturevalue("other_disk") / "chunks"
-    return folders
-
-
-def test_every_system(system: Folders) -> None:
-    """On each kind of system files come in whole, in any order, from many threads, and no copy stays behind."""
-    store = system.open()
-    files = [File(random.Random(n).randbytes(n * 111), chunk_size=100) for n in range(6)]
-    jobs = [(file, index) for file in files for index in range(file.count)] * 2
-    random.Random(1).shuffle(jobs)
-    with ThreadPoolExecutor(8) as pool:
-        for answer in [pool.submit(file.send, store, index) for file, index in jobs]:
-            answer.result(30)
-    assert system.files() == {file.stored for file in files}
-    assert (store.record.count, store.record.held) == (len(files), sum(len(file.content) for file in files))
-    check_promise(system, store, {file: set(range(file.count)) for file in files}, files)
-
-
-def test_takeover_on_every_system(system: Folders) -> None:
-    """On each kind of system the earlier of two writers cannot touch the file again."""
-    store = system.open()
-    file = File(b"aaaabbbb")
-    file.send(store, 0)
-    earlier = file.begin(store, 1)
-    earlier.write(b"X")
-    file.send(store, 1)
-    earlier.write(b"XXX")
-    assert store.merge(earlier).stored
-    finish(system, store, [file])
-
-
-def test_taken_name_on_every_system(system: Folders) -> None:
-    """On no kind of system is a foreign file in storage overwritten."""
-    store = system.open()
-    file = File(b"aaaabbbb")
-    file.send(store, 0)
-    (system.storage / file.stored).write_bytes(b"somebody's")
-    with pytest.raises(Conflict):
-        file.send(store, 1)
-    assert (system.storage / file.stored).read_bytes() == b"somebody's"
-    assert system.files() == {file.stored}, "no half-made copy stays"
-    (system.storage / file.stored).unlink()
-    finish(system, store, [file])
-
-
-@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
-def test_taken_by_a_dead_link(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a finished file is renamed, a link that leads nowhere keeps its name, too."""
-    monkeypatch.delattr(os, "link")
-    store = folders.open()
-    file = File(b"aaaabbbb")
-    file.send(store, 0)
-    (folders.storage / file.stored).symlink_to(folders.root / "nothing")
-    with pytest.raises(Conflict):
-        file.send(store, 1)
-    assert (folders.storage / file.stored).is_symlink()
-
-
-def test_pipe_is_not_reused_after_an_error() -> None:
-    """What is left in one after a disk error would become part of the next file."""
-    with pytest.raises(DiskFault), pyfiledrop.borrow_pipe() as (_, write_end):
-        os.write(write_end, b"somebody else's")
-        raise DiskFault
-    with pyfiledrop.borrow_pipe() as (read_end, _):
-        os.set_blocking(read_end, False)
-        with pytest.raises(BlockingIOError):
-            os.read(read_end, 1)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="there an open file cannot be replaced")
-@pytest.mark.parametrize("kind", ["plain", "no link", "EXDEV"])
-@pytest.mark.parametrize("chunk_size", [4, 100], ids=["in chunks", "in storage"])
-def test_swapped_before_publishing(
-    folders: Folders, monkeypatch: pytest.MonkeyPatch, kind: str, chunk_size: int
-) -> None:
-    """Another file that somebody put in the place of the one that was written is never published."""
-    if kind == "no link":
-        monkeypatch.delattr(os, "link")
-    if kind == "EXDEV":
-        folders.chunks = folders.root / "other disk" / "chunks"
-        play_two_disks(monkeypatch, folders.chunks.parent)
-    store = folders.open()
-    file = File(b"aaaabbbb", chunk_size)
-    for index in range(file.count - 1):
-        file.send(store, index)
-    with file.begin_filled(store, file.count - 1) as writer:
-        data = folders.data(file) if file.count > 1 else folders.storage / f".{file.uuid}.part"
-        data.unlink()
-        data.write_bytes(b"XXXXXXXX")
-        with pytest.raises(DiskFault):
-            store.merge(writer)
-    assert folders.files() == set()
-    finish(folders, store, [file])
-
-
-@pytest.mark.parametrize("moved", [[0], [1, 5, 94], [100]], ids=["refused", "short", "all at once"])
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux splices")
-def test_splice(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch, moved: list[int]) -> None:
-    """Bytes that wait in a pipe get to their place, in however many steps the system moves them, or by hand."""
-    steps = iter(moved)
-    real = os.splice
-
-    def stepwise(source: int, target: int, count: int, **names: Any) -> int:
-        step = next(steps, count)
-        if not step:
-            raise OSError(errno.EINVAL, "Invalid argument")
-        return real(source, target, min(step, count), **names)
-
-    monkeypatch.setattr(os, "splice", stepwise)
-    file = File(random.Random(0).randbytes(200), chunk_size=100)
-    file.send(store, 0)
-    read_end, write_end = os.pipe()
-    try:
-        os.write(write_end, file.piece(1))
-        with file.begin(store, 1) as writer:
-            writer.splice(read_end, 100, lambda: 0)
-            store.merge(writer)
-        with file.begin(store, 1) as again:  # done: taken out of the pipe, and let fall
-            os.write(write_end, b"X" * 100)
-            again.splice(read_end, 100, lambda: 0)
-            assert store.merge(again).stored
-    finally:
-        os.close(read_end)
-        os.close(write_end)
-    finish(folders, store, [file])
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux splices")
-def test_splice_goes_on_for_a_while(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer empties the pipe again as long as it is refilled, up to a limit; meanwhile no other one splices."""
-    monkeypatch.setattr(pyfiledrop, "PIPES_AT_A_TIME", 4)
-    file = File(random.Random(0).randbytes(200), chunk_size=100)
-    read_end, write_end = os.pipe()
-    pieces = [file.piece(1)[place : place + 20] for place in range(0, 100, 20)]
-
-    def refill() -> int:
-        assert not other._splicing.acquire(blocking=False)
-        return os.write(write_end, pieces.pop(0))
-
-    try:
-        with file.begin(store, 0) as other, file.begin(store, 1) as writer:
-            writer.splice(read_end, refill_first := os.write(write_end, pieces.pop(0)), refill)
-            assert refill_first == 20 and writer.written == 80 and len(pieces) == 1
-            asked = []
-            writer.splice(read_end, os.write(write_end, pieces.pop(0)), lambda: asked.append(1) or 0)
-            assert len(asked) == 1, "who has nothing now is not asked again"
-            store.merge(writer)
-            other.write(file.piece(0))
-            store.merge(other)
-    finally:
-        os.close(read_end)
-        os.close(write_end)
-    finish(folders, store, [file])
-
-
-def test_turn() -> None:
-    """One thread has it; who waits too long goes on without, and never gives up what is another's."""
-    turn = pyfiledrop.Turn()
-    turn.take()
-    turn.take()  # has it already: does not wait for itself
-    with ThreadPoolExecutor(1) as pool:
-        assert not pool.submit(turn.give_up).result()
-        pool.submit(turn.take).result(5)  # waits in vain, and works without it
-        assert not pool.submit(turn.give_up).result()
-        with turn.paused():
-            pool.submit(turn.take).result(5)
-            assert not turn.give_up()
-            assert pool.submit(turn.give_up).result()
-        assert turn.give_up()
-        with turn.paused():  # who had none has none afterwards
-            pass
-        assert not turn.give_up()
-        pool.submit(turn.take).result(5)
-        assert pool.submit(turn.give_up).result()
-
-
-def test_turn_is_first_come_first_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever lets others work comes behind all who waited by then."""
-    monkeypatch.setattr(pyfiledrop, "TURN_SECONDS", 20)
-    turn, order = pyfiledrop.Turn(), list[int]()
-    came: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    class Line(dict[int, Any]):
-        def __setitem__(self, thread: int, gate: Any) -> None:
-            super().__setitem__(thread, gate)
-            came.put(thread)
-
-    turn._waiting = Line()
-
-    def work(number: int) -> None:
-        turn.take()
-        order.append(number)
-        assert turn.give_up()
-
-    turn.take()
-    assert not turn.let_others()  # nobody is there
-    with ThreadPoolExecutor(3) as pool:
-        working = []
-        for number in range(3):
-            working.append(pool.submit(work, number))
-            came.get(timeout=20)
-        assert turn.let_others()
-        order.append(3)
-        for each in working:
-            each.result(20)
-    assert order == [0, 1, 2, 3]
-    assert turn.give_up() and not turn.let_others()
-
-
-def test_turn_that_comes_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is never lost on who has just stopped waiting for it."""
-    monkeypatch.setattr(pyfiledrop, "TURN_SECONDS", 0.00002)
-    turn = pyfiledrop.Turn()
-
-    def work() -> None:
-        for _ in range(200):
-            turn.take()
-            os.urandom(50_000)  # longer than anybody waits
-            turn.let_others()
-            turn.give_up()
-
-    with ThreadPoolExecutor(8) as pool:
-        for each in [pool.submit(work) for _ in range(8)]:
-            each.result(60)
-    assert not turn._waiting
-    turn.take()
-    assert turn.give_up()
-
-
-@pytest.mark.parametrize("waits_for", ["the later request", "the upload"])
-def test_who_waits_for_another_gives_up_the_turn(
-    folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch, waits_for: str
-) -> None:
-    """Neither a chunk that was sent twice nor an upload that is being published keeps all others waiting."""
-    monkeypatch.setattr(pyfiledrop, "TURN_SECONDS", 20)
-    file = File(b"aaaabbbb")
-    first, later = file.begin_filled(store, 0), file.begin_filled(store, 0)
-    working = threading.Event()
-
-    def merge() -> None:
-        pyfiledrop.TURN.take()
-        working.set()
-        with first:
-            store.merge(first)
-        pyfiledrop.TURN.give_up()
-
-    with ThreadPoolExecutor(1) as pool:
-        with store._locked(file.uuid) if waits_for == "the upload" else contextlib.nullcontext():
-            merging = pool.submit(merge)
-            assert working.wait(20)
-            pyfiledrop.TURN.take()
-            assert pyfiledrop.TURN.give_up() and not merging.done()
-        with later:
-            store.merge(later)
-        merging.result(20)
-    file.send(store, 1)
-    finish(folders, store, [file])
-
-
-def test_slow_disk_gives_up_the_turn(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the disk keeps everybody waiting, files are finished out of turn for a while, and others work meanwhile."""
-    had: list[bool] = []
-    monkeypatch.setattr(pyfiledrop, "OUT_OF_TURN_SECONDS", 20)
-    monkeypatch.setattr(pyfiledrop, "force_to_disk", lambda fd, is_folder=False: had.append(pyfiledrop.TURN.is_mine()))
-
-    def in_turn(*slow: bool) -> list[bool]:
-        """Sends a file for each, the disk being that slow. Returns which of them were finished in turn."""
-        had.clear()
-        for each in slow:
-            monkeypatch.setattr(pyfiledrop, "SLOW_SYNC_SECONDS", -1 if each else 1000)
-            File(b"abc").send(store, 0)
-        assert had[::3] == had[1::3]  # the file, and the folder that names it; then the record
-        return had[::3]
-
-    pyfiledrop.TURN.take()
-    try:
-        for _ in range(2):
-            assert in_turn(*[True] * 3, False, *[True] * 3, False) == [True] * 8  # not each time
-            assert in_turn(*[True] * 4, True, False) == [True] * 4 + [False] * 2
-            monkeypatch.setattr(store, "_slow_until", 0.0)  # the while is over
-    finally:
-        assert pyfiledrop.TURN.give_up()
-
-
-def test_time_out_of_turn_says_nothing_about_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is also the time that others worked in: who went out of turn once would never come back."""
-    monkeypatch.setattr(pyfiledrop, "SLOW_SYNC_SECONDS", -1)
-    for _ in range(2 * pyfiledrop.SLOW_SYNCS):
-        File(b"abc").send(store, 0)
-    assert store._slow_until == 0
-
-
-def test_doubted_record_is_written_anew(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a sync of the record that failed nobody knows what of its log is on the disk: the next one trusts none of
-    it. Then all is well again, and the log is written once."""
-    log = folders.storage / f"{RECORD}-wal"
-    lengths = []
-
-    def force(fd: int) -> None:
-        if os.path.sameopenfile(fd, store.record._log):
-            lengths.append(log.stat().st_size)
-            if len(lengths) == 1:
-                raise OSError(errno.EIO, "the disk failed")
-
-    store.record.secret()  # which writes something
-    monkeypatch.setattr(pyfiledrop, "force_to_disk", force)
-    with pytest.raises(OSError):
-        store.record.make_durable()
-    store.record.make_durable()
-    with store.record.transaction() as db:
-        db.execute("INSERT INTO facts VALUES ('something', 'new')")
-    store.record.make_durable()
-    failed, anew, after = lengths
-    assert failed > 0 and anew == 0 and after > 0
-
-
-def test_boot_mark_without_linux(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On systems without a boot id the mark is the time of the start: the same while the machine runs."""
-
-    def missing(*args: Any, **names: Any) -> str:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(Path, "read_text", missing)
-    clock = [1_000_000.0, 500.0]
-    monkeypatch.setattr(pyfiledrop.time, "time", lambda: clock[0])
-    monkeypatch.setattr(pyfiledrop.time, "monotonic", lambda: clock[1])
-    first = pyfiledrop.boot_mark()
-    clock[:] = [1_009_000.0, 9_500.0]
-    assert pyfiledrop.boot_mark() == first
-    clock[:] = [1_010_000.0, 10.0]
-    assert pyfiledrop.boot_mark() != first
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the others tell nothing of their mounts")
-def test_mount_mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Linux shows of a mounted disk in /sys, else the mount's unique number, and nothing where it has none."""
-    known = {"/sys/fs/xfs/vda1": 5}
-    real = os.stat
-
-    class Status:
-        def __init__(self, inode: int) -> None:
-            self.st_ino = inode
-
-    def status(path: Any, *args: Any, **names: Any) -> Any:
-        if str(path).startswith("/sys/fs/"):
-            if path in known:
-                return Status(known[path])
-            raise FileNotFoundError
-        return real(path, *args, **names)
-
-    granted = 0x4FFF
-
-    class Library:
-        def statx(self, folder: int, path: bytes, flags: int, mask: int, answer: Any) -> int:
-            assert (folder, path, flags, mask) == (-100, b"/", 0, 0x4000)
-            struct.pack_into("I", answer, 0, granted)
-            struct.pack_into("Q", answer, 144, 77)
-            return 0
-
-    monkeypatch.setattr(os, "stat", status)
-    monkeypatch.setattr(os, "listdir", lambda path: {"/sys/fs": ["cgroup", "ext4", "xfs"]}[path])
-    monkeypatch.setattr(os.path, "realpath", lambda path: "/sys/devices/pci0/vda/vda1")
-    monkeypatch.setattr("ctypes.CDLL", lambda name: Library())
-    assert pyfiledrop.mount_mark("/") == "xfs 5"
-    known.clear()
-    assert pyfiledrop.mount_mark("/") == "mount 77"
-    granted = 0x0FFF  # before Linux 6.8
-    assert pyfiledrop.mount_mark("/") == ""
-    monkeypatch.setattr("ctypes.CDLL", lambda name: None)
-    assert pyfiledrop.mount_mark("/") == ""

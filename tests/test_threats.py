@@ -2,18 +2,8 @@
 
 After each refusal the answer is one fixed sentence, finished files and acknowledged chunks are as they were, nothing is
 left over, the log has one line, and the server goes on; `refused` looks at all of that. The rows' numbers are in the
-tests' names. Rows that are tested elsewhere:
-
-- 14, 29, 30, 31, 32 and 33 are the main job and stand in test_http.py; 34 and 43 are in test_cli.py;
-- 27 and 36 (hundreds of connections, descriptors) are in test_load.py, and 36 in test_faults.py;
-- 51 and 53 (cookies, guessing) stand in test_doors.py, with the rest of the password;
-- 38 (kill -9) is in test_crash.py, with real servers;
-- 39 to 41 (power cut, clock, cleaner), and 37 more widely, need faults to be made, which nobody can do over a socket:
-  test_faults.py, test_crash.py, test_model.py and test_store.py;
-- 64 and 65 (many unfinished uploads, power cuts of real file systems), and 66, are in test_store.py and test_power.py;
-- 3, 5, 6, 8, 23 to 26, 57, 58 and 63 are also tested without a socket, far more widely, in test_decisions.py;
-- 50, 52 and 60 (the log) and 57 (names) are in test_doors.py, 54 (too many connections) in test_load.py, and 59 (a page
-  of one's own) in test_cli.py.
+tests' names. Rows that are missing here are the main job, or about the password, the log or the command line, or need
+faults that nobody can make over a socket: their tests are at home there, and have the numbers in their names as well.
 """
 
 from __future__ import annotations
@@ -28,10 +18,8 @@ import random
 import re
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
-import uuid as uuids
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,6 +29,7 @@ import pytest
 from conftest import (
     BOUNDARY,
     DROP_COOKIE,
+    FORM,
     Connection,
     Response,
     Server,
@@ -53,24 +42,20 @@ from conftest import (
     multipart_body,
     request,
     run_request,
+    running,
     upload,
     wait_until,
 )
 from loading import needs_proc, usage
+from storing import new_uuid
 
 import pyfiledrop
 
-FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 #: Stands for something of the client's own in a request; no answer may depend on it.
 MARK = "mArK"
 SOME = "0b5e55ed-0000-4000-8000-0123456789ab"  # a UUID
 CONTENT = b"0123456789"
 ROOT = str(Path(__file__).resolve().parent.parent)
-
-
-def new() -> str:
-    """A UUID for an upload or a drop."""
-    return str(uuids.uuid4())
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
@@ -115,10 +100,8 @@ def assert_fixed_sentence(server: Server, answer: Response) -> None:
 def refused(server: Server, data: bytes, *statuses: int, closed: bool = False) -> Response:
     """Send these bytes, which must be refused with one of these statuses and change nothing; return the answer."""
     before = tree(server.storage), tree(server.chunks)
-    fence = f"GET /uploads?{random.getrandbits(64)} "  # behind the lines of all that came before
-    exchange(server, request(*fence.split()))
-    wait_until(lambda: fence in server.log())
-    count = len(log_lines(server))
+    begin, end = (f"/uploads?{random.getrandbits(64)}" for _ in range(2))  # between the lines of these is ours
+    exchange(server, request("GET", begin))
     with Connection(server) as connection:
         with contextlib.suppress(ConnectionError):
             connection.send(data)
@@ -126,10 +109,14 @@ def refused(server: Server, data: bytes, *statuses: int, closed: bool = False) -
         assert not closed or connection.closed(), "the connection must not be used any further"
     assert answer.status in statuses, answer
     assert_fixed_sentence(server, answer)
-    assert exchange(server, request("GET", "/uploads")).status == 200
+    assert exchange(server, request("GET", end)).status == 200
     mine = f" {answer.status} in="
-    wait_until(lambda: any(mine in line for line in log_lines(server)[count:]))
-    told = log_lines(server)[count:]
+
+    def log_since() -> str:
+        return server.log().partition(f"GET {begin} ")[2].partition("\n")[2]
+
+    wait_until(lambda: f"GET {end} " in log_since() and mine in log_since())
+    told = log_since().splitlines()
     assert [mine in line for line in told].count(True) == 1, told
     assert all(re.search(r" 127\.0\.0\.1 \S+ \S+ \d{3} in=\d+ out=\d+ ", line) for line in told), told
     assert (tree(server.storage), tree(server.chunks)) == before
@@ -138,7 +125,7 @@ def refused(server: Server, data: bytes, *statuses: int, closed: bool = False) -
 
 def chunk(**changes: str | None) -> bytes:
     """The second of three chunks of a file, with these fields changed; the name carries the mark."""
-    return chunk_request(CONTENT, 1, uuid=new(), name=f"{MARK}.bin", chunk_size=4, changes=changes)
+    return chunk_request(CONTENT, 1, uuid=new_uuid(), name=f"{MARK}.bin", chunk_size=4, changes=changes)
 
 
 def form(*parts: bytes, end: bytes = b"--\r\n", boundary: str = BOUNDARY, **headers: str) -> bytes:
@@ -156,7 +143,7 @@ def field(name: str, value: str | bytes) -> bytes:
 
 def fields(size: int = len(CONTENT), index: int = 1, chunk_size: int = 4) -> list[bytes]:
     """The six parts that say which chunk it is."""
-    described = chunk_fields(size, index, uuid=new(), chunk_size=chunk_size)
+    described = chunk_fields(size, index, uuid=new_uuid(), chunk_size=chunk_size)
     return [field(name, value) for name, value in described.items()]
 
 
@@ -194,7 +181,7 @@ def test_row_1_uuid_in_an_address(shared_server: Server, method: str, uuid: str)
 
 def test_row_1_either_case_is_the_same_upload(shared_server: Server) -> None:
     """The canonical form in capitals is the same UUID."""
-    uuid = new()
+    uuid = new_uuid()
     for index, name in enumerate((uuid, uuid.upper(), uuid)):
         assert exchange(shared_server, chunk_request(CONTENT, index, uuid=name, chunk_size=4)).status == 200
     assert [p.read_bytes() for p in shared_server.storage.glob(f"{uuid}_*")] == [CONTENT]
@@ -231,7 +218,7 @@ HOSTILE_NAMES = [
 def test_row_63_invisible_characters_in_a_name(shared_server: Server, hidden: str, way: str) -> None:
     """What cannot be seen and is not needed is taken out of a name, in whatever way it comes; joiners stay."""
     sent, shown = f"{hidden}in{hidden}voice 👩\u200d🚀.pdf{hidden}", "invoice 👩\u200d🚀.pdf"
-    described = [field(name, value) for name, value in chunk_fields(1, 0, uuid=new(), chunk_size=1).items()]
+    described = [field(name, value) for name, value in chunk_fields(1, 0, uuid=new_uuid(), chunk_size=1).items()]
     data = {
         "chunk": form(*described, file(b"x", sent)),
         "chunk, file first": form(file(b"x", sent), *described),
@@ -381,7 +368,7 @@ def test_row_9_html_that_was_uploaded(shared_server: Server, name: str) -> None:
 
 def test_row_10_markup_in_a_name(shared_server: Server) -> None:
     """A name that is HTML reaches the page as JSON or plain text, never as HTML."""
-    name, drop = "<img src=x onerror=alert(1)>.txt", new()
+    name, drop = "<img src=x onerror=alert(1)>.txt", new_uuid()
     upload(shared_server, CONTENT, name=name, cookie=drop)
     answer = exchange(shared_server, request("GET", "/uploads", cookie=drop))
     assert answer.json()["uploads"][0]["name"] == name and answer.headers["Content-Type"] == "application/json"
@@ -411,10 +398,10 @@ FOREIGN = [
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
 def test_row_11_page_of_another_site(shared_server: Server, headers: dict[str, str]) -> None:
     """A foreign page may neither upload nor delete: 403."""
-    uuid, drop = new(), new()
+    uuid, drop = new_uuid(), new_uuid()
     exchange(shared_server, chunk_request(CONTENT, 0, uuid=uuid, chunk_size=4, cookie=drop))
     refused(shared_server, chunk_request(CONTENT, 1, uuid=uuid, chunk_size=4, cookie=drop, headers=headers), 403)
-    refused(shared_server, chunk_request(CONTENT, 0, uuid=new(), chunk_size=4, headers=headers), 403)
+    refused(shared_server, chunk_request(CONTENT, 0, uuid=new_uuid(), chunk_size=4, headers=headers), 403)
     refused(shared_server, request("PUT", f"/upload/{MARK}", headers, b"x", cookie=drop), 403)
     refused(shared_server, announce_request(10, name=MARK, cookie=drop, headers=headers), 403)
     refused(shared_server, run_request(CONTENT, 1, uuid=uuid, chunk_size=4, cookie=drop, headers=headers), 403)
@@ -430,7 +417,7 @@ def test_row_11_page_of_another_site(shared_server: Server, headers: dict[str, s
 )
 def test_row_11_our_own_page_and_curl(shared_server: Server, headers: dict[str, str]) -> None:
     """Our own page may, and so may a program that sends neither header."""
-    assert exchange(shared_server, chunk_request(CONTENT, uuid=new(), headers=headers)).status == 200
+    assert exchange(shared_server, chunk_request(CONTENT, uuid=new_uuid(), headers=headers)).status == 200
 
 
 def test_row_12_clickjacking(shared_server: Server) -> None:
@@ -440,12 +427,12 @@ def test_row_12_clickjacking(shared_server: Server) -> None:
 
 def test_row_13_guessing_a_link(shared_server: Server) -> None:
     """A guess, a part of a UUID, a pattern and an unfinished upload are all 404, and alike."""
-    done, unfinished = upload(shared_server, CONTENT)["uuid"], new()
+    done, unfinished = upload(shared_server, CONTENT)["uuid"], new_uuid()
     exchange(shared_server, chunk_request(CONTENT, 0, uuid=unfinished, chunk_size=4))
     answers = set()
     for guess in (
-        new(), done[:-1], done[:8], done + "0", done + "_file.bin", "*", done[:-1] + "%2a", unfinished, "..%2f" + done,
-        done + "/", ".pyfiledrop.sqlite3", "..%2f.pyfiledrop.sqlite3", done + "%0a", "", "%252e%252e",
+        new_uuid(), done[:-1], done[:8], done + "0", done + "_file.bin", "*", done[:-1] + "%2a", unfinished,
+        "..%2f" + done, done + "/", ".pyfiledrop.sqlite3", "..%2f.pyfiledrop.sqlite3", done + "%0a", "", "%252e%252e",
     ):  # fmt: skip
         answers.add(refused(shared_server, request("GET", f"/download/{guess}"), 404).body)
     assert len(answers) == 1
@@ -454,15 +441,15 @@ def test_row_13_guessing_a_link(shared_server: Server) -> None:
 
 def test_row_14_strangers(shared_server: Server) -> None:
     """Another drop's upload is 404, in the words of one that does not exist; more in test_http.py."""
-    uuid, drop = new(), new()
+    uuid, drop = new_uuid(), new_uuid()
     exchange(shared_server, chunk_request(CONTENT, 0, uuid=uuid, chunk_size=4, cookie=drop))
-    for name in (uuid, new()):
-        refused(shared_server, request("GET", f"/uploads/{name}", cookie=new()), 404)
-        refused(shared_server, request("DELETE", f"/uploads/{name}", cookie=new()), 404)
-    refused(shared_server, chunk_request(CONTENT, 1, uuid=uuid, chunk_size=4, cookie=new()), 404)
+    for name in (uuid, new_uuid()):
+        refused(shared_server, request("GET", f"/uploads/{name}", cookie=new_uuid()), 404)
+        refused(shared_server, request("DELETE", f"/uploads/{name}", cookie=new_uuid()), 404)
+    refused(shared_server, chunk_request(CONTENT, 1, uuid=uuid, chunk_size=4, cookie=new_uuid()), 404)
     announced = announce(shared_server, 10, name="announced", cookie=drop)["uuid"]
-    for name in (uuid, announced, new()):
-        refused(shared_server, run_request(CONTENT, 1, 2, uuid=name, chunk_size=4, cookie=new()), 404)
+    for name in (uuid, announced, new_uuid()):
+        refused(shared_server, run_request(CONTENT, 1, 2, uuid=name, chunk_size=4, cookie=new_uuid()), 404)
     for name in (uuid, announced):
         assert exchange(shared_server, request("DELETE", f"/uploads/{name}", cookie=drop)).status == 200
 
@@ -473,7 +460,7 @@ def test_row_14_strangers(shared_server: Server) -> None:
 @pytest.fixture
 def begun(shared_server: Server) -> Iterator[str]:
     """The UUID of an upload of CONTENT in chunks of four of which the first is in; removed afterwards."""
-    uuid = new()
+    uuid = new_uuid()
     assert exchange(shared_server, chunk_request(CONTENT, 0, uuid=uuid, chunk_size=4)).status == 200
     yield uuid
     answer = exchange(shared_server, request("GET", f"/uploads/{uuid}")).json()["upload"]
@@ -558,7 +545,7 @@ def test_row_16_first_chunk_of_its_upload(shared_server: Server, size: int, diff
     """When it would have begun an upload, nothing is left of it."""
     data = bytes(max(0, size + difference))
     for count in (1, 2):
-        sent = chunk_request(bytes(size * count), 0, uuid=new(), chunk_size=size, data=data, name=MARK)
+        sent = chunk_request(bytes(size * count), 0, uuid=new_uuid(), chunk_size=size, data=data, name=MARK)
         refused(shared_server, sent, 400, 413)
 
 
@@ -599,7 +586,7 @@ def test_row_16_fields_that_contradict(shared_server: Server, changes: dict[str,
 def test_row_17_empty_file(shared_server: Server) -> None:
     """A file of no bytes is stored, as a chunk, as a form and as a body."""
     answers = [
-        exchange(shared_server, chunk_request(b"", uuid=new())),
+        exchange(shared_server, chunk_request(b"", uuid=new_uuid())),
         exchange(shared_server, form(file(b"", "a"))),
         exchange(shared_server, request("PUT", "/upload/a", body=b"")),
     ]
@@ -612,9 +599,8 @@ def test_row_17_empty_file(shared_server: Server) -> None:
 @pytest.fixture(scope="module")
 def small_server(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that takes files up to a megabyte."""
-    server = Server(program, tmp_path_factory.mktemp("small"), ("-a", "--max-size", "1"), {})
-    yield server
-    server.stop()
+    with running(program, tmp_path_factory.mktemp("small"), "-a", "--max-size", "1") as server:
+        yield server
 
 
 MIB = 1 << 20
@@ -628,15 +614,17 @@ def test_row_18_size_over_the_limit(small_server: Server) -> None:
         "dzchunksize": str(MIB),
         "dzchunkbyteoffset": "0",
     }
-    refused(small_server, chunk_request(bytes(MIB), 0, uuid=new(), changes=over, name=MARK), 413)
-    refused(small_server, chunk_request(b"x", 0, uuid=new(), changes={**over, "dztotalfilesize": "9" * 15}), 413, 400)
+    refused(small_server, chunk_request(bytes(MIB), 0, uuid=new_uuid(), changes=over, name=MARK), 413)
+    refused(
+        small_server, chunk_request(b"x", 0, uuid=new_uuid(), changes={**over, "dztotalfilesize": "9" * 15}), 413, 400
+    )
     refused(small_server, form(file(bytes(MIB + 1))), 413)
     refused(small_server, form(file(b"1"), file(bytes(MIB + 1))), 413)
     refused(small_server, form(file(bytes(2 * MIB))), 413)
     refused(small_server, request("PUT", f"/upload/{MARK}", body=bytes(MIB + 1)), 413)
     for size in (MIB + 1, 10**15 - 1):
         refused(small_server, announce_request(size, name=MARK), 413)
-    assert upload(small_server, bytes(MIB), cookie=(drop := new()))["done"]
+    assert upload(small_server, bytes(MIB), cookie=(drop := new_uuid()))["done"]
     exchange(small_server, request("DELETE", f"/uploads/{listed_uuid(small_server, drop)}", cookie=drop))
 
 
@@ -648,13 +636,13 @@ def listed_uuid(server: Server, drop: str) -> str:
 def test_row_18_too_many_chunks(shared_server: Server) -> None:
     """An upload of more than 100,000 chunks is 413 before anything is created."""
     changes = {"dztotalfilesize": "100001", "dztotalchunkcount": "100001", "dzchunksize": "1"}
-    refused(shared_server, chunk_request(b"x", 0, uuid=new(), changes=changes, name=MARK), 413)
+    refused(shared_server, chunk_request(b"x", 0, uuid=new_uuid(), changes=changes, name=MARK), 413)
 
 
 def test_row_35_quota(start_server: StartServer) -> None:
     """Over the quota, unfinished uploads counted, it is 507 with Retry-After; it goes on when there is space."""
     server = start_server("-a", "--max-size", "1", "--max-total", "2")
-    drop, begun, more = new(), new(), new()
+    drop, begun, more = new_uuid(), new_uuid(), new_uuid()
     half = bytes(MIB // 2 - 1100)  # each of two uploads also takes 1,024 bytes of the record
     upload(server, bytes(MIB), cookie=drop)
     kept = listed_uuid(server, drop)
@@ -682,7 +670,7 @@ def test_row_35_quota_counts_what_is_on_its_way(start_server: StartServer) -> No
         for connection in (one, other):
             connection.send(sent[: MIB // 2])
         wait_until(lambda: len([name for name in tree(server.storage) if name.endswith(".part")]) == 2)
-        for data in (request("PUT", "/upload/x", body=b"x"), chunk_request(CONTENT, uuid=new(), chunk_size=4)):
+        for data in (request("PUT", "/upload/x", body=b"x"), chunk_request(CONTENT, uuid=new_uuid(), chunk_size=4)):
             answer = exchange(server, data)
             assert answer.status == 507
             assert_fixed_sentence(server, answer)
@@ -700,7 +688,7 @@ TOO_MUCH = {
     "parts",
     [
         [*fields(), field("dzchunkindex", "1"), file(CONTENT[4:8])],
-        [*fields(), field("dzuuid", new()), file(CONTENT[4:8])],
+        [*fields(), field("dzuuid", new_uuid()), file(CONTENT[4:8])],
         [field("a", "1"), field("a", "1"), file(CONTENT)],
         [*fields(), file(CONTENT[4:8]), file(CONTENT[4:8])],
         [*fields(), file(CONTENT[4:8]), file(CONTENT[4:8]), field("modified", "1")],
@@ -854,7 +842,7 @@ def test_row_19_announcing_takes_no_memory_that_stays(shared_server: Server) -> 
 @pytest.mark.parametrize("count", [1, 3])
 def test_row_20_file_before_the_fields(shared_server: Server, chunk_size: int, count: int) -> None:
     """A form whose file stands before its fields works as any other, for chunks and for whole files."""
-    uuid, content = new(), random.randbytes(chunk_size * count - 1)
+    uuid, content = new_uuid(), random.randbytes(chunk_size * count - 1)
     for index in range(count):
         piece = content[index * chunk_size : (index + 1) * chunk_size]
         described = chunk_fields(len(content), index, uuid=uuid, chunk_size=chunk_size)
@@ -870,7 +858,7 @@ def test_row_20_file_before_the_fields_that_does_not_fit(shared_server: Server) 
     """What would be refused otherwise is refused then too, and what was taken in meanwhile is gone."""
     refused(shared_server, form(file(CONTENT[4:7]), *fields()), 400)
     refused(shared_server, form(file(CONTENT[4:9]), *fields()), 400, 413)
-    refused(shared_server, form(file(CONTENT[4:8]), *fields(), field("dzuuid", new())), 400)
+    refused(shared_server, form(file(CONTENT[4:8]), *fields(), field("dzuuid", new_uuid())), 400)
 
 
 # 21 and 22: bodies that are no forms, or break off
@@ -934,8 +922,8 @@ def test_row_21_chunks_with_another_end(shared_server: Server, size: int, end: b
 
 
 SMALL = {
-    "chunk": chunk_request(CONTENT, 1, uuid=new(), chunk_size=4),
-    "only chunk": chunk_request(CONTENT, uuid=new()),
+    "chunk": chunk_request(CONTENT, 1, uuid=new_uuid(), chunk_size=4),
+    "only chunk": chunk_request(CONTENT, uuid=new_uuid()),
     "form": form(file(CONTENT)),
     "body": request("PUT", "/upload/x", body=CONTENT),
 }
@@ -989,7 +977,7 @@ def test_row_22_run_that_breaks_off_at_every_byte(shared_server: Server, first: 
     body = whole.index(b"\r\n\r\n") + 4
 
     def cut(length: int) -> tuple[int | None, list[list[int]], bool]:
-        uuid = new()
+        uuid = new_uuid()
         assert exchange(shared_server, chunk_request(CONTENT, 2, uuid=uuid, chunk_size=4)).status == 200
         data = whole.replace(SOME.encode(), uuid.encode())
         with Connection(shared_server) as connection:
@@ -1019,7 +1007,7 @@ def test_row_22_run_that_breaks_off_at_every_byte(shared_server: Server, first: 
 @pytest.mark.parametrize("size", [1000, 200_000])
 def test_row_22_client_of_a_run_that_vanishes(shared_server: Server, vanish: str, size: int) -> None:
     """A client that closes or resets in the middle of a run has what came whole of it, in both lanes."""
-    uuid, content = new(), random.randbytes(5 * size)
+    uuid, content = new_uuid(), random.randbytes(5 * size)
     assert exchange(shared_server, chunk_request(content, 1, uuid=uuid, chunk_size=size)).status == 200
     with Connection(shared_server) as connection:
         connection.send(run_request(content, 0, 5, uuid=uuid, chunk_size=size)[: -size * 3 // 2])
@@ -1035,19 +1023,11 @@ def test_row_22_client_of_a_run_that_vanishes(shared_server: Server, vanish: str
     assert tree(shared_server.storage)[f"{uuid}_file.bin"] == content
 
 
-def test_row_22_client_that_left_before_it_was_told_to_go_on() -> None:
-    """Who waits for 100 Continue and is gone when it comes is no bug of ours."""
-    ours, theirs = socket.socketpair()
-    theirs.close()
-    with ours, pytest.raises(pyfiledrop.CutOff):
-        pyfiledrop.Body(pyfiledrop.Wire(ours), 5, b"", is_awaiting=True).read()
-
-
 @pytest.mark.parametrize("vanish", ["close", "reset"])
 @pytest.mark.parametrize("size", [1000, 500_000])
 def test_row_22_client_that_vanishes(shared_server: Server, vanish: str, size: int) -> None:
     """A client that closes or resets in the middle of a chunk leaves nothing of it; the upload goes on."""
-    uuid, content = new(), random.randbytes(2 * size)
+    uuid, content = new_uuid(), random.randbytes(2 * size)
     assert exchange(shared_server, chunk_request(content, 0, uuid=uuid, chunk_size=size)).status == 200
     lines = len(log_lines(shared_server))
     with Connection(shared_server) as connection:
@@ -1278,57 +1258,6 @@ def test_row_27_slow_readers(shared_server: Server) -> None:
         assert readers[0].receive().body == content, "a reader that wakes up is served to the end"
 
 
-def test_row_27_a_trickle_after_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each while is judged by itself: what came before buys no time, and none that was fast enough is punished."""
-    clock = 1000.0
-    monkeypatch.setattr(pyfiledrop.time, "monotonic", lambda: clock)
-    pace, least = pyfiledrop.watch_pace(), pyfiledrop.MIN_BYTES_PER_SECOND
-    pace(1 << 30)
-    clock += pyfiledrop.IDLE_SECONDS
-    pace(0)  # the first while is not over yet
-    for _ in range(3):
-        clock += 1
-        pace(0)  # and then begins the next one
-        clock += pyfiledrop.IDLE_SECONDS
-        pace(least * (pyfiledrop.IDLE_SECONDS + 1))
-    clock += 1
-    pace(0)
-    clock += pyfiledrop.IDLE_SECONDS
-    pace(least * (pyfiledrop.IDLE_SECONDS + 1) - 1)
-    clock += 1
-    with pytest.raises(pyfiledrop.TooSlow):
-        pace(0)
-
-
-@pytest.mark.parametrize("error", [BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError])
-def test_row_27_patience_ends(error: type[Exception]) -> None:
-    """A socket that moves nothing is asked once a tick until the time is over, and at least once."""
-    asked = []
-
-    class Waiting:
-        def recv(self, limit: int) -> bytes:
-            asked.append(limit)
-            if len(asked) < most:
-                raise error
-            return b"moved"
-
-    wire, most = pyfiledrop.Wire(Waiting()), 4  # type: ignore[arg-type]
-    with pytest.raises(pyfiledrop.TooSlow):
-        wire.receive(7, seconds=3 * pyfiledrop.TICK_SECONDS)
-    assert asked == [7] * 3
-    asked.clear()
-    assert wire.receive(7, seconds=4 * pyfiledrop.TICK_SECONDS) == b"moved"
-    asked.clear()
-    with pytest.raises(pyfiledrop.TooSlow):
-        wire.receive(7, seconds=0)
-    assert asked == [7]
-    asked.clear()
-    most = sys.maxsize
-    with pytest.raises(pyfiledrop.TooSlow):
-        wire.receive(7)
-    assert len(asked) == pyfiledrop.IDLE_SECONDS // pyfiledrop.TICK_SECONDS
-
-
 @pytest.mark.parametrize(
     ("piece", "most"),
     [
@@ -1365,12 +1294,15 @@ LARGE = 24 << 20
     [
         (request("PUT", f"/upload/{MARK}", body=bytes(LARGE)), 413),
         (form(file(bytes(LARGE))), 413),
-        (chunk_request(bytes(LARGE), uuid=new(), chunk_size=LARGE, name=MARK), 413),
-        (chunk_request(bytes(LARGE), uuid=new(), chunk_size=LARGE, headers={"Origin": "http://evil.example"}), 403),
+        (chunk_request(bytes(LARGE), uuid=new_uuid(), chunk_size=LARGE, name=MARK), 413),
+        (
+            chunk_request(bytes(LARGE), uuid=new_uuid(), chunk_size=LARGE, headers={"Origin": "http://evil.example"}),
+            403,
+        ),
         (request("POST", "/upload", {"Content-Type": "text/plain"}, bytes(LARGE)), 400),
         (request("POST", "/nothing", {}, bytes(LARGE)), 404),
-        (run_request(bytes(LARGE), uuid=new(), chunk_size=LARGE), 404),
-        (run_request(bytes(LARGE), uuid=new(), chunk_size=LARGE, headers={"Origin": "http://evil.example"}), 403),
+        (run_request(bytes(LARGE), uuid=new_uuid(), chunk_size=LARGE), 404),
+        (run_request(bytes(LARGE), uuid=new_uuid(), chunk_size=LARGE, headers={"Origin": "http://evil.example"}), 403),
         (request("POST", "/uploads", {}, bytes(LARGE)), 413),
         (request("PUT", "/upload", {}, bytes(LARGE)), 405),
         (raw(*POST, "X : y", f"Content-Length: {LARGE}", body=bytes(LARGE)), 400),
@@ -1500,7 +1432,7 @@ def test_answers_are_json_that_python_reads(shared_server: Server) -> None:
 
 def test_row_37_disk_that_fails(server: Server) -> None:
     """A fault of the disk is 500 in one sentence without a path; when it is mended, the same request goes through."""
-    uuid = new()
+    uuid = new_uuid()
     in_its_place = server.storage / f".{uuid}.part"
     in_its_place.mkdir()
     answer = exchange(server, chunk_request(CONTENT, uuid=uuid))
@@ -1534,10 +1466,11 @@ def test_a_bug_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
 # 44: long lists
 
 
+@pytest.mark.slow
 @needs_proc
 def test_row_44_a_long_list_costs_little(start_server: StartServer) -> None:
     """Twenty who ask for 10,000 entries with the longest names and read nothing take less than 10 MB of memory."""
-    server, drop = start_server("--no-fsync"), new()
+    server, drop = start_server("--no-fsync"), new_uuid()
     names = [f"{number:05}{'😀' * 62}" for number in range(10_000)]  # 253 bytes each; one more would be too many
     with Connection(server) as connection:
         for start in range(0, len(names), 50):
@@ -1569,7 +1502,7 @@ def test_row_44_a_long_list_costs_little(start_server: StartServer) -> None:
 )
 def test_row_44_a_mark_that_is_none(shared_server: Server, mark: str) -> None:
     """Only what the server gave as the mark of the next page is one."""
-    for cookie in ("", new()):
+    for cookie in ("", new_uuid()):
         target = f"/uploads?before={quote(mark, safe='%+')}"
         refused(shared_server, request("GET", target, cookie=cookie), 400)
 
@@ -1581,7 +1514,7 @@ def test_row_44_a_mark_that_is_none(shared_server: Server, mark: str) -> None:
 def test_row_45_a_uuid_stands_for_one_file(start_server: StartServer, how: str) -> None:
     """Under the link of a file that is gone nobody ever puts another one, after a restart neither."""
     server = start_server("-a")
-    uuid, owner = new(), new()
+    uuid, owner = new_uuid(), new_uuid()
     upload(server, CONTENT, uuid=uuid, cookie=owner)
     path = server.storage / f"{uuid}_file.bin"
     if how == "removed":
@@ -1589,7 +1522,7 @@ def test_row_45_a_uuid_stands_for_one_file(start_server: StartServer, how: str) 
     else:
         path.unlink()
     for _ in range(2):
-        for stranger in (owner, new(), ""):
+        for stranger in (owner, new_uuid(), ""):
             for data in (b"other", CONTENT):
                 answer = exchange(server, chunk_request(data, uuid=uuid, cookie=stranger))
                 assert answer.status == (410 if how == "removed" or stranger == owner else answer.status), answer.text
@@ -1613,7 +1546,7 @@ def test_row_46_announcing_reserves_nothing(start_server: StartServer) -> None:
             silent = stack.enter_context(Connection(server))
             silent.send(request("PUT", "/upload/large.bin", {"Content-Length": str(size)}))
             fields = {"dztotalfilesize": str(size), "dztotalchunkcount": str(size // 4096), "dzchunksize": "4096"}
-            first = chunk_request(CONTENT, uuid=new(), changes=fields, data=b"x" * 4096)
+            first = chunk_request(CONTENT, uuid=new_uuid(), changes=fields, data=b"x" * 4096)
             assert exchange(server, first).status == 200
             uuid = announce(server, size)["uuid"]
             silent = stack.enter_context(Connection(server))
@@ -1653,7 +1586,7 @@ PLANTS = ["symbolic link", "hard link", "pipe"]
 @pytest.mark.parametrize("chunk_size", [4, 100], ids=["in chunks", "in storage"])
 def test_row_49_planted_before(server: Server, tmp_path: Path, kind: str, chunk_size: int) -> None:
     """What a local user puts where a new upload's bytes go is neither written to nor waited for."""
-    victim, uuid = tmp_path / "victim", new()
+    victim, uuid = tmp_path / "victim", new_uuid()
     victim.write_bytes(b"the victim's")
     place = server.storage / f".{uuid}.part"
     if chunk_size == 4:
@@ -1673,7 +1606,7 @@ def test_row_49_planted_before(server: Server, tmp_path: Path, kind: str, chunk_
 @pytest.mark.parametrize("restart", [False, True])
 def test_row_49_swapped_between(server: Server, tmp_path: Path, kind: str, restart: bool) -> None:
     """What is put in the place of an unfinished upload's bytes is not taken for them, nor written to, nor published."""
-    elsewhere, uuid = tmp_path / "elsewhere", new()
+    elsewhere, uuid = tmp_path / "elsewhere", new_uuid()
     elsewhere.mkdir()
     victim = elsewhere / "data"
     victim.write_bytes(b"0" * len(CONTENT))
@@ -1701,7 +1634,7 @@ def test_row_49_swapped_between(server: Server, tmp_path: Path, kind: str, resta
 def test_row_49_in_a_finished_files_place(start_server: StartServer, tmp_path: Path, kind: str) -> None:
     """What stands under a finished file's name and is none is not given out, and nobody waits for it."""
     server = start_server("-a")
-    uuid, victim = new(), tmp_path / "victim"
+    uuid, victim = new_uuid(), tmp_path / "victim"
     victim.write_bytes(b"the victim's")
     upload(server, CONTENT, uuid=uuid)
     stored = server.storage / f"{uuid}_file.bin"
@@ -1714,7 +1647,7 @@ def test_row_49_in_a_finished_files_place(start_server: StartServer, tmp_path: P
 @pytest.mark.skipif(os.name == "nt", reason="there files have no such rights")
 def test_row_50_the_record_is_private(server: Server) -> None:
     """Other users of the machine cannot read the record, and it holds no key of anybody's."""
-    owner = new()
+    owner = new_uuid()
     upload(server, CONTENT, cookie=owner)
     files = list(server.storage.glob(".pyfiledrop.sqlite3*"))
     assert len(files) > 1
@@ -1726,16 +1659,17 @@ def test_row_50_the_record_is_private(server: Server) -> None:
 def test_row_55_first_chunks_by_the_thousand(launch: StartServer) -> None:
     """Each holds a descriptor until it is synced. Before there are none left new uploads are put off, then go on."""
     server = launch("MAX_OPEN_UPLOADS=20,HOUSEKEEPING_SECONDS=10000")
-    answers = [exchange(server, chunk_request(CONTENT, 0, uuid=new(), chunk_size=4)) for _ in range(60)]
+    answers = [exchange(server, chunk_request(CONTENT, 0, uuid=new_uuid(), chunk_size=4)) for _ in range(60)]
     assert {answer.status for answer in answers} == {200, 503}
     assert all(answer.headers["Retry-After"] for answer in answers if answer.status == 503)
-    wait_until(lambda: exchange(server, chunk_request(CONTENT, 0, uuid=new(), chunk_size=4)).status == 200)
+    wait_until(lambda: exchange(server, chunk_request(CONTENT, 0, uuid=new_uuid(), chunk_size=4)).status == 200)
 
 
+@pytest.mark.slow
 def test_row_56_empty_files_are_not_free(start_server: StartServer) -> None:
     """What the record takes of them counts beside --max-total."""
     server = start_server("--max-total", "1")
-    statuses = []
+    statuses: list[int] = []
     with Connection(server) as connection:
         while not statuses or statuses[-1] == 201:
             connection.send(request("PUT", f"/upload/{len(statuses)}{'x' * 200}", body=b""))
@@ -1762,7 +1696,7 @@ def test_row_62_storage_goes_away(server: Server, program: list[str], anew: bool
     if anew:
         server.storage.mkdir()
     for data in (
-        chunk_request(CONTENT, 0, uuid=new(), chunk_size=4),
+        chunk_request(CONTENT, 0, uuid=new_uuid(), chunk_size=4),
         request("PUT", "/upload/a", body=CONTENT),
         announce_request(10),
         run_request(CONTENT, uuid=begun),
