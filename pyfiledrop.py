@@ -5125,9 +5125,8 @@ class LogWriter(logging.Handler):
         The thread makes the text of it, for many lines at once. In a request that took a tenth of all its time.
         """
         if len(self._records) < MAX_LOG_LINES:
-            if (
-                record.levelno >= logging.WARNING
-            ):  # it may be about an error, which holds on to the bytes it was met with
+            # It may be about an error, which would hold on to the bytes that it was met with.
+            if record.levelno >= logging.WARNING:
                 record.msg, record.args = record.getMessage(), None
             self._records.append(record)
         else:

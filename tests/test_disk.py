@@ -38,7 +38,7 @@ MIB = 1 << 20
 DAY = 24 * 3600.0
 
 
-@pytest.fixture(params=["plain", "no link", "link refused", "no pwrite", "EXDEV", "another disk"])
+@pytest.fixture(params=["plain", "no link", "link refused", "links in storage", "no pwrite", "EXDEV", "another disk"])
 def system(request: pytest.FixtureRequest, folders: Folders, monkeypatch: pytest.MonkeyPatch) -> Folders:
     """Folders on each kind of system."""
 
@@ -53,6 +53,14 @@ def system(request: pytest.FixtureRequest, folders: Folders, monkeypatch: pytest
             monkeypatch.delattr(os, "link")
         case "link refused":
             monkeypatch.setattr(os, "link", refuse(errno.EPERM))
+        case "links in storage":  # a file system that has them only within a folder
+            link = os.link
+
+            def within(source: Any, target: Any, **names: Any) -> None:
+                is_within = Path(source).parent == Path(target).parent
+                (link if is_within else refuse(errno.EXDEV))(source, target, **names)
+
+            monkeypatch.setattr(os, "link", within)
         case "no pwrite":
             monkeypatch.setattr(pyfiledrop, "pwrite", pyfiledrop._pwrite_by_seek)
         case "EXDEV":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import random
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -245,6 +247,23 @@ def test_log_goes_on_after_a_line_that_cannot_be_made() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=build.ROOT, capture_output=True, text=True, timeout=60)
     assert done.stderr.endswith(" the next line\n") and "TypeError" in done.stderr and done.returncode == 0
+
+
+def test_row_52_lines_that_wait_hold_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that a line tells of holds on to the bytes of its request; nobody keeps these until the line is read."""
+
+    class Error(Exception): ...
+
+    monkeypatch.setattr(pyfiledrop.LogWriter, "_work", lambda self: None)
+    writer = pyfiledrop.LogWriter(tmp_path / "log")
+    error = Error("the disk failed")
+    held = weakref.ref(error)
+    writer.emit(logging.LogRecord("pyfiledrop", logging.ERROR, "", 0, "disk: %s", (error,), None))
+    del error
+    gc.collect()
+    assert held() is None and len(writer._records) == 1
+    writer.close()
+    os.close(writer._fd)
 
 
 @pytest.fixture
