@@ -20,6 +20,7 @@ from pyfiledrop import BadRequest, Conflict, Gone, NotFound, Writer
 
 DAY = 24 * 3600.0
 OWNERS = (ALICE, BOB, None)
+OTHER = "ffffffff-0000-4000-8000-000000000000"  # a UUID that no file of these has
 
 
 @dataclass
@@ -170,7 +171,7 @@ class StoreMachine(RuleBasedStateMachine):
         is_found = self.is_announced(file) or (expected is not None and not expected.done and file.count > 1)
         if file.uuid in self.removed or (expected and not is_found) or (is_found and file.owner is None):
             return  # for it would get a UUID of its own
-        with mock.patch("pyfiledrop.uuidlib.uuid4", lambda: file.uuid):
+        with mock.patch("pyfiledrop.uuidlib.uuid4", lambda: OTHER if is_found else file.uuid):
             upload, is_new = self.store.announce(file.owner, file.name, len(file.content), None, file.chunk_size)
         assert (upload.uuid, is_new) == (file.uuid, not is_found)
         if expected:
