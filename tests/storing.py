@@ -15,7 +15,7 @@ import stat
 import threading
 import uuid as uuids
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -587,12 +587,12 @@ class Day:
         day.done, day.removing, day.removed = set(self.done), set(self.removing), set(self.removed)
         return day
 
-    def check(self, folders: Folders, store: Store, *, chunks_may_be_asked_again: bool = False) -> None:
-        """The promise, to all but those who asked for the removal."""
+    def check(self, folders: Folders, store: Store, asked_again: Collection[File] = ()) -> None:
+        """The promise, to all but those who asked for the removal. Chunks of some files may be asked for again."""
         for file in self.files:
             self.acknowledged.setdefault(file, set())
         kept = {
-            file: set() if file in self.removing or (chunks_may_be_asked_again and file not in self.done) else numbers
+            file: set() if file in self.removing or (file in asked_again and file not in self.done) else numbers
             for file, numbers in self.acknowledged.items()
         }
         check_promise(folders, store, kept, self.done - self.removing)
