@@ -4445,15 +4445,15 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
             "created": upload.created,
         }
 
-    def answer_received(status: int, uploads: list[Upload]) -> bytes:
+    def say_received(file: Mapping[str, Any]) -> str:
         environ = bottle.request.environ
         base = f"{environ['wsgi.url_scheme']}://{environ.get('HTTP_HOST', 'localhost')}/"
+        line = f"Received {file['name'] or 'file'} ({human_size(file['size'])})."
+        return f"{line} Fetch it back: {base}{file['link']}" if file["link"] else line
+
+    def answer_received(status: int, uploads: list[Upload]) -> bytes:
         files = [describe(upload) for upload in uploads]
-        lines = []
-        for file in files:
-            line = f"Received {file['name'] or 'file'} ({human_size(file['size'])})."
-            lines.append(f"{line} Fetch it back: {base}{file['link']}" if file["link"] else line)
-        return answer(status, {"files": files}, "\n".join(lines))
+        return answer(status, {"files": files}, "\n".join(map(say_received, files)))
 
     @app.post("/upload")
     def post_upload() -> Any:
@@ -4491,8 +4491,9 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
 
     def answer_progress(status: int, upload: Upload, chunks: list[list[int]]) -> bytes:
         progress = {"chunk_size": upload.chunk_size, "chunk_count": upload.chunk_count, "chunks": chunks}
+        file = describe(upload) | progress
         sentence = f"{upload.name}: {human_size(upload.received)} of {human_size(upload.size)} are in."
-        return answer(status, {"upload": describe(upload) | progress}, sentence)
+        return answer(status, {"upload": file}, say_received(file) if file["done"] else sentence)
 
     @app.post("/uploads")
     def begin_upload() -> Any:

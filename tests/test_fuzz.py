@@ -510,7 +510,7 @@ class Worker:
         if status == 200 and removed and (b'"removed"' in body or body == b"Removed.\n"):
             self.judge.kept.pop(removed[1].decode().lower(), None)
         run = re.match(rf"PUT \S*/uploads/({UUID})/".encode(), said.data, re.IGNORECASE)
-        if status == 200 and run and body.endswith(b" are in.\n"):
+        if status == 200 and run and (body.endswith(b" are in.\n") or body.startswith(b"Received ")):
             self.judge.unsaid.add(run[1].decode().lower())
         return not self._closing
 

@@ -1404,3 +1404,17 @@ def test_request_that_waits_for_its_turn_as_the_server_stops(tmp_path: Path, mon
             pyfiledrop.TURN.give_up()
             assert client.recv(12) == b"HTTP/1.1 200"
         assert server.stop(20)
+
+
+def test_progress_as_a_sentence(with_chunks_of: Servers) -> None:
+    """Whoever asks for no JSON reads how far an upload is, and at its end where the file can be fetched."""
+    server, content = with_chunks_of(SMALL), random.randbytes(3 * SMALL)
+    uuid = Run.begin(server, content, SMALL)
+    plain = {"Accept": "*/*"}
+    texts = [
+        exchange(server, run_request(content, 0, 1, uuid=uuid, chunk_size=SMALL, headers=plain)).text,
+        exchange(server, run_request(content, 1, 2, uuid=uuid, chunk_size=SMALL, headers=plain)).text,
+        exchange(server, request("GET", f"/uploads/{uuid}", plain)).text,
+    ]
+    assert re.fullmatch(r".+: 2\.0 KB of 5\.9 KB are in\.\n", texts[0])
+    assert texts[1] == texts[2] and re.fullmatch(rf"Received .+\. Fetch it back: http://.+/download/{uuid}\n", texts[1])
