@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import socket
 import ssl
 import sys
+import threading
 
 import pytest
-from conftest import BOUNDARY, Connection, Server, chunk_request, stored, upload
+from conftest import BOUNDARY, Connection, Server, chunk_request, stored, upload, wait_until
 from storing import new_uuid
 
 import pyfiledrop
@@ -110,3 +112,44 @@ def test_pipe_is_not_reused_after_an_error() -> None:
         os.set_blocking(read_end, False)
         with pytest.raises(BlockingIOError):
             os.read(read_end, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "splice"), reason="only Linux splices")
+@pytest.mark.parametrize("cut", [False, True])
+def test_long_pieces_are_slept_for(store: pyfiledrop.Store, cut: bool) -> None:
+    """Whoever receives a long piece is not woken for each packet, but for its last bytes, and for what follows it."""
+    content = random.randbytes(5_000_000)
+    until: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        ours, _ = listener.accept()
+        wire = pyfiledrop.Wire(ours)
+        wire.open()
+
+        def level() -> int:
+            return ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
+
+        class Part(pyfiledrop.DiskPart):
+            def splice(self, pipe: int, count: int, offset: int) -> int:
+                until.append(level())
+                return super().splice(pipe, count, offset)
+
+        def send() -> None:
+            if cut:
+                client.sendall(content[:-1_000_000])
+            else:  # the last bytes come when they are waited for
+                client.sendall(content[:-100_000])
+                wait_until(lambda: until and level() == 1)
+                client.sendall(content[-100_000:])
+            client.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
+        with ours, store.begin_whole(None, "x", len(content)) as writer:
+            assert isinstance(writer._part, pyfiledrop.DiskPart)
+            writer._part.__class__ = Part
+            sender.start()
+            body = pyfiledrop.Body(wire, len(content))
+            with pytest.raises(pyfiledrop.CutOff) if cut else contextlib.nullcontext():
+                body.pour(writer, len(content))
+            sender.join()
+            assert level() == 1
+    assert until[0] == 256 * 1024 and until[-1] == (256 * 1024 if cut else 1)
