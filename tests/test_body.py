@@ -153,3 +153,18 @@ def test_long_pieces_are_slept_for(store: pyfiledrop.Store, cut: bool) -> None:
             sender.join()
             assert level() == 1
     assert until[0] == 256 * 1024 and until[-1] == (256 * 1024 if cut else 1)
+
+
+@pytest.mark.parametrize(("ticks", "tries"), [(0.1, 1), (1.0, 1), (1.6, 2), (3.0, 3)])
+def test_as_many_ticks_as_fit(ticks: float, tries: int) -> None:
+    """Who waits looks at the clock once a tick, at least once, and gives up at the tick that is nearest to the time."""
+    calls: list[int] = []
+
+    def stand_still() -> None:
+        calls.append(0)
+        raise BlockingIOError
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(pyfiledrop.TooSlow):
+        pyfiledrop.Wire(ours)._wait(stand_still, seconds=ticks * pyfiledrop.TICK_SECONDS)
+    assert len(calls) == tries

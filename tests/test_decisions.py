@@ -1081,3 +1081,66 @@ def test_ticking_on_32_bit_systems() -> None:
     pyfiledrop.Wire(Socket()).open()  # type: ignore[arg-type]
     wide = struct.pack("@qq", pyfiledrop.TICK_SECONDS, 0)
     assert Socket.given[1::2] == [(socket.SO_RCVTIMEO, wide), (socket.SO_SNDTIMEO, wide)]
+
+
+# What begins an upload, and its runs
+
+
+@pytest.mark.parametrize(
+    ("text", "wish"),
+    [
+        ('{"name": "a", "size": 0}', ("a", 0, None)),
+        ('{"size": 5, "modified": null, "name": ""}', ("", 5, None)),
+        (f'{{"name": "a", "size": {10**15 - 1}, "modified": {10**15 - 1}}}', ("a", 10**15 - 1, 10**15 - 1)),
+        (f'{{"name": "a", "size": 1, "modified": {1 - 10**15}}}', ("a", 1, 1 - 10**15)),
+    ],
+)
+def test_wish(text: str, wish: tuple[str, int, int | None]) -> None:
+    """Name and size are needed, the time of change is not; the order is the client's."""
+    assert pyfiledrop.parse_wish(text.encode(), 10**15) == wish
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "nothing", "[]", "5", "null", "[" * 8000, '[["name", "a"], ["size", 1]]', '{"name": "a"}', '{"size": 1}',
+        '{"name": "a", "size": 1, "more": 1}', '{"name": "a", "size": 1, "modified": 1, "more": 1}',
+        '{"name": "a", "name": "a", "size": 1}', '{"name": "a", "size": 1, "size": 1, "modified": 1}',
+        '{"name": 1, "size": 1}', '{"name": {"a": 1}, "size": 1}', r'{"name": "a\u0000", "size": 1}',
+        '{"name": "a", "size": true}', '{"name": "a", "size": 1.0}', '{"name": "a", "size": "1"}',
+        '{"name": "a", "size": -1}', f'{{"name": "a", "size": {10**15}}}', '{"name": "a", "size": NaN}',
+        '{"name": "a", "size": 1, "modified": true}', '{"name": "a", "size": 1, "modified": 1.5}',
+        f'{{"name": "a", "size": 1, "modified": {10**15}}}', f'{{"name": "a", "size": 1, "modified": {-10**15}}}',
+        '{"name": "a", "size": ' + "1" * 5000 + "}",
+    ],
+    ids=lambda text: text[:40],
+)  # fmt: skip
+def test_wish_that_is_none(text: str) -> None:
+    """Whatever is missing, stands twice, is of another kind or nobody knows is refused in one sentence."""
+    with pytest.raises(BadRequest, match=r"name, size and time of change"):
+        pyfiledrop.parse_wish(text.encode(), 10**15)
+
+
+def test_wish_for_too_much() -> None:
+    """A file over the limit is refused, one of just that size is not."""
+    assert pyfiledrop.parse_wish(b'{"name": "a", "size": 5}', 5).size == 5
+    with pytest.raises(TooLarge):
+        pyfiledrop.parse_wish(b'{"name": "a", "size": 6}', 5)
+
+
+@pytest.mark.parametrize(
+    ("first", "length", "size", "numbers"),
+    [
+        (0, 4, 10, range(1)), (1, 4, 10, range(1, 2)), (0, 8, 10, range(2)), (0, 10, 10, range(3)),
+        (2, 2, 10, range(2, 3)), (1, 6, 10, range(1, 3)), (0, 8, 8, range(2)), (0, 0, 0, range(1)), (0, 3, 3, range(1)),
+        (0, 0, 10, None), (2, 0, 10, None), (0, 3, 10, None), (1, 5, 10, None), (2, 1, 10, None), (2, 3, 10, None),
+        (3, 0, 10, None), (2, 0, 8, None), (1, 0, 0, None), (0, 1, 0, None), (0, 12, 10, None), (99, 4, 10, None),
+    ],
+)  # fmt: skip
+def test_run_of_chunks(first: int, length: int, size: int, numbers: range | None) -> None:
+    """A run of a file in chunks of four bytes ends where one of them ends, and not beyond the file."""
+    if numbers is not None:
+        assert pyfiledrop.run_of_chunks(first, length, size, 4) == numbers
+    else:
+        with pytest.raises(BadRequest):
+            pyfiledrop.run_of_chunks(first, length, size, 4)

@@ -266,6 +266,18 @@ def test_row_52_lines_that_wait_hold_nothing(tmp_path: Path, monkeypatch: pytest
     os.close(writer._fd)
 
 
+def test_row_52_as_many_lines_wait_as_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one more: the others are counted."""
+    monkeypatch.setattr(pyfiledrop, "MAX_LOG_LINES", 3)
+    monkeypatch.setattr(pyfiledrop.LogWriter, "_work", lambda self: None)
+    writer = pyfiledrop.LogWriter(tmp_path / "log")
+    for _ in range(5):
+        writer.emit(logging.LogRecord("pyfiledrop", logging.INFO, "", 0, "a line", None, None))
+    assert (len(writer._records), writer._left_out) == (3, 2)
+    writer.close()
+    os.close(writer._fd)
+
+
 @pytest.fixture
 def unread(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     """A pipe that is a log file, and the descriptor of its other end; nobody reads unless the test does."""

@@ -243,6 +243,16 @@ def door(clock: Clock) -> pyfiledrop.Door:
     return pyfiledrop.Door(PASSWORD, store)
 
 
+@pytest.mark.parametrize(("left", "is_open"), [(-1000, False), (-1, False), (1, True), (1000, True)])
+def test_a_session_ends(door: pyfiledrop.Door, clock: Clock, left: int, is_open: bool) -> None:
+    """By itself, at the time that it names."""
+    session = door._sign(f"{'0' * 32}.{int(clock.time()) + left}")
+    environ = {"wsgi.url_scheme": "http", "REMOTE_ADDR": "10.0.0.1"}
+    bottle.request.bind(environ)
+    environ["HTTP_COOKIE"] = f"{door.cookie_name('session')}={session}"
+    assert door.is_open_to(environ) is is_open
+
+
 def retry_after(door: pyfiledrop.Door, password: str = PASSWORD, address: str = "10.0.0.1") -> int | None:
     """The seconds after which this address may try again; None when this try was heard, and wrong."""
     try:
