@@ -151,6 +151,22 @@ def test_swapped_before_publishing(
     finish(folders, store, [file])
 
 
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
+def test_swapped_for_a_link_where_writers_open_the_file(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each writer opens the file for itself it does not follow a link that somebody put in its place."""
+    monkeypatch.setattr(pyfiledrop, "pwrite", pyfiledrop._pwrite_by_seek)
+    store = folders.open()
+    file, outside = File(b"aaaabbbbcccc"), folders.root / "outside"
+    outside.write_bytes(b"somebody's")
+    with file.begin(store, 0) as writer:
+        writer.write(b"aa")
+        folders.data(file).unlink()
+        folders.data(file).symlink_to(outside)
+        with pytest.raises(DiskFault):
+            file.begin(store, 1)
+    assert outside.read_bytes() == b"somebody's"
+
+
 @pytest.mark.parametrize("moved", [[0], [1, 5, 94], [100]], ids=["refused", "short", "all at once"])
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux splices")
 def test_splice(folders: Folders, store: Store, monkeypatch: pytest.MonkeyPatch, moved: list[int]) -> None:
