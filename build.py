@@ -854,8 +854,8 @@ MUTATION_TESTS = {
         *("tests/test_faults.py", "tests/test_model.py", "tests/test_http.py"),
     ),
     "store": (
-        *("tests/test_store.py", "tests/test_runs.py", "tests/test_races.py", "tests/test_decisions.py"),
-        *("tests/test_faults.py", "tests/test_model.py", "tests/test_http.py"),
+        *("tests/test_store.py", "tests/test_turn.py", "tests/test_runs.py", "tests/test_races.py"),
+        *("tests/test_disk.py", "tests/test_faults.py", "tests/test_model.py", "tests/test_http.py"),
     ),
     "body": ("tests/test_body.py", "tests/test_http.py", "tests/test_threats.py"),
     "app": ("tests/test_http.py", "tests/test_threats.py", "tests/test_password.py", "tests/test_log.py"),

@@ -1035,6 +1035,16 @@ def test_closed_store_lets_go(folders: Folders) -> None:
     assert open_descriptors() == before
 
 
+def test_close_stops_requests_that_did_not_end(folders: Folders) -> None:
+    """Their writers are stopped and hold nothing, so that nobody writes into a folder that the next server has."""
+    before = open_descriptors()
+    store = folders.open()
+    writers = [file.begin(store, 0) for file in (File(b"aaaabbbb"), File(b"cccc"))]
+    folders.close()
+    assert open_descriptors() == before
+    assert {writer.state for writer in writers} == {pyfiledrop.WriterState.IGNORED}
+
+
 @pytest.mark.parametrize("content", [b"aaaa", b"aaaabbbb"], ids=["one chunk", "two chunks"])
 def test_writer_after_close(folders: Folders, store: Store, content: bytes) -> None:
     """A writer that outlives its store cannot write, least of all into a file that was opened since."""
