@@ -3064,7 +3064,7 @@ class Store:
         live.writers.remove(writer)
         if writer.keeps:
             return self._stop_and_take(live, upload, writer)
-        with contextlib.suppress(OSError):  # of bytes that fall anyway
+        with contextlib.suppress(OSError):  # of bytes that do not count in any case
             writer.stop()
         return upload
 
