@@ -5893,6 +5893,7 @@ const ask = async (upload) => {
   if (isCurrent(request)) {
     upload.asking = false;
     if (error) refused(request, error);
+    else if (known.upload?.done && upload.owned && !upload.begun) beginAnew(upload);   // see `claim`: it is another's file
     else if (known.upload?.done) finish(upload, known.upload);
     else if (!known.upload?.chunk_size) fail(upload, STRANGER);
     else if (upload.owned) take(upload, known.upload);
@@ -5931,13 +5932,16 @@ const claim = async (request, known, isNew) => {
   }
   if (!isCurrent(request)) return;
   upload.asking = false;
-  if (upload.owned) {
-    upload.resumed = !isNew;
-    take(upload, known);
-    if (upload.resumed) tell.resumed();
-  } else tell.changed(upload);
+  // What was found again may have been finished by its owner while the answer was on its way. So it is asked about once more,
+  // now that nobody else has it: else this file would be called done, and the bytes that are in would be the other's.
+  upload.resumed = upload.owned && !isNew;
+  if (upload.resumed) tell.resumed();
+  else if (upload.owned) take(upload, known);
+  else tell.changed(upload);
   pump();
 };
+
+const beginAnew = (upload) => Object.assign(upload, {uuid: '', todo: null, received: 0, owned: false, resumed: false});
 
 // Goes on from what the server has: what is neither there nor under way is to be done.
 const take = (upload, {chunk_size: chunkSize, chunk_count: count, chunks}) => {
@@ -6025,7 +6029,7 @@ const refused = (request, error) => {
   // It is not known any more, because nothing of it was in when the server was started anew; or it is not what it was.
   const isLost = own && (status === 404 || ((status === 409 || status === 410) && (upload.resumed || !upload.owned)));
   if (isLost && ++upload.beginnings <= TIMES_ANEW) {
-    Object.assign(upload, {uuid: '', todo: null, received: 0, owned: false, resumed: false});
+    beginAnew(upload);
     return halt(upload);
   }
   if (!own && status === 413 && request.last > request.first) {   // one chunk may be small enough

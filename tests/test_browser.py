@@ -32,7 +32,7 @@ from browsing import (
     stored,
 )
 from conftest import Server, StartServer, upload, wait_until
-from playwright.sync_api import FilePayload, Page, Route, expect
+from playwright.sync_api import APIResponse, FilePayload, Page, Route, expect
 
 import build
 import pyfiledrop
@@ -289,6 +289,28 @@ def test_equal_names_from_two_folders(tab: Tab, tmp_path: Path) -> None:
     runs = [run["uuid"] for run in tab.spy("runs")]
     assert len(set(runs)) == 7
     assert len(runs) == 6 * 3 + 1
+
+
+def test_answer_about_an_equal_file_is_late(tab: Tab, tmp_path: Path) -> None:
+    """A file is not mixed with one of its name that was unfinished when the server was asked, and is done when it answers."""
+    files = [make_file(tmp_path / folder / "same.bin", 3 * CHUNK) for folder in ("first", "second")]
+    for file in files:
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+    gate = Gate(tab.page, 1)
+    tab.choose(files[0])
+    tab.expect_percent("same.bin", 33)
+    late: list[tuple[Route, APIResponse]] = []
+    tab.page.route("**/uploads", lambda route: route.continue_() if late else late.append((route, route.fetch())))
+    tab.choose(files[1])
+    tab.until("spy.questions === 1")
+    wait_until(lambda: late or tab.page.wait_for_timeout(10))
+    gate.open()
+    tab.until("document.querySelectorAll('#files [data-state=done]').length === 1")
+    route, response = late[0]
+    assert route.request.method == "POST"
+    route.fulfill(response=response)
+    tab.until("document.querySelectorAll('#files [data-state=done]').length === 2")
+    assert sorted(map(sha256, stored(tab.server, "same.bin"))) == sorted(map(sha256, files))
 
 
 def test_equal_names_keep_no_others_waiting(tab: Tab, tmp_path: Path) -> None:
