@@ -115,8 +115,9 @@ def raised_codes() -> set[tuple[int, str]]:
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in errors):
             continue
         if len(node.args) > 1:
-            assert isinstance(node.args[1], ast.Constant), f"line {node.lineno}: a code must stand there as it is"
-            found.add((int(errors[node.func.id].status), node.args[1].value))
+            text = node.args[1]
+            assert isinstance(text, ast.Constant) and isinstance(text.value, str), f"line {node.lineno}: no plain code"
+            found.add((int(errors[node.func.id].status), text.value))
     return found
 
 

@@ -17,7 +17,6 @@ from conftest import (
     StartServer,
     chunk_request,
     exchange,
-    fails_to_start,
     multipart_body,
     request,
     run_request,
@@ -105,10 +104,11 @@ def test_an_upload_is_found_again_by_its_folder_too(folders: Folders, store: Sto
     assert len(set(uuids.values())) == 3
     for uuid in uuids.values():
         File(b"aaaabbbb", uuid=uuid).run(store, range(1))
-    for opened in (store, folders.open()):
+    for _ in range(2):
         for path, uuid in uuids.items():
-            again, is_new = opened.announce(ALICE, *facts, path)
+            again, is_new = store.announce(ALICE, *facts, path)
             assert (again.uuid, again.path, is_new) == (uuid, path, False)
+        store = folders.open()
 
 
 @pytest.mark.parametrize("state", ["announced", "its only chunk on its way", "on record"])
@@ -301,9 +301,12 @@ def test_title(start_server: StartServer) -> None:
 
 
 @pytest.mark.parametrize("title", ["", " ", "a\r\nSet-Cookie: a=b", "a\x1b[31m", "\u202eannA", "a" * 101])
-def test_row_69_title_that_is_none(program: list[str], tmp_path: Any, title: str) -> None:
+def test_row_69_title_that_is_none(capsys: pytest.CaptureFixture[str], title: str) -> None:
     """One sentence at the start: what could end a header or a line, or is too long, is no title."""
-    assert "title" in fails_to_start(program, tmp_path, "--title", title)
+    with pytest.raises(SystemExit) as caught:
+        pyfiledrop.Settings.parse(["--title", title])
+    sentence = capsys.readouterr().err
+    assert caught.value.code == 2 and sentence.count("\n") == 1 and sentence[:-1].isprintable()
 
 
 def test_row_69_title_that_is_markup(start_server: StartServer) -> None:

@@ -550,7 +550,7 @@ def test_plain_form_without_a_selection(shared_server: Server, files: list[tuple
     """A form sent with nothing chosen is told so, and leaves nothing."""
     drop = new_uuid()
     answer = exchange(shared_server, form_request(*files, cookie=drop))
-    assert answer.status == 400 and answer.json()["code"] == "no-file"
+    assert answer.status == 400 and answer.json()["code"] == ("no-file" if files else "malformed")
     assert listed(shared_server, drop) == []
     assert_tidy(shared_server)
 
@@ -751,7 +751,8 @@ def test_list_in_pages(start_server: StartServer) -> None:
     target = f"/uploads?before={first['next']}"
     second = exchange(server, request("GET", target, cookie=drop)).json()
     assert ([file["name"] for file in second["uploads"]], second["next"]) == (left[100:], None)
-    assert exchange(server, request("GET", target, cookie=new_uuid())).json() == {"uploads": [], "next": None}
+    nobodys = exchange(server, request("GET", target, cookie=new_uuid())).json()
+    assert (nobodys["uploads"], nobodys["next"]) == ([], None)
     lines = exchange(server, request("GET", "/uploads", {"Accept": ""}, cookie=drop)).text.splitlines()
     assert len(lines) == 101 and lines[0] == "new (0 bytes)"
     (more,) = re.findall(r"There is more: ask for (/uploads\?before=\d+)$", lines[-1])
