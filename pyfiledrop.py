@@ -97,6 +97,7 @@ import zipfile
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Container, Generator, Iterable, Iterator, Mapping
+from html.parser import HTMLParser
 from http import HTTPStatus
 from pathlib import Path
 from socketserver import TCPServer
@@ -5161,7 +5162,7 @@ OWN_PAGE = HOME / "index.html"  # if it is there, it is used in place of PAGE
 _SETTINGS_BLOCK = re.compile(r'(<script type="application/json" id="settings">).*?(</script>)', re.DOTALL)
 MAX_RUN_BYTES = 95 * MIB  # of one request of the page; many proxies take none of more than 100 MB
 _HEADING = re.compile(r"(<(title|h1)>Drop files)(?=</\2>)")
-_INLINE_BLOCK = re.compile(r"<(script|style)(?: [^>]*)?>(.*?)</\1>", re.DOTALL)
+_SAFE_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]+", re.ASCII)
 
 
 # dropzone: begin (filled by "python build.py script")
@@ -5194,8 +5195,82 @@ def dropzone_address(settings: Settings, route: str) -> tuple[str, str]:
     return address, integrity if settings.dz_version == DROPZONE_VERSION else ""
 
 
+def _csp_hash(text: str) -> str:
+    """How a policy names an inline block, or an attribute that is code (CSP 3, 2.3.1)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _csp_address(address: str) -> str:
+    """How a policy names an address on another server: just this one, without what stands behind its path.
+
+    Empty for one on this server, and for what is none.
+    """
+    try:
+        parts = urlsplit(address.strip())
+    except ValueError:
+        return ""
+    if parts.scheme.lower() not in ("", "http", "https") or not _SAFE_HOST.fullmatch(parts.netloc):
+        return ""
+    scheme = f"{parts.scheme}://" if parts.scheme else ""
+    return f"{scheme}{parts.netloc}{quote(parts.path or '/', safe='/%:@!$&()*+=~')}"
+
+
+class _Sources(HTMLParser):
+    """What a page loads and runs, by the directives of its Content-Security-Policy."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.scripts, self.styles, self.images = {"'self'"}, {"'self'"}, {"'self'", "data:", "blob:"}
+        self._block: list[str] | None = None  # the text of the script or style that is open
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        if tag == "link" and "stylesheet" in found.get("rel", "").lower().split():
+            self.styles.add(_csp_address(found.get("href", "")))
+        elif tag in ("script", "img") and "src" in found:
+            (self.scripts if tag == "script" else self.images).add(_csp_address(found["src"]))
+        elif tag in ("script", "style"):
+            self._block = []
+        handlers = {_csp_hash(value) for name, value in found.items() if name.startswith("on")}
+        self.scripts |= handlers | {"'unsafe-hashes'"} if handlers else set()
+
+    def handle_data(self, data: str) -> None:
+        if self._block is not None:
+            self._block.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._block is not None and tag in ("script", "style"):
+            (self.scripts if tag == "script" else self.styles).add(_csp_hash("".join(self._block)))
+            self._block = None
+
+
+def page_policy(page: str, is_own: bool) -> str:
+    """The Content-Security-Policy of a page: it may run and load what stands in it, and nothing else.
+
+    So what somebody manages to put into the page later, through a name for instance, runs nothing. Whoever laid a page
+    of their own beside the script is trusted with what stands in it, attributes with styles and handlers among that.
+    """
+    found = _Sources(page)
+    directives = {
+        "default-src": {"'none'"},
+        "script-src": found.scripts,
+        "style-src": found.styles,
+        "style-src-attr": {"'unsafe-inline'"} if is_own else set(),
+        "img-src": found.images,
+        "connect-src": {"'self'"},
+        "form-action": {"'self'"},
+        "base-uri": {"'none'"},
+        "frame-ancestors": {"'none'"},
+    }
+    return "; ".join(
+        f"{name} {' '.join(sorted(filter(None, sources)))}" for name, sources in directives.items() if sources
+    )
+
+
 def render_page(settings: Settings, source: str, asks: bool = False, free: int | None = None) -> tuple[str, str]:
-    """The page with the settings put in, and its Content-Security-Policy, which allows its own inline blocks only.
+    """The page with the settings put in, and its Content-Security-Policy.
 
     So many bytes are free for uploads. Where a password is asked for, it shows the button to sign out.
     """
@@ -5215,24 +5290,12 @@ def render_page(settings: Settings, source: str, asks: bool = False, free: int |
     page = _HEADING.sub(lambda match: f"{match[1]} to {html.escape(settings.machine)}", page)
     if asks:
         page = page.replace(' id="leave" hidden>', ' id="leave">')
-    foreign = set()
     for route in DROPZONE_FILES:
         address, integrity = dropzone_address(settings, route)
         if address != route:
-            parts = urlsplit(address)
-            foreign.add(f"{parts.scheme}://{parts.netloc}")
             check = f' integrity="{integrity}" crossorigin="anonymous"' if integrity else ""
             page = page.replace(f'"{route}"', f'"{address}"{check}')
-    allowed = {"script": {"'self'"} | foreign, "style": {"'self'"} | foreign}
-    for kind, text in _INLINE_BLOCK.findall(page):
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        allowed[kind].add(f"'sha256-{digest}'")
-    policy = (
-        f"default-src 'none'; script-src {' '.join(sorted(allowed['script']))};"
-        f" style-src {' '.join(sorted(allowed['style']))}; img-src 'self' data: blob:; connect-src 'self';"
-        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    )
-    return page, policy
+    return page, page_policy(page, is_own=source != PAGE)
 
 
 def add_pages(app: bottle.Bottle, settings: Settings, store: Store, door: Door) -> None:

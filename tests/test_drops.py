@@ -10,12 +10,14 @@ import json
 import os
 import random
 import re
+import shutil
 import socket
 import sqlite3
 import stat
 import sys
 import time
 import zipfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -35,8 +37,10 @@ from conftest import (
     multipart_body,
     request,
     run_request,
+    running,
     wait_until,
 )
+from playwright.sync_api import Browser, expect
 from storing import ALICE, BOB, RECORD, File, Folders, new_uuid
 
 import pyfiledrop
@@ -705,6 +709,96 @@ def test_many_files_of_one_name() -> None:
     """Each gets its number at once, not after a look at all before it; numbers that are taken are left out."""
     names = pyfiledrop.archive_names([("a", "x (2).txt"), *[("a", "x.txt")] * 20_000])
     assert names[:4] == ["a/x (2).txt", "a/x.txt", "a/x (3).txt", "a/x (4).txt"] and names[-1] == "a/x (20001).txt"
+
+
+# A page of one's own
+
+
+TUTORIAL = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="UTF-8">
+<link rel="stylesheet" href="https://cdnjs.cloudflare.com/ajax/libs/dropzone/5.7.0/min/dropzone.min.css"/>
+<script type="application/javascript"
+ src="https://cdnjs.cloudflare.com/ajax/libs/dropzone/5.7.0/min/dropzone.min.js"></script>
+<title>pyfiledrop</title>
+</head>
+<body>
+<div id="content" style="width: 800px; margin: 0 auto;">
+<h2>Upload new files</h2>
+<form method="POST" action='/upload' class="dropzone dz-clickable" id="dropper" enctype="multipart/form-data"></form>
+<h2>Uploaded <input type="button" value="Clear" onclick="clearAll()" /></h2>
+<div id="uploaded"></div>
+<script type="application/javascript">
+function clearAll() { document.getElementById("uploaded").innerHTML = "cleared"; }
+Dropzone.options.dropper = {
+  paramName: 'file', chunking: true, forceChunking: true,
+  parallelChunkUploads: true, url: '/upload', chunkSize: 1000000,
+  init: function () {
+    this.on("complete", function (file) {
+      document.getElementById("uploaded").innerHTML +=
+        `<a href="/download/${file.upload.uuid}" style="color: rgb(1, 2, 3)">${file.upload.filename}</a>`;
+    });
+  }
+}
+</script>
+</div>
+</body>
+</html>
+"""
+#: What stands for Dropzone 5.7: it sends a file as that does, in one chunk.
+DROPZONE_5 = """
+window.Dropzone = { options: {} };
+addEventListener('DOMContentLoaded', async () => {
+  const options = Dropzone.options.dropper, uuid = '%s', handlers = {};
+  options.init.call({ on: (name, handler) => { handlers[name] = handler; } });
+  const form = new FormData();
+  const fields = { dzuuid: uuid, dzchunkindex: 0, dztotalfilesize: 3, dzchunksize: options.chunkSize,
+    dztotalchunkcount: 1, dzchunkbyteoffset: 0 };
+  for (const [name, value] of Object.entries(fields)) form.append(name, value);
+  form.append(options.paramName, new Blob(['abc']), 'a.txt');
+  await fetch(options.url, { method: 'POST', body: form });
+  handlers.complete({ upload: { uuid, filename: 'a.txt' } });
+});
+"""
+
+
+def test_tutorials_page_works(browser: Browser, tmp_path: Path) -> None:
+    """A page as tutorials have it, beside the script: script and style from a CDN, code inline and in an attribute."""
+    script = tmp_path / "pyfiledrop.py"
+    shutil.copy(pyfiledrop.__file__, script)
+    (tmp_path / "index.html").write_text(TUTORIAL, "utf-8")
+    uuid, complaints = new_uuid(), list[str]()
+    with running([sys.executable, str(script)], tmp_path, "-a") as server, closing(browser.new_context()) as context:
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        cdn = "https://cdnjs.cloudflare.com/ajax/libs/dropzone/5.7.0/min/"
+        page.route(
+            f"{cdn}dropzone.min.js", lambda route: route.fulfill(body=DROPZONE_5 % uuid, content_type="text/javascript")
+        )
+        page.route(
+            f"{cdn}dropzone.min.css",
+            lambda route: route.fulfill(body="h2 { color: rgb(4, 5, 6) }", content_type="text/css"),
+        )
+        page.goto(server.url)
+        link = page.locator("#uploaded a")
+        expect(link).to_have_text("a.txt")
+        expect(link).to_have_css("color", "rgb(1, 2, 3)")
+        expect(page.locator("#content")).to_have_css("width", "800px")
+        expect(page.locator("h2").first).to_have_css("color", "rgb(4, 5, 6)")
+        assert exchange(server, request("GET", f"/download/{uuid}")).body == b"abc"
+        page.locator("input[type=button]").click()
+        expect(page.locator("#uploaded")).to_have_text("cleared")
+        later = "<img id=evil src=dropzone.css onerror=this.title=1>"
+        page.evaluate("markup => document.body.insertAdjacentHTML('beforeend', markup)", later)
+        foreign = (
+            "document.head.append(Object.assign(document.createElement('script'), { src: 'https://evil.example/' }))"
+        )
+        with page.expect_console_message(lambda message: "evil.example" in message.text):
+            page.evaluate(foreign)
+        page.wait_for_function("document.getElementById('evil').complete")
+        expect(page.locator("#evil")).not_to_have_attribute("title", "1")
+    assert len([text for text in complaints if "Content Security Policy" in text]) == 2, complaints
 
 
 # Pages for browsers without a script
