@@ -3708,6 +3708,11 @@ class Store:
                 raise NotFound
             return files, rows[-1].id if len(rows) == limit else None
 
+    def sum_of_drop(self, uuid: str) -> tuple[int, int]:
+        """How many finished files a drop has, and their bytes together."""
+        with disk_errors():
+            return self.record.sum_of_drop(uuid)
+
     def remove(self, owner: str | None, uuid: str) -> None:
         """Removes an owner's own file or unfinished upload. Raises NotFound.
 
@@ -4963,7 +4968,7 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         check_downloads()
         drop, after = parse_drop_link(uuid), parse_mark(bottle.request.query.get("after")) or 0
         uploads, following = store.drop(drop, after, FILES_A_PAGE)
-        count, size = store.record.sum_of_drop(drop)
+        count, size = store.sum_of_drop(drop)
         files = [describe(upload) for upload in uploads]
         data = {
             "uuid": drop,

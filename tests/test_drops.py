@@ -19,6 +19,7 @@ import time
 import zipfile
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -379,9 +380,24 @@ def test_code_is_an_image(shared_server: Server) -> None:
     assert code(shared_server, "http://127.0.0.1/drops/y").body != answer.body
 
 
-def test_code_leads_to_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A phone that reads a loopback address would look for the server on itself."""
-    assert pyfiledrop.link_for_code("http://localhost:1/x", "LOCALHOST:1", "10.0.0.1") == "http://10.0.0.1:1/x"
+@pytest.mark.parametrize(
+    ("host", "network", "held"),
+    [
+        ("0.0.0.0", "10.0.0.1", "http://10.0.0.1:1/x"),
+        ("::", "10.0.0.1", "http://10.0.0.1:1/x"),
+        ("0.0.0.0", None, "http://localhost:1/x"),
+        ("127.0.0.1", "10.0.0.1", "http://localhost:1/x"),
+    ],
+)
+def test_code_leads_to_the_network(monkeypatch: pytest.MonkeyPatch, host: str, network: str | None, held: str) -> None:
+    """A phone that reads a loopback address would look for the server on itself; if it listens there, it is found."""
+    nothing: Any = None
+    monkeypatch.setattr(pyfiledrop, "lan_address", lambda: network)
+    door = pyfiledrop.Door(None, SimpleNamespace(secret=lambda: b""))  # type: ignore[arg-type]
+    app = pyfiledrop.make_app(pyfiledrop.Settings(host=host), nothing, door)
+    environ = pyfiledrop.parse_head(b"GET /qr?link=http://localhost:1/x HTTP/1.1\r\nHost: localhost:1")
+    environ |= {"wsgi.url_scheme": "http", "wsgi.input": None, "REMOTE_ADDR": "127.0.0.1"}
+    assert b"".join(app.wsgi(environ, lambda status, headers, *more: None)) == pyfiledrop.render_code(held)
 
 
 @pytest.mark.parametrize(
