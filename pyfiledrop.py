@@ -26,6 +26,8 @@ HTTP
     DELETE /uploads                 forget the finished ones (the files stay)
     GET    /uploads/<uuid>          one upload, and which of its chunks are in
     DELETE /uploads/<uuid>          remove one's own file or unfinished upload
+    GET    /drops/<uuid>            a page with the files that were dropped together, when downloads are allowed
+    GET    /drops/<uuid>.zip        all of them in their folders, as one ZIP; HEAD too
     GET    /qr                      a QR code (SVG) of the address in ?link=, which must be one of this server's
     GET    /download/<uuid>         the file, when started with --allow-downloads; one byte range; HEAD too
     GET    /favicon.ico, /dropzone.js, /dropzone.css
@@ -91,12 +93,15 @@ import types
 import unicodedata
 import uuid as uuidlib
 import webbrowser
+import zipfile
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Generator, Iterable, Iterator, Mapping
+from html.parser import HTMLParser
 from http import HTTPStatus
 from pathlib import Path
 from socketserver import TCPServer
+from string import Template
 from typing import Any, BinaryIO, NamedTuple, Protocol
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -173,6 +178,10 @@ PROMISE_STEP_BYTES = 64 * KIB  # how often a file that comes in one piece says h
 MAX_CONNECTIONS = 1024
 MAX_CONNECTIONS_PER_ADDRESS = 512
 MAX_LINK_CHARS = 1000  # of what a QR code is made of; one of so many can still be read from a screen
+FILES_A_PAGE = 1000  # of a drop's page
+MAX_ARCHIVE_FILES = 100_000  # of a drop that is given as one ZIP: some 700 bytes of memory each while it is sent
+MAX_FILES_IN_ARCHIVES = 400_000  # of all that are sent at a time, some perhaps to readers that do not read
+ARCHIVE_BLOCK_BYTES = 256 * KIB
 UPLOADS_A_PAGE = 100  # of one answer to GET /uploads: some 50 KB, also when every name is as long as it can be
 
 # How bytes are moved.
@@ -730,6 +739,22 @@ def parse_path(text: str) -> str:
     return clean_path(text)
 
 
+def parse_drop_link(text: str) -> str:
+    """The UUID of a drop in its link. Raises NotFound: nothing is under any other address."""
+    if not _UUID.fullmatch(text):
+        raise NotFound
+    return text.lower()
+
+
+def parse_mark(text: str | None) -> int | None:
+    """From where on a list goes on, as its part before said. Raises BadRequest."""
+    if text is None:
+        return None
+    if not _DIGITS.fullmatch(text):
+        raise BadRequest("There is no such mark in the list. Ask for the list from its beginning.")
+    return int(text)
+
+
 def parse_number(text: str) -> int:
     """A plain decimal number of at most 15 digits. Raises BadRequest for signs, spaces, underscores and the like."""
     if not _DIGITS.fullmatch(text):
@@ -854,6 +879,11 @@ def check_size(size: int, max_bytes: int) -> None:
         raise TooLarge(sentence, "file-too-large", limit=max_bytes)
 
 
+def count_files(count: int) -> str:
+    """So many files, for people."""
+    return "1 file" if count == 1 else f"{count:,} files"
+
+
 def human_size(size: int) -> str:
     """Bytes for people: `1.5 GB`, a unit being 1,024 of the one below, as --max-size and Dropzone count."""
     size = max(0, size)
@@ -949,6 +979,43 @@ def content_disposition(name: str) -> str:
     stem, suffix = os.path.splitext(name)  # curl -J knows only the fallback: "file.pdf" is better than "pdf"
     fallback = (secure_filename(stem) or "file") + re.sub(r"[^.0-9A-Za-z]", "", suffix).rstrip(".")
     return f"attachment; filename=\"{fallback}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def archive_names(files: Iterable[tuple[str, str]]) -> list[str]:
+    """What files are called inside an archive; each is given by its folders, as clean_path makes them, and its name.
+
+    All are harmless on every system, and none is the same as another, nor as a folder, also where case does not count:
+    of equal ones the second gets " (2)", and so on.
+    """
+    files = list(files)
+    folders = {path.casefold() for path, _ in files if path}
+    taken = {folder[: slash.start()] for folder in folders for slash in re.finditer("/", folder)} | folders
+    latest: Counter[str] = Counter()
+    names = []
+    for path, name in files:
+        folder = f"{path}/" if path else ""
+        stem, suffix = split_suffix(safe_name(name))
+        first = full = f"{folder}{stem}{suffix}"
+        while full.casefold() in taken:
+            latest[first] += 1
+            full = f"{folder}{stem} ({latest[first] + 1}){suffix}"
+        taken.add(full.casefold())
+        names.append(full)
+    return names
+
+
+def archive_bytes(files: Iterable[tuple[str, int]]) -> int:
+    """Bytes of a ZIP archive of files with these names and sizes, as Python's zipfile writes it where it cannot seek:
+    not compressed, each file's checksum behind it, with the extension for large ones (APPNOTE.TXT, 4.3 and 4.5.3).
+    """
+    place = directory = count = 0
+    for name, size in files:
+        name_bytes, large, far = len(name.encode()), size > zipfile.ZIP64_LIMIT, place > zipfile.ZIP64_LIMIT
+        directory += 46 + name_bytes + (4 + 16 * large + 8 * far if large or far else 0)
+        place += 30 + name_bytes + size + (20 + 24 if size * 1.05 > zipfile.ZIP64_LIMIT else 16)
+        count += 1
+    is_large = count > zipfile.ZIP_FILECOUNT_LIMIT or max(place, directory) > zipfile.ZIP64_LIMIT
+    return place + directory + (76 if is_large else 0) + 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1699,6 +1766,16 @@ class Record:
     def of_owner(self, owner: str, before: int, limit: int) -> list[Upload]:
         """An owner's uploads, newest first: at most limit of those with an id below before."""
         return self._uploads("owner = ? AND id < ? ORDER BY id DESC LIMIT ?", owner, before, limit)
+
+    def of_drop(self, drop: str, after: int, limit: int) -> list[Upload]:
+        """A drop's finished files in the order in which they began: at most limit of those with an id above after."""
+        return self._uploads("drop_uuid = ? AND stored IS NOT NULL AND id > ? ORDER BY id LIMIT ?", drop, after, limit)
+
+    def sum_of_drop(self, drop: str) -> tuple[int, int]:
+        """How many finished files a drop has, and their bytes together."""
+        query = "SELECT count(*), coalesce(sum(size), 0) FROM uploads WHERE drop_uuid = ? AND stored IS NOT NULL"
+        count, size = self._rows(query, drop)[0]
+        return count, size
 
     def unfinished(self) -> list[Upload]:
         """All uploads that are not whole yet."""
@@ -3619,6 +3696,23 @@ class Store:
                 raise Gone("This file was removed.") if upload is None and self.record.removal(uuid) else NotFound
             return upload, self._engine.open(upload.stored)
 
+    def drop(self, uuid: str, after: int, limit: int) -> tuple[list[Upload], int | None]:
+        """A drop's finished files that are there, in the order in which they began: at most limit of those behind the
+        one whose id is after. Returns them, and the id to go on with, if there may be more. Raises NotFound when no
+        file of the drop is left.
+        """
+        with disk_errors():
+            rows = self.record.of_drop(uuid, after, limit)
+            files = [self._confirmed(row) for row in rows if self._engine.has(row.stored or "")]
+            if not files and len(rows) < limit and not (after and self.record.sum_of_drop(uuid)[0]):
+                raise NotFound
+            return files, rows[-1].id if len(rows) == limit else None
+
+    def sum_of_drop(self, uuid: str) -> tuple[int, int]:
+        """How many finished files a drop has, and their bytes together."""
+        with disk_errors():
+            return self.record.sum_of_drop(uuid)
+
     def remove(self, owner: str | None, uuid: str) -> None:
         """Removes an owner's own file or unfinished upload. Raises NotFound.
 
@@ -4462,7 +4556,25 @@ MAX_ADDRESSES = 10_000  # whose failures are remembered
 # mistype so often, and 86,400 tries a day need five years on average for six random small letters.
 MAX_WRONG_A_MINUTE = 60
 _SESSION = re.compile(r"(([0-9a-f]{32})\.([0-9]{1,15}))\.[0-9a-f]{64}", re.ASCII)
+_GIVEN_LINK = re.compile(r"(download/[0-9A-Fa-f-]{36}|drops/[0-9A-Fa-f-]{36}(\.zip)?)", re.ASCII)
 _DOWNLOAD_CSP = "default-src 'none'; frame-ancestors 'none'; sandbox"
+
+
+class Stream:
+    """An answer that is made while it is sent, block by block. What fails then can only end the connection."""
+
+    def __init__(self, blocks: Generator[bytes, None, None], at_its_end: Callable[[], None]) -> None:
+        self.blocks = blocks
+        self._at_its_end = at_its_end
+
+    def close(self) -> None:
+        """Whether all of it was sent, a part, or nothing. Called once."""
+        self.blocks.close()
+        self._at_its_end()
+
+    def read(self, limit: int = -1) -> bytes:
+        """Only what makes Bottle take this for a file; the server sends its blocks."""
+        raise NotImplementedError
 
 
 class FileSpan:
@@ -4492,42 +4604,79 @@ def read_cookies(name: str) -> Iterator[str]:
 _to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one each time
 
 
-def _wants_json() -> bool:
-    return "application/json" in bottle.request.environ.get("HTTP_ACCEPT", "")
+#: Makes the body of a page of ours without a script. It is given the way to the server's root, with a slash at its end:
+#: that differs from address to address, and the server may lie below a proxy's path.
+PageBody = Callable[[str], str]
 
 
-def _render(data: Mapping[str, Any], sentence: str, wants_json: bool) -> tuple[str, bytes]:
-    """The one shape of all answers but pages and files: JSON to those who ask for it, a sentence to all others.
-
-    Returns its type (RFC 9110, 8.3) and its bytes.
+def _render(
+    data: Mapping[str, Any], sentence: str, environ: Mapping[str, Any], body: PageBody | None = None
+) -> tuple[dict[str, str], bytes]:
+    """The one shape of all answers but files and the page itself: JSON to scripts, which accept it, a page with this
+    body to browsers without one, if there is a body, and a sentence to all others. Returns headers and bytes.
     """
-    text = _to_json(data) if wants_json else sentence + "\n"
-    return "application/json" if wants_json else "text/plain; charset=utf-8", text.encode()
+    accepted = environ.get("HTTP_ACCEPT", "")
+    if "application/json" in accepted:
+        return {"Content-Type": "application/json"}, _to_json(data).encode()
+    if body and "text/html" in accepted:
+        page, policy = render_plain_page(body, environ)
+        return {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy}, page.encode()
+    return {"Content-Type": "text/plain; charset=utf-8"}, f"{sentence}\n".encode()
 
 
-def render_error(error: DropError, wants_json: bool = False) -> tuple[str, dict[str, str], bytes]:
+def render_plain_page(make_body: PageBody, environ: Mapping[str, Any]) -> tuple[str, str]:
+    """A page of ours without a script, in answer to this request, and its Content-Security-Policy. Its title is its
+    heading.
+    """
+    root = "../" * (environ.get("PATH_INFO", "").count("/") - 1) or "./"
+    body = make_body(root)
+    heading = re.search("<h1>(.*?)</h1>", body)
+    title = heading[1] if heading else "pyfiledrop"
+    digest = base64.b64encode(hashlib.sha256(LOOK.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src 'self'; form-action 'self'; base-uri 'none';"
+        " frame-ancestors 'none'"
+    )
+    return PLAIN_PAGE.substitute(title=title, look=LOOK, body=body, root=root), policy
+
+
+def sign_in_body(notice: str, link: str) -> PageBody:
+    """The page on which the password is asked for. It leads on to the link that was asked for, if it is one of ours."""
+    link = link if _GIVEN_LINK.fullmatch(link) else ""
+    return lambda root: SIGN_IN.substitute(notice=html.escape(notice), link=link, root=root)
+
+
+def render_error(error: DropError, environ: Mapping[str, Any]) -> tuple[str, dict[str, str], bytes]:
     """Status, headers and body of an error's answer. This is the one place that decides them, whoever gives the answer:
-    a handler, Bottle, or the server to a request that never got to the app.
+    a handler, Bottle, or the server to a request that never got to the app (then nothing is known of environ).
     """
     data = {"error": str(error), "code": error.code, "values": error.values}
-    kind, body = _render(data, str(error), wants_json)
-    headers = {"Content-Type": kind, "Content-Length": str(len(body)), **error.headers}
-    if wants_json:  # a script of our page: the browser must not ask for a password in its own way
+    if isinstance(error, Unauthorized):
+        page = sign_in_body("", environ.get("PATH_INFO", "")[1:])
+    else:
+
+        def page(root: str) -> str:
+            return ERROR_PAGE.substitute(sentence=html.escape(str(error)), root=root)
+
+    headers, body = _render(data, str(error), environ, page)
+    headers |= {"Content-Length": str(len(body)), **error.headers}
+    if not headers["Content-Type"].startswith("text/plain"):  # the browser must not ask for a password in its own way
         headers.pop("WWW-Authenticate", None)
     return f"{error.status.value} {error.status.phrase}", headers, body
 
 
-def answer(status: int, data: Mapping[str, Any], sentence: str) -> bytes:
-    """Sets Bottle's response but for the body, which is returned."""
-    kind, body = _render(data, sentence, _wants_json())
+def answer(status: int, data: Mapping[str, Any], sentence: str, page: PageBody | None = None) -> bytes:
+    """Sets Bottle's response but for the body, which is returned. Browsers get the page, if there is one."""
+    headers, body = _render(data, sentence, bottle.request.environ, page)
     bottle.response.status = int(status)
-    bottle.response.content_type = kind
+    for name, value in headers.items():
+        bottle.response.set_header(name, value)
     return body
 
 
 def refuse(error: DropError) -> bottle.HTTPResponse:
     """The answer for a request that cannot be met, to be returned or raised."""
-    status, headers, body = render_error(error, _wants_json())
+    status, headers, body = render_error(error, bottle.request.environ)
     return bottle.HTTPResponse(body, status, headers)
 
 
@@ -4722,9 +4871,22 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         line = f"Received {file['name'] or 'file'} ({human_size(file['size'])})."
         return f"{line} Fetch it back: {base}{file['link']}" if file["link"] else line
 
+    def list_files(files: Iterable[Mapping[str, Any]], root: str) -> str:
+        """Files as items of a page, each with its link, if it has one."""
+        items = []
+        for file in files:
+            name = html.escape("/".join(filter(None, (file["path"], file["name"] or "file"))))
+            name = f'<a href="{root}{file["link"]}">{name}</a>' if file["link"] else f"<span>{name}</span>"
+            items.append(f"<li>{name} <small>{human_size(file['size'])}</small></li>")
+        return "\n".join(items)
+
     def answer_received(status: int, uploads: list[Upload]) -> bytes:
         files = [describe(upload) for upload in uploads]
-        return answer(status, {"files": files}, "\n".join(map(say_received, files)))
+
+        def page(root: str) -> str:
+            return RECEIVED_PAGE.substitute(count=count_files(len(files)), files=list_files(files, root), root=root)
+
+        return answer(status, {"files": files}, "\n".join(map(say_received, files)), page)
 
     @app.post("/upload")
     def post_upload() -> Any:
@@ -4740,18 +4902,16 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
 
     @app.get("/uploads")
     def list_uploads() -> Any:
-        mark = bottle.request.query.get("before")
-        if mark is not None and not _DIGITS.fullmatch(mark):
-            raise BadRequest("There is no such mark in the list. Ask for the list from its beginning.")
+        mark = parse_mark(bottle.request.query.get("before"))
         owner = door.owner()
-        uploads = store.uploads(owner, int(mark) if mark else None, UPLOADS_A_PAGE + 1) if owner else []
+        uploads = store.uploads(owner, mark, UPLOADS_A_PAGE + 1) if owner else []
         more = len(uploads) > UPLOADS_A_PAGE  # one more was asked for to see whether there is one
         uploads = uploads[:UPLOADS_A_PAGE]
         following = str(uploads[-1].id) if more else None
         lines = [f"{u.name} ({human_size(u.size)}{'' if u.stored else ', unfinished'})" for u in uploads]
         if following:
             lines.append(f"There is more: ask for /uploads?before={following}")
-        sentence = "\n".join(lines) or ("Nothing older." if mark else "Nothing dropped yet.")
+        sentence = "\n".join(lines) or ("Nothing older." if mark is not None else "Nothing dropped yet.")
         data = {"uploads": [describe(u) for u in uploads], "next": following, "free": store.free()}
         return answer(200, data, sentence)
 
@@ -4796,6 +4956,66 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         store.remove(door.owner(), parse_uuid(uuid))
         return answer(200, {"removed": 1}, "Removed.")
 
+    archives: list[int] = []  # that are being sent: how many files each has
+
+    def check_downloads() -> None:
+        if not settings.allow_downloads:
+            sentence = "Downloads are switched off on this server. Its owner can start it with -a."
+            raise Forbidden(sentence, "downloads-off")
+
+    @app.get("/drops/<uuid:re:[0-9A-Fa-f-]+>", public=settings.public_links)
+    def show_drop(uuid: str) -> Any:
+        check_downloads()
+        drop, after = parse_drop_link(uuid), parse_mark(bottle.request.query.get("after")) or 0
+        uploads, following = store.drop(drop, after, FILES_A_PAGE)
+        count, size = store.sum_of_drop(drop)
+        files = [describe(upload) for upload in uploads]
+        data = {
+            "uuid": drop,
+            "link": f"drops/{drop}",
+            "zip": f"drops/{drop}.zip",
+            "count": count,
+            "size": size,
+            "files": files,
+            "next": None if following is None else str(following),
+        }
+
+        def page(root: str) -> str:
+            return DROP_PAGE.substitute(
+                heading=f"{count_files(count)} from {html.escape(settings.machine)}",
+                zip=f"{root}{data['zip']}",
+                size=human_size(size),
+                files=list_files(files, root),
+                more="" if following is None else MORE_FILES.substitute(link=f"{root}{data['link']}?after={following}"),
+            )
+
+        base = f"{bottle.request.environ['wsgi.url_scheme']}://{bottle.request.environ.get('HTTP_HOST', 'localhost')}/"
+        lines = [f"{file['name']} ({human_size(file['size'])}): {base}{file['link']}" for file in files]
+        return answer(200, {"drop": data}, "\n".join([*lines, f"All as one ZIP: {base}{data['zip']}"]), page)
+
+    @app.get("/drops/<uuid:re:[0-9A-Fa-f-]+>.zip", public=settings.public_links)
+    def give_drop(uuid: str) -> Any:
+        check_downloads()
+        with TURN.paused():  # it may be of many files
+            entries = archive_entries(store, parse_drop_link(uuid))
+        count = len(entries)
+        archives.append(count)
+        stream = Stream(archive_blocks(store, entries), lambda: archives.remove(count))
+        if len(archives) > 1 and sum(archives) > MAX_FILES_IN_ARCHIVES:
+            stream.close()
+            raise Unavailable
+        name = f"{count_files(count)} from {settings.machine.replace('/', ' ')}.zip"
+        response = bottle.HTTPResponse(stream)
+        for key, value in {
+            "Content-Type": "application/zip",
+            "Content-Length": str(archive_bytes((entry.name, entry.size) for entry in entries)),
+            "Content-Disposition": content_disposition(name),
+            "Accept-Ranges": "none",  # what is in the middle of it depends on the checksums of all before
+            "Content-Security-Policy": _DOWNLOAD_CSP,
+        }.items():
+            response.set_header(key, value)
+        return response
+
     @app.get("/qr")
     def code() -> Any:
         link, host = bottle.request.query.get("link", ""), bottle.request.environ.get("HTTP_HOST", "")
@@ -4804,14 +5024,95 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
 
     @app.get("/download/<uuid>", public=settings.public_links)
     def download(uuid: str) -> Any:
-        if not settings.allow_downloads:
-            sentence = "Downloads are switched off on this server. Its owner can start it with -a."
-            raise Forbidden(sentence, "downloads-off")
+        check_downloads()
         if not _UUID.fullmatch(uuid):
             raise NotFound
         return _give(bottle.request.environ, *store.open(uuid.lower()))
 
     return app
+
+
+class ArchiveEntry(NamedTuple):
+    """A file of a drop, as it will be in the drop's archive."""
+
+    name: str  # with its folders
+    uuid: str
+    size: int  # bytes
+    seconds: int  # since 1970: when it was changed, or if nobody said, when it came
+
+
+def archive_entries(store: Store, drop: str) -> list[ArchiveEntry]:
+    """What a drop's archive consists of. Raises NotFound, and TooLarge for a drop of too many files."""
+    names: list[tuple[str, str]] = []
+    facts: list[tuple[str, int, int]] = []  # there may be very many, so no more of each is held than is needed
+    after: int | None = 0
+    while after is not None:
+        uploads, after = store.drop(drop, after, FILES_A_PAGE)
+        for upload in uploads:
+            seconds = int(upload.created) if upload.modified is None else upload.modified // 1000
+            names.append((upload.path, upload.name))
+            facts.append((upload.uuid, upload.size, seconds))
+        if len(names) > MAX_ARCHIVE_FILES:
+            sentence = f"This drop has more than {MAX_ARCHIVE_FILES} files. Fetch them one by one."
+            raise TooLarge(sentence, "too-many-files", limit=MAX_ARCHIVE_FILES)
+    return [ArchiveEntry(name, *fact) for name, fact in zip(archive_names(names), facts, strict=True)]
+
+
+class _Sink:
+    """Where zipfile writes to: what it cannot seek in, it writes from front to back."""
+
+    def __init__(self) -> None:
+        self._blocks: list[bytes] = []
+        self.count = 0  # bytes that wait to be taken
+
+    def write(self, data: bytes) -> int:
+        self._blocks.append(data)
+        self.count += len(data)
+        return len(data)
+
+    def flush(self) -> None: ...
+
+    def take(self) -> bytes:
+        """All that was written since the last time."""
+        data = b"".join(self._blocks)
+        self._blocks, self.count = [], 0
+        return data
+
+
+def archive_blocks(store: Store, entries: Iterable[ArchiveEntry]) -> Generator[bytes, None, None]:
+    """A drop's archive, block by block: each file is read when its turn comes, and none is held.
+
+    Raises what store.open does, and DataLost for a file that is not what it was: its archive ends there, too early for
+    the length that was announced, so nobody takes it for whole.
+    """
+    sink: Any = _Sink()  # as much of a file as zipfile needs
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, uuid, size, seconds in entries:
+            info = zipfile.ZipInfo(name, _archive_time(seconds))
+            info.file_size, info.external_attr = size, (stat.S_IFREG | 0o644) << 16
+            _, content = store.open(uuid)
+            with contextlib.closing(content.file), archive.open(info, "w") as target:
+                left = size
+                while left and (block := content.file.read(min(left, ARCHIVE_BLOCK_BYTES))):
+                    target.write(block)
+                    left -= len(block)
+                    if sink.count >= ARCHIVE_BLOCK_BYTES:
+                        yield sink.take()
+                if left or content.size != size:
+                    raise DataLost
+    yield sink.take()
+
+
+def _archive_time(seconds: int) -> tuple[int, int, int, int, int, int]:
+    """A time (s since 1970) as an archive can say it: local time, from 1980 to 2107."""
+    try:
+        year, *rest = time.localtime(seconds)[:6]
+    except (OverflowError, OSError, ValueError):
+        year = 0
+    if not 1980 <= year <= 2107:
+        return 1980, 1, 1, 0, 0, 0
+    month, day, hour, minute, second = rest
+    return year, month, day, hour, minute, second
 
 
 def _give(environ: dict[str, Any], upload: Upload, content: Content) -> Any:
@@ -4866,7 +5167,7 @@ OWN_PAGE = HOME / "index.html"  # if it is there, it is used in place of PAGE
 _SETTINGS_BLOCK = re.compile(r'(<script type="application/json" id="settings">).*?(</script>)', re.DOTALL)
 MAX_RUN_BYTES = 95 * MIB  # of one request of the page; many proxies take none of more than 100 MB
 _HEADING = re.compile(r"(<(title|h1)>Drop files)(?=</\2>)")
-_INLINE_BLOCK = re.compile(r"<(script|style)(?: [^>]*)?>(.*?)</\1>", re.DOTALL)
+_SAFE_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]+", re.ASCII)
 
 
 # dropzone: begin (filled by "python build.py script")
@@ -4899,8 +5200,82 @@ def dropzone_address(settings: Settings, route: str) -> tuple[str, str]:
     return address, integrity if settings.dz_version == DROPZONE_VERSION else ""
 
 
+def _csp_hash(text: str) -> str:
+    """How a policy names an inline block, or an attribute that is code (CSP 3, 2.3.1)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _csp_address(address: str) -> str:
+    """How a policy names an address on another server: just this one, without what stands behind its path.
+
+    Empty for one on this server, and for what is none.
+    """
+    try:
+        parts = urlsplit(address.strip())
+    except ValueError:
+        return ""
+    if parts.scheme.lower() not in ("", "http", "https") or not _SAFE_HOST.fullmatch(parts.netloc):
+        return ""
+    scheme = f"{parts.scheme}://" if parts.scheme else ""
+    return f"{scheme}{parts.netloc}{quote(parts.path or '/', safe='/%:@!$&()*+=~')}"
+
+
+class _Sources(HTMLParser):
+    """What a page loads and runs, by the directives of its Content-Security-Policy."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.scripts, self.styles, self.images = {"'self'"}, {"'self'"}, {"'self'", "data:", "blob:"}
+        self._block: list[str] | None = None  # the text of the script or style that is open
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        if tag == "link" and "stylesheet" in found.get("rel", "").lower().split():
+            self.styles.add(_csp_address(found.get("href", "")))
+        elif tag in ("script", "img") and "src" in found:
+            (self.scripts if tag == "script" else self.images).add(_csp_address(found["src"]))
+        elif tag in ("script", "style"):
+            self._block = []
+        handlers = {_csp_hash(value) for name, value in found.items() if name.startswith("on")}
+        self.scripts |= handlers | {"'unsafe-hashes'"} if handlers else set()
+
+    def handle_data(self, data: str) -> None:
+        if self._block is not None:
+            self._block.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._block is not None and tag in ("script", "style"):
+            (self.scripts if tag == "script" else self.styles).add(_csp_hash("".join(self._block)))
+            self._block = None
+
+
+def page_policy(page: str, is_own: bool) -> str:
+    """The Content-Security-Policy of a page: it may run and load what stands in it, and nothing else.
+
+    So what somebody manages to put into the page later, through a name for instance, runs nothing. Whoever laid a page
+    of their own beside the script is trusted with what stands in it, attributes with styles and handlers among that.
+    """
+    found = _Sources(page)
+    directives = {
+        "default-src": {"'none'"},
+        "script-src": found.scripts,
+        "style-src": found.styles,
+        "style-src-attr": {"'unsafe-inline'"} if is_own else set(),
+        "img-src": found.images,
+        "connect-src": {"'self'"},
+        "form-action": {"'self'"},
+        "base-uri": {"'none'"},
+        "frame-ancestors": {"'none'"},
+    }
+    return "; ".join(
+        f"{name} {' '.join(sorted(filter(None, sources)))}" for name, sources in directives.items() if sources
+    )
+
+
 def render_page(settings: Settings, source: str, asks: bool = False, free: int | None = None) -> tuple[str, str]:
-    """The page with the settings put in, and its Content-Security-Policy, which allows its own inline blocks only.
+    """The page with the settings put in, and its Content-Security-Policy.
 
     So many bytes are free for uploads. Where a password is asked for, it shows the button to sign out.
     """
@@ -4920,31 +5295,21 @@ def render_page(settings: Settings, source: str, asks: bool = False, free: int |
     page = _HEADING.sub(lambda match: f"{match[1]} to {html.escape(settings.machine)}", page)
     if asks:
         page = page.replace(' id="leave" hidden>', ' id="leave">')
-    foreign = set()
     for route in DROPZONE_FILES:
         address, integrity = dropzone_address(settings, route)
         if address != route:
-            parts = urlsplit(address)
-            foreign.add(f"{parts.scheme}://{parts.netloc}")
             check = f' integrity="{integrity}" crossorigin="anonymous"' if integrity else ""
             page = page.replace(f'"{route}"', f'"{address}"{check}')
-    allowed = {"script": {"'self'"} | foreign, "style": {"'self'"} | foreign}
-    for kind, text in _INLINE_BLOCK.findall(page):
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        allowed[kind].add(f"'sha256-{digest}'")
-    policy = (
-        f"default-src 'none'; script-src {' '.join(sorted(allowed['script']))};"
-        f" style-src {' '.join(sorted(allowed['style']))}; img-src 'self' data: blob:; connect-src 'self';"
-        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    )
-    return page, policy
+    return page, page_policy(page, is_own=source != PAGE)
 
 
 def add_pages(app: bottle.Bottle, settings: Settings, store: Store, door: Door) -> None:
     """Adds to the app what a browser loads by itself: the page, the sign-in, Dropzone, the icon."""
 
-    def send_page(source: str, status: int = HTTPStatus.OK.value) -> Any:
-        text, policy = render_page(settings, source, door.asks, store.free())
+    def send_sign_in(notice: str = "", link: str = "", status: int = HTTPStatus.OK.value) -> Any:
+        return send_text(*render_plain_page(sign_in_body(notice, link), bottle.request.environ), status)
+
+    def send_text(text: str, policy: str, status: int = HTTPStatus.OK.value) -> Any:
         response = bottle.HTTPResponse(text, status)
         response.set_header("Content-Type", "text/html; charset=utf-8")
         response.set_header("Content-Security-Policy", policy)
@@ -4958,7 +5323,7 @@ def add_pages(app: bottle.Bottle, settings: Settings, store: Store, door: Door) 
     @app.get("/", public=True)
     def page() -> Any:
         if not door.is_open_to(bottle.request.environ):
-            return send_page(SIGN_IN.replace("$notice", ""))
+            return send_sign_in()
         try:
             source = OWN_PAGE.read_text("utf-8")
         except FileNotFoundError:
@@ -4966,7 +5331,7 @@ def add_pages(app: bottle.Bottle, settings: Settings, store: Store, door: Door) 
         except (OSError, UnicodeDecodeError) as error:
             log.error("%s cannot be read: %s", OWN_PAGE, error)
             raise DropError("The server's index.html cannot be read.", "page-unreadable") from error
-        response = send_page(source)
+        response = send_text(*render_page(settings, source, door.asks, store.free()))
         set_cookie(response, "owner", door.owner_key() or str(uuidlib.uuid4()), OWNER_SECONDS)
         return response
 
@@ -4976,7 +5341,9 @@ def add_pages(app: bottle.Bottle, settings: Settings, store: Store, door: Door) 
         if body.length > MAX_FIELD_BYTES:
             raise TooLarge
         form = parse_qs(body.read_exactly(body.length).decode("utf-8", "replace"), keep_blank_values=True)
-        response = bottle.HTTPResponse(status=HTTPStatus.SEE_OTHER.value, headers={"Location": "./"})
+        link = form.get("link", [""])[0]
+        location = f"./{link}" if _GIVEN_LINK.fullmatch(link) else "./"
+        response = bottle.HTTPResponse(status=HTTPStatus.SEE_OTHER.value, headers={"Location": location})
         if "signout" in form:
             door.end_sessions()
             set_cookie(response, "session", "", 0)
@@ -4985,9 +5352,9 @@ def add_pages(app: bottle.Bottle, settings: Settings, store: Store, door: Door) 
             if door.knows(form.get("password", [""])[0], bottle.request.environ["REMOTE_ADDR"]):
                 set_cookie(response, "session", door.new_session(), SESSION_SECONDS)
                 return response
-            return send_page(SIGN_IN.replace("$notice", "That is not the password."))
+            return send_sign_in("That is not the password.", link)
         except TooManyTries as error:  # with the form, so that the next try needs no way back
-            page = send_page(SIGN_IN.replace("$notice", str(error)), error.status.value)
+            page = send_sign_in(str(error), link, error.status.value)
             page.headers.update(error.headers)
             return page
 
@@ -5099,7 +5466,7 @@ class Handler(httpserver.WSGIHandler):
         except DropError as error:
             self.close_connection = True
             if not self.status:  # the request never got to the app, for its head could not be trusted
-                status, headers, body = render_error(error)
+                status, headers, body = render_error(error, {})
                 with contextlib.suppress(OSError):
                     self._answer(status, headers.items(), body)
         except OSError:  # the client went away
@@ -5159,6 +5526,11 @@ class Handler(httpserver.WSGIHandler):
                 self._answer(status, headers, b"")
                 if not self.wire.send_file(result.file, result.span):
                     self.close_connection = True  # nothing else can say now that the file has become shorter
+            elif isinstance(result, Stream):
+                self._answer(status, headers, b"")
+                with TURN.paused():
+                    for block in result.blocks:
+                        self.wire.send(block)
             else:
                 self._answer(status, headers, b"".join(result))
         finally:
@@ -5274,7 +5646,7 @@ class Server(httpserver.WSGIServer):
             if admitted:
                 self.finish_request(connection, address)
             else:
-                status, headers, body = render_error(Unavailable())
+                status, headers, body = render_error(Unavailable(), {})
                 connection.setblocking(False)  # who is refused is not waited for
                 connection.send(render_head(status, headers.items(), is_last=True) + body)
         except Exception:
@@ -5650,36 +6022,87 @@ ICON = (
     ' stroke-linejoin="round"/></svg>'
 )
 
-SIGN_IN = """<!doctype html>
+#: The look of our pages without a script, in the colours of index.html.
+LOOK = """
+:root {
+  --ground: #f4f5f7; --surface: #fff; --text: #1a1e24; --quiet: #566070; --line: #dfe3e9; --edge: #7f8a9b;
+  --accent: #2b57cf; --accent-deep: #2146aa; --on-accent: #fff; --bad: #b3261e;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ground: #121519; --surface: #1b1f25; --text: #e8ebef; --quiet: #a4aebb; --line: #2e343d; --edge: #6f7b8b;
+    --accent: #96b4ff; --accent-deep: #b3c9ff; --on-accent: #0e1a38; --bad: #ffb0a6;
+  }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
+main { display: grid; gap: 1rem; max-width: 46rem; margin: 0 auto; padding: clamp(1rem, 4vw, 3rem) 1rem; }
+h1, p, ul { margin: 0; padding: 0; }
+h1 { font-size: 1.125rem; font-weight: 650; letter-spacing: -.01em; overflow-wrap: anywhere; }
+ul { list-style: none; background: var(--surface); border: 1px solid var(--line); border-radius: .75rem; }
+li { display: flex; gap: 1rem; justify-content: space-between; padding: .625rem 1rem; }
+li { border-top: 1px solid var(--line); }
+li:first-child { border-top: 0; }
+li > :first-child { overflow-wrap: anywhere; min-width: 0; }
+small { color: var(--quiet); font-size: .875rem; white-space: nowrap; }
+a { color: var(--accent); }
+form { display: grid; gap: .75rem; width: min(20rem, 100%); margin: 15vh auto 0; }
+input { font: inherit; color: inherit; background: var(--surface); padding: .625rem .75rem; }
+input { border: 1px solid var(--edge); border-radius: .5rem; }
+[role=status] { color: var(--bad); font-size: .875rem; min-height: 1.5rem; }
+button, .button {
+  display: inline-block; border: 0; border-radius: .5rem; padding: .625rem 1.25rem; cursor: pointer;
+  background: var(--accent); color: var(--on-accent); font: inherit; font-weight: 600; text-decoration: none;
+}
+button:hover, .button:hover { background: var(--accent-deep); }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+@media (forced-colors: active) { button, .button { border: 1px solid; } }
+"""
+
+PLAIN_PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Sign in</title>
-<link rel="icon" href="favicon.ico">
-<style>
-:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }
-body { display: grid; place-content: center; min-height: 100vh; margin: 0; }
-form { display: grid; gap: .75rem; width: min(20rem, 80vw); }
-h1 { font-size: 1.25rem; margin: 0; }
-input, button { font: inherit; padding: .6rem .75rem; border: 1px solid GrayText; border-radius: .5rem; }
-button { background: #2563eb; border-color: #2563eb; color: #fff; cursor: pointer; }
-:focus-visible { outline: 3px solid #60a5fa; outline-offset: 2px; }
-</style>
+<meta name="color-scheme" content="light dark">
+<title>$title</title>
+<link rel="icon" href="${root}favicon.ico">
+<style>$look</style>
 </head>
 <body>
 <main>
-<form action="./" method="post">
-<h1>Sign in to drop files</h1>
-<label for="password">Password</label>
-<input id="password" name="password" type="password" autocomplete="current-password" required autofocus>
-<span role="status">$notice</span>
-<button>Sign in</button>
-</form>
+$body
 </main>
 </body>
 </html>
-"""
+""")
+
+SIGN_IN = Template("""<form action="$root" method="post">
+<h1>Sign in to drop files</h1>
+<label for="password">Password</label>
+<input id="password" name="password" type="password" autocomplete="current-password" required autofocus>
+<input type="hidden" name="link" value="$link">
+<span role="status">$notice</span>
+<button>Sign in</button>
+</form>""")
+
+ERROR_PAGE = Template("""<h1>$sentence</h1>
+<p><a href="$root">To the page</a></p>""")
+
+RECEIVED_PAGE = Template("""<h1>$count received</h1>
+<ul>
+$files
+</ul>
+<p><a class="button" href="$root">Drop more</a></p>""")
+
+DROP_PAGE = Template("""<h1>$heading</h1>
+<p><a class="button" href="$zip">Download all as ZIP</a> <small>$size</small></p>
+<ul>
+$files
+</ul>
+$more""")
+
+MORE_FILES = Template('<p><a href="$link">More files</a></p>')
 
 # page: begin (made from index.html by "python build.py page")
 PAGE = r'''<!doctype html>
