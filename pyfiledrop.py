@@ -747,7 +747,6 @@ def parse_wish(data: bytes, max_bytes: int) -> Wish:
     """
     try:
         members = json.loads(data, object_pairs_hook=tuple)  # as a dict it would hide a member that stands twice
-        members = tuple(one for one in members if one[0] not in ("path", "drop"))  # LOCAL PATCH, until drops is merged
         wish = {"modified": None} | dict(members) if isinstance(members, tuple) else {}
         name, size, modified = wish["name"], wish["size"], wish["modified"]
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -5468,7 +5467,7 @@ button, #drop, summary {
   font: inherit; font-size: .875rem; font-weight: 500; line-height: 1.25rem; padding: .375rem .75rem; cursor: pointer; white-space: nowrap;
 }
 button:hover, summary:hover { border-color: var(--accent); color: var(--accent); }
-.plain, summary { border-color: transparent; background: none; color: var(--quiet); font-weight: 400; }
+.plain, summary, #list .copy, #list .qr, #list .retry, #list .cancel { border-color: transparent; background: none; color: var(--quiet); font-weight: 400; }
 .strong, #drop, #send { border-color: transparent; background: var(--accent); color: var(--on-accent); font-weight: 600; }
 .strong:hover, .area:hover #drop, #send:hover { background: var(--accent-deep); color: var(--on-accent); }
 .delete { border-color: var(--bad); color: var(--bad); }
@@ -5840,7 +5839,7 @@ const probe = async () => {
       break;
     } catch (error) {
       if (isSignedOut(error)) {
-        setOutage(error.message);
+        setOutage(say('signedOut'));
         await tell.signedOut();
         seconds = .5;
         continue;
@@ -6566,9 +6565,12 @@ const paint = () => {
   if (isLong) for (const line of gaps.keys()) heights[kindOf(line)] = line.li.offsetHeight || heights[kindOf(line)];
   if (focused !== document.activeElement && focused?.isConnected && lines.contains(focused)) focused.focus({preventScroll: true});
   if (!focusNext) return;
-  ([...focusNext.querySelectorAll('button, summary')].find((one) => one.checkVisibility()) ?? input).focus();
+  let seen = null;
+  for (let li = focusNext; li && !seen; li = li.nextElementSibling) seen = firstSeen(li, 'button, summary');
+  (seen ?? input).focus();
   focusNext = null;
 };
+const firstSeen = (li, selector) => [...li.querySelectorAll(selector)].find((one) => one.checkVisibility());
 
 let scrolling = 0;
 const onScroll = () => {
@@ -6697,7 +6699,7 @@ const click = {
   keep(entry) {
     entry.isAsking = false;
     show();
-    entry.li.querySelector('.more:not([hidden]) summary, .cancel').focus();
+    firstSeen(entry.li, '.more summary, .cancel').focus();
   },
   async delete(entry) {
     const {upload, known, name} = entry;
@@ -6811,7 +6813,7 @@ tell.tick = (now) => {
   total = sum();
   const left = total.isBusy && timeLeft(now, total);
   drawWhole(left);
-  showSoon();
+  show();
   return total.isBusy;
 };
 
@@ -6820,7 +6822,7 @@ const drawWhole = (left = 0) => {
   const kind = isBusy ? outage ? 'outage' : isPaused ? 'paused' : 'sending' : failed ? 'failed' : done ? 'done' : '';
   const [first] = batch;
   const power = powerOf(size);
-  const part = size ? sent / size : done / n;
+  const part = size ? sent / size : n && done / n;
   const dropped = new Set([...kind === 'done' ? batch : []].map(({drop}) => drop));
   const [only] = dropped;
   setText($('news'), kind === 'outage' ? outage
@@ -6922,7 +6924,7 @@ refresh();
 $('clear').onclick = async () => {
   const answer = await sure(say('clearAsk'), say('clear'), say('keep'), {also: true});
   if (!answer) return;
-  const done = [...entryOf.values()].filter(({state}) => state === 'done');
+  const done = new Set([...entryOf.values()].filter(({state}) => state === 'done'));
   try {
     if (answer.also) for (const {known, upload} of done) await call(`uploads/${(known ?? upload.known).uuid}`, 'DELETE').catch((error) => { if (error.status !== 404) throw error; });
     await call('uploads', 'DELETE');
@@ -6956,9 +6958,16 @@ tell.named = (upload) => {
   if (earlier && !earlier.upload) dropEntry(earlier);
   showSoon();
 };
+let isWrong = false;
 tell.signedOut = async () => {
-  const answer = await sure(say('password'), say('goOn'), '', {password: true});
-  if (answer) await fetch('./', {method: 'POST', body: new URLSearchParams({password: answer.password})}).catch(() => {});
+  const answer = await sure(say(isWrong ? 'wrongPassword' : 'password'), say('goOn'), '', {password: true});
+  if (!answer) return;
+  for (;;) {
+    const response = await fetch('./', {method: 'POST', body: new URLSearchParams({password: answer.password})}).catch(() => null);
+    isWrong = !!response && !response.redirected;
+    if (response?.status !== 429) return;
+    await pause(Number(response.headers.get('Retry-After')) || 1);   // too many tries in a short time
+  }
 };
 
 // Without Dropzone the form works as it stands, and so does the list.
@@ -7303,7 +7312,9 @@ function messages() {
       doubles: 'You already dropped {name}. Keep both?|You already dropped {n} of these files. Keep both?',
       keepBoth: 'Keep both',
       skip: 'Skip',
+      signedOut: 'Signed out. Nothing is lost.',
       password: 'Your session has ended. Enter the password to go on.',
+      wrongPassword: 'That is not the password. Try again.',
       picture: 'Picture',
       text: 'Text',
       emptyFolder: 'The folder {name} is empty.',

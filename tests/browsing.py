@@ -285,8 +285,10 @@ class Tab:
         return row
 
     def unfold(self) -> None:
-        """Open all drops and folders."""
-        while (fold := self.page.locator(".fold[aria-expanded=false]:visible")).count():
+        """Open all drops and folders, of which there is one at least."""
+        fold = self.page.locator(".fold[aria-expanded=false]:visible")
+        fold.first.wait_for()
+        while fold.count():
             fold.first.click()
 
     def expect_state(self, name: str, state: str) -> None:
