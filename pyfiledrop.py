@@ -26,6 +26,7 @@ HTTP
     DELETE /uploads                 forget the finished ones (the files stay)
     GET    /uploads/<uuid>          one upload, and which of its chunks are in
     DELETE /uploads/<uuid>          remove one's own file or unfinished upload
+    GET    /qr                      a QR code (SVG) of the address in ?link=, which must be one of this server's
     GET    /download/<uuid>         the file, when started with --allow-downloads; one byte range; HEAD too
     GET    /favicon.ico, /dropzone.js, /dropzone.css
 
@@ -66,6 +67,8 @@ import errno
 import functools
 import hashlib
 import hmac
+import html
+import io
 import ipaddress
 import itertools
 import json
@@ -137,10 +140,11 @@ CHUNK_BYTES = 1 * MIB  # a broken connection costs at most one chunk, so on a ba
 CHUNKS_A_FILE = 50_000  # of an upload whose chunk size is ours to choose; beyond that its chunks grow
 MAX_PARTS = 64  # of one form: files and fields together
 MAX_FIELDS = 16  # Dropzone sends six
-MAX_FIELD_BYTES = 1 * KIB
+MAX_FIELD_BYTES = 4 * KIB  # a path, each of its characters in four bytes
 MAX_PART_HEAD_BYTES = 16 * KIB
-MAX_WISH_BYTES = 8 * KIB  # what begins an upload
+MAX_WISH_BYTES = 16 * KIB  # what begins an upload
 MAX_NAME_BYTES = 255  # of UTF-8, as most file systems have it
+MAX_PATH_CHARS = 1024  # of the folders that a file lay in, with the slashes between them
 FORM_OVERHEAD_BYTES = 64 * KIB  # what a form may add to its file
 
 # How long a client may take. A transfer is never ended for lasting long, only for standing still.
@@ -156,7 +160,7 @@ MAKE_ROOM_SECONDS = 1.0  # what an idle connection may take to end for a new one
 SPARE_WORKERS = 8
 MAX_UPLOADS = 1_000_000  # on record: then its file has about 500 MB
 MAX_REMOVED = 10_000_000  # UUIDs that are remembered as used up: some 100 bytes each
-ENTRY_BYTES = 1 * KIB  # what an upload costs beside its bytes, in the record and in its folder
+ENTRY_BYTES = 4 * KIB  # what an upload may cost beside its bytes, in the record and in its folder
 MAX_ANNOUNCED = 4096  # uploads that were begun and of which nothing is in: some 1 KB each
 MAX_OPEN_UPLOADS = 1536  # each holds a descriptor, also those of the latest second that wait for their sync
 DESCRIPTORS_A_CONNECTION = 4  # a socket, a pipe's two ends, a file
@@ -168,6 +172,7 @@ PROMISE_SECONDS = 60.0  # without a byte, until it is free again
 PROMISE_STEP_BYTES = 64 * KIB  # how often a file that comes in one piece says how far it is
 MAX_CONNECTIONS = 1024
 MAX_CONNECTIONS_PER_ADDRESS = 512
+MAX_LINK_CHARS = 1000  # of what a QR code is made of; one of so many can still be read from a screen
 UPLOADS_A_PAGE = 100  # of one answer to GET /uploads: some 50 KB, also when every name is as long as it can be
 
 # How bytes are moved.
@@ -270,6 +275,12 @@ def _proxy(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
 
 
+def _title(text: str) -> str:
+    if not text.strip() or not text.isprintable() or len(text) > 100:
+        raise argparse.ArgumentTypeError(f"{text[:100]!r} is not a title of 1 to 100 printable characters")
+    return text.strip()
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What was asked for on the command line; names, meanings and defaults are a promise."""
@@ -278,6 +289,10 @@ class Settings:
         "-p", "--port", default=16273, type=integer(0, 65535), metavar="N", help="port to listen on; 0: any free one"
     )
     host: str = option("--host", default="0.0.0.0", type=_address, metavar="ADDRESS", help="address to listen on")
+    title: str | None = option(
+        "--title", default=None, type=_title, metavar="NAME",
+        help="to whom files are dropped, as the page says it (default: the computer's name)",
+    )  # fmt: skip
     storage: Path = option(
         "-s", "--storage", default=HOME / "storage", type=_path, metavar="DIR",
         help="folder for finished files (default: storage beside the script)",
@@ -377,6 +392,16 @@ class Settings:
         return settings
 
     @property
+    def machine(self) -> str:
+        """To whom files are dropped: what was asked for, else the computer's name without its domain."""
+        return self.title or socket.gethostname().partition(".")[0] or "this computer"
+
+    @property
+    def listens_everywhere(self) -> bool:
+        """Whether it is reached under every address that this computer has."""
+        return self.host in ("0.0.0.0", "::")
+
+    @property
     def max_bytes(self) -> int:
         """Bytes of the largest file."""
         return self.max_size * MIB
@@ -422,40 +447,52 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 class DropError(Exception):
-    """A request that cannot be met. The sentence is shown to people, so it never quotes what a client sent."""
+    """A request that cannot be met. The sentence is shown to people, so it never quotes what a client sent.
+
+    The code says the same to programs: a page knows by it what to say in a person's own language, with the values that
+    stand in the sentence (bytes, seconds, counts). Each code has one meaning, which README gives.
+    """
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
+    code = "server-fault"
     sentence = "Something went wrong on the server. Try again; if it stays, look into the server's log."
     headers: Mapping[str, str] = {}
 
-    def __init__(self, sentence: str = "") -> None:
+    def __init__(self, sentence: str = "", code: str = "", **values: int) -> None:
         super().__init__(sentence or self.sentence)
+        self.code = code or self.code
+        self.values = values
 
 
 class BadRequest(DropError):
     status = HTTPStatus.BAD_REQUEST
+    code = "malformed"
     sentence = "This request is malformed."
 
 
 class CutOff(BadRequest):
     """The client went away, or said less than it had announced."""
 
+    code = "cut-off"
     sentence = "The request ended before its announced length."
 
 
 class Unauthorized(DropError):
     status = HTTPStatus.UNAUTHORIZED
+    code = "password-needed"
     sentence = "This server asks for a password. Open its page and sign in."
     headers = {"WWW-Authenticate": 'Basic realm="pyfiledrop", charset="UTF-8"'}
 
 
 class Forbidden(DropError):
     status = HTTPStatus.FORBIDDEN
+    code = "not-allowed"
     sentence = "This is not allowed here."
 
 
 class NotFound(DropError):
     status = HTTPStatus.NOT_FOUND
+    code = "not-here"
     sentence = "There is nothing here under this address."
 
 
@@ -463,6 +500,7 @@ class MethodNotAllowed(DropError):
     """RFC 9110, 15.5.6: the answer names the methods that the address takes."""
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
+    code = "wrong-method"
     sentence = "This address does not take that method."
 
     def __init__(self, allowed: str) -> None:
@@ -472,11 +510,13 @@ class MethodNotAllowed(DropError):
 
 class TooSlow(DropError):
     status = HTTPStatus.REQUEST_TIMEOUT
+    code = "too-slow"
     sentence = "The request came too slowly. Send it again."
 
 
 class Conflict(DropError):
     status = HTTPStatus.CONFLICT
+    code = "differs"
     sentence = "This differs from the upload's first chunk. Start the upload anew."
 
 
@@ -484,21 +524,25 @@ class Gone(DropError):
     """RFC 9110, 15.5.11: a UUID stands for one file for ever, so what was removed under it is never begun again."""
 
     status = HTTPStatus.GONE
+    code = "removed"
     sentence = "This upload was removed. Start it anew."
 
 
 class LengthRequired(DropError):
     status = HTTPStatus.LENGTH_REQUIRED
+    code = "length-needed"
     sentence = "The request must say its length in Content-Length."
 
 
 class TooLarge(DropError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    code = "too-large"
     sentence = "This is larger than the server accepts."
 
 
 class UriTooLong(DropError):
     status = HTTPStatus.REQUEST_URI_TOO_LONG
+    code = "address-too-long"
     sentence = "The address is too long."
 
 
@@ -506,20 +550,23 @@ class BadRange(DropError):
     """RFC 9110, 15.5.17: the answer names the file's size."""
 
     status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+    code = "no-such-range"
     sentence = "The file has no such range."
 
     def __init__(self, size: int) -> None:
-        super().__init__()
+        super().__init__(size=size)
         self.headers = {"Content-Range": f"bytes */{size}"}
 
 
 class PreconditionFailed(DropError):
     status = HTTPStatus.PRECONDITION_FAILED
+    code = "changed"
     sentence = "The file has changed since."
 
 
 class ExpectationFailed(DropError):
     status = HTTPStatus.EXPECTATION_FAILED
+    code = "unknown-expectation"
     sentence = "Of all expectations the server knows only 100-continue."
 
 
@@ -527,6 +574,7 @@ class Misdirected(DropError):
     """RFC 9110, 15.5.20."""
 
     status = HTTPStatus.MISDIRECTED_REQUEST
+    code = "unknown-name"
     sentence = (
         "This server does not answer under this name. Open it by its address,"
         " or ask its owner to start it with --allow-host and this name."
@@ -537,15 +585,17 @@ class TooManyTries(DropError):
     """RFC 6585, 4."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
+    code = "wrong-passwords"
 
     def __init__(self, seconds: float) -> None:
         wait = math.ceil(seconds)
-        super().__init__(f"There were wrong passwords. Wait {wait} s, then try again.")
+        super().__init__(f"There were wrong passwords. Wait {wait} s, then try again.", seconds=wait)
         self.headers = {"Retry-After": str(wait)}
 
 
 class HeadersTooLarge(DropError):
     status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    code = "headers-too-large"
     sentence = "The request's headers are too large. Removing this site's cookies may help."
 
 
@@ -553,12 +603,14 @@ class Unavailable(DropError):
     """Worth trying again soon."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "busy"
     sentence = "The server is busy. Try again in a moment."
     headers = {"Retry-After": "2"}
 
 
 class DiskFault(DropError):
     status = HTTPStatus.INTERNAL_SERVER_ERROR
+    code = "disk-fault"
     sentence = "The server's disk reported an error. Nothing that was acknowledged is lost; try again."
 
 
@@ -566,6 +618,7 @@ class NoSpace(DropError):
     """RFC 4918, 11.5."""
 
     status = HTTPStatus.INSUFFICIENT_STORAGE
+    code = "disk-full"
     sentence = "The server's disk is full. The upload goes on once there is space."
     headers = {"Retry-After": "30"}
 
@@ -623,6 +676,8 @@ class Chunk:
     chunk_size: int
     file_size: int
     modified: int | None = None  # the file's own time in the browser, ms since 1970
+    path: str = ""  # of the folders that the file lay in, with slashes between them
+    drop: str | None = None  # the UUID of what it was dropped together with
 
     @property
     def offset(self) -> int:
@@ -660,6 +715,21 @@ def hide_uuids(text: str) -> str:
     return _REST_OF_UUID.sub("...", text)
 
 
+def parse_drop(text: str | None) -> str | None:
+    """The UUID of a drop, if there is one. Raises BadRequest."""
+    return parse_uuid(text) if text else None
+
+
+def parse_path(text: str) -> str:
+    """The folders that a file lay in, made harmless as in clean_path. Raises BadRequest for a path that is too long."""
+    if not text:  # most have none
+        return ""
+    if len(text) > MAX_PATH_CHARS or "\0" in text:
+        sentence = f"The file's folders have more than {MAX_PATH_CHARS} characters together."
+        raise BadRequest(sentence, "path-too-long", limit=MAX_PATH_CHARS)
+    return clean_path(text)
+
+
 def parse_number(text: str) -> int:
     """A plain decimal number of at most 15 digits. Raises BadRequest for signs, spaces, underscores and the like."""
     if not _DIGITS.fullmatch(text):
@@ -687,13 +757,17 @@ def parse_chunk(fields: Mapping[str, str], max_bytes: int) -> Chunk:
             chunk_size=parse_number(fields["dzchunksize"]),
             file_size=size,
             modified=parse_time(fields["modified"]) if "modified" in fields else None,
+            path=parse_path(fields.get("path", "")),
+            drop=parse_drop(fields.get("drop")),
         )
         offset = parse_number(fields["dzchunkbyteoffset"])
     except KeyError:
         raise BadRequest("A field of the chunk is missing.") from None
     check_size(size, max_bytes)
     if chunk.count > MAX_CHUNKS:
-        raise TooLarge(f"The upload has more than {MAX_CHUNKS} chunks. Use larger ones.")
+        raise TooLarge(
+            f"The upload has more than {MAX_CHUNKS} chunks. Use larger ones.", "too-many-chunks", limit=MAX_CHUNKS
+        )
     if chunk.chunk_size < 1 or chunk.count != max(1, -(-size // chunk.chunk_size)):
         raise BadRequest("The number of chunks does not fit the file's size.")
     if chunk.index >= chunk.count or offset != chunk.offset:
@@ -703,7 +777,7 @@ def parse_chunk(fields: Mapping[str, str], max_bytes: int) -> Chunk:
 
 _BOUNDARY = re.compile(rb"[ -~]{1,70}")
 _PLAIN_FIELD = re.compile(
-    rb'(--[!-~]{1,70})\r\nContent-Disposition: form-data; name="([a-z]{1,32})"\r\n\r\n([!-~]{1,64})\r\n'
+    rb'(--[!-~]{1,70})\r\nContent-Disposition: form-data; name="([a-z]{1,32})"\r\n\r\n([ -~]{1,255})\r\n'
 )
 _PLAIN_FILE = re.compile(
     rb'(--[!-~]{1,70})\r\nContent-Disposition: form-data; name="[a-z]{1,32}"; '
@@ -737,33 +811,37 @@ class Wish(NamedTuple):
 
     name: str
     size: int  # bytes
-    modified: int | None  # the file's own time, ms since 1970
+    modified: int | None = None  # the file's own time, ms since 1970
+    path: str = ""  # of the folders that it lay in, made harmless
+    drop: str | None = None  # the UUID of what it was dropped together with
 
 
 def parse_wish(data: bytes, max_bytes: int) -> Wish:
-    """The JSON object (RFC 8259) that begins an upload: name, size, and modified if it is known.
+    """The JSON object (RFC 8259) that begins an upload: name, size, and what is known of modified, path and drop.
 
     max_bytes is the size limit of a file. Raises BadRequest, and TooLarge for a file over the limit.
     """
     try:
         members = json.loads(data, object_pairs_hook=tuple)  # as a dict it would hide a member that stands twice
-        wish = {"modified": None} | dict(members) if isinstance(members, tuple) else {}
-        name, size, modified = wish["name"], wish["size"], wish["modified"]
+        wish = {"modified": None, "path": "", "drop": None} | dict(members) if isinstance(members, tuple) else {}
+        name, size, modified, path, drop = (wish[key] for key in Wish._fields)
     except (ValueError, TypeError, KeyError, RecursionError):
         raise BadRequest(_NO_WISH) from None
     is_sound = (
-        len(wish) == 3
+        len(wish) == len(Wish._fields)
         and len(members) == len(dict(members))
         and isinstance(name, str)
         and "\0" not in name
         and type(size) is int  # which True is not
         and 0 <= size < 10**15
         and (modified is None or (type(modified) is int and abs(modified) < 10**15))
+        and isinstance(path, str)
+        and isinstance(drop, str | None)
     )
     if not is_sound:
         raise BadRequest(_NO_WISH)
     check_size(size, max_bytes)
-    return Wish(name, size, modified)
+    return Wish(name, size, modified, parse_path(path), parse_drop(drop))
 
 
 _NO_WISH = "An upload begins with its name, size and time of change, as JSON."
@@ -772,7 +850,8 @@ _NO_WISH = "An upload begins with its name, size and time of change, as JSON."
 def check_size(size: int, max_bytes: int) -> None:
     """Raises TooLarge when a file of size bytes is over the limit."""
     if size > max_bytes:
-        raise TooLarge(f"This file is larger than the limit of {human_size(max_bytes)}.")
+        sentence = f"This file is larger than the limit of {human_size(max_bytes)}."
+        raise TooLarge(sentence, "file-too-large", limit=max_bytes)
 
 
 def human_size(size: int) -> str:
@@ -848,6 +927,14 @@ def safe_name(name: str, limit: int = MAX_STORED_BYTES) -> str:
     room = limit - _PREFIX_BYTES - len(suffix.encode()) - 1  # one for the underscore of the next line but one
     safe = stem.encode()[:room].decode(errors="ignore").rstrip(". ") + suffix
     return "_" + safe if _RESERVED.match(safe) else safe or "file"
+
+
+def clean_path(path: str) -> str:
+    """The folders that a file lay in, with slashes between them: each a harmless name as safe_name makes it, so that
+    whoever gives the file back may make these folders anywhere. Those that say nothing, or lead up, are left out.
+    """
+    names = (name for name in path.replace("\\", "/").split("/") if clean_name(name).strip(". "))
+    return "/".join(safe_name(name, MAX_NAME_BYTES + _PREFIX_BYTES) for name in names)
 
 
 def content_disposition(name: str) -> str:
@@ -966,6 +1053,31 @@ def answers_under(host: str, names: Collection[str]) -> bool:
     could reach in: its owner lets the name point to this machine (DNS rebinding), and to the browser both are one site.
     """
     return host in names or host == "localhost" or host.endswith(".localhost") or is_address(host)
+
+
+_LINK = re.compile(r"(https?://)([^/?#]+)([!-~]*)", re.ASCII | re.IGNORECASE)
+
+
+def link_for_code(link: str, host: str, network_address: str | None) -> str:
+    """What a QR code for this link holds, which must lead to the server that was asked under this Host header.
+
+    A loopback address would lead whoever reads the code to their own device: the server's address on the network stands
+    in for it, if there is one. Raises BadRequest for a link that leads elsewhere, is none of http, or is too long.
+    """
+    match = _LINK.fullmatch(link)
+    if len(link) > MAX_LINK_CHARS or not match or match[2].lower() != host.lower():
+        sentence = f"A QR code is made for addresses of this server only, of at most {MAX_LINK_CHARS} characters."
+        raise BadRequest(sentence, "other-link", limit=MAX_LINK_CHARS)
+    if network_address and is_loopback(host_of(host)):
+        return match[1] + network_address + re.sub(r"^(\[.*\]|[^:]*)", "", host) + match[3]
+    return link
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this name or address leads back to the machine that asks for it (RFC 6761, 6.3; RFC 1122, 3.2.1.3)."""
+    if is_address(host):
+        return ipaddress.ip_address(plain_address(host)).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
 
 
 def basic_password(header: str) -> str | None:
@@ -1093,7 +1205,7 @@ def _check_headers(method: str, version: str, environ: dict[str, Any]) -> None:
     if environ.get("HTTP_EXPECT", "100-continue").lower() != "100-continue":
         raise ExpectationFailed
     if method == "PUT" and "HTTP_CONTENT_RANGE" in environ:  # RFC 9110, 14.5
-        raise BadRequest("Only whole files are taken in this way. Send the file from its start.")
+        raise BadRequest("Only whole files are taken in this way. Send the file from its start.", "only-whole-files")
 
 
 def _parse_target(target: str, environ: dict[str, Any]) -> tuple[str, str]:
@@ -1335,12 +1447,24 @@ class Upload(NamedTuple):
     merged: int  # chunks that are in
     received: int  # bytes that are in
     stored: str | None  # the file's key in the engine, its name in storage, once it is whole
+    path: str = ""  # of the folders that the file lay in, with slashes between them
+    drop_uuid: str | None = None  # of what it was dropped together with; SQL has its own meaning for `drop`
 
     @classmethod
-    def begun(cls, owner: str | None, uuid: str, name: str, size: int, chunk_size: int, modified: int | None) -> Upload:
+    def begun(
+        cls,
+        owner: str | None,
+        uuid: str,
+        name: str,
+        size: int,
+        chunk_size: int,
+        modified: int | None,
+        path: str = "",
+        drop: str | None = None,
+    ) -> Upload:
         """An upload that begins now, of which nothing is in yet."""
         count = max(1, -(-size // chunk_size))
-        return cls(0, uuid, name, size, chunk_size, count, modified, owner, time.time(), 0, 0, None)
+        return cls(0, uuid, name, size, chunk_size, count, modified, owner, time.time(), 0, 0, None, path, drop)
 
 
 class Removed(NamedTuple):
@@ -1355,7 +1479,18 @@ RECORD_NAME = ".pyfiledrop.sqlite3"
 _COLUMNS = ", ".join(Upload._fields)
 _FIND = f"SELECT {_COLUMNS} FROM uploads WHERE uuid = ?"
 _INSERT = f"INSERT INTO uploads ({_COLUMNS}) VALUES (NULL{', ?' * _COLUMNS.count(',')})"
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 4
+#: A drop is its first owner's for ever, also when its files are gone: else whoever has its link could put others there.
+#: A trigger says so, because it costs an upload less than a statement of its own, and nothing where there is no drop.
+_DROPS = f"""
+    CREATE INDEX uploads_of_an_owner ON uploads (owner, id) WHERE owner IS NOT NULL;
+    CREATE INDEX uploads_of_a_drop ON uploads (drop_uuid) WHERE drop_uuid IS NOT NULL;
+    CREATE TABLE drops (id INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, owner TEXT NOT NULL);
+    CREATE TRIGGER drop_has_an_owner AFTER INSERT ON uploads WHEN new.drop_uuid IS NOT NULL BEGIN
+        INSERT OR IGNORE INTO drops VALUES (NULL, new.drop_uuid, new.owner); END;
+    CREATE TRIGGER oldest_drop_is_forgotten AFTER INSERT ON drops BEGIN
+        DELETE FROM drops WHERE id <= new.id - {MAX_REMOVED}; END;
+"""
 _SCHEMA = """
     CREATE TABLE uploads (
         id INTEGER PRIMARY KEY,
@@ -1370,9 +1505,10 @@ _SCHEMA = """
         merged INTEGER NOT NULL DEFAULT 0,
         received INTEGER NOT NULL DEFAULT 0,
         stored TEXT,
-        idle REAL NOT NULL DEFAULT 0      -- s of this program's running time in which nothing came
+        idle REAL NOT NULL DEFAULT 0,     -- s of this program's running time in which nothing came
+        path TEXT NOT NULL DEFAULT '',
+        drop_uuid TEXT
     );
-    CREATE INDEX uploads_of_a_drop ON uploads (owner, id) WHERE owner IS NOT NULL;
     CREATE INDEX unfinished ON uploads (owner, size) WHERE stored IS NULL;
     CREATE TABLE chunks (
         upload INTEGER NOT NULL,
@@ -1390,8 +1526,19 @@ _SCHEMA = """
     CREATE INDEX uncleared ON removed (id) WHERE NOT cleared;
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-#: What takes a record of an older version along: version -> statements that make it the next one.
-_UPGRADES = {2: "DROP INDEX unfinished; CREATE INDEX unfinished ON uploads (owner, size) WHERE stored IS NULL"}
+#: What takes a record of an older version along: version -> statements that make it the next one, each to a line's end.
+_UPGRADES = {
+    2: """
+    DROP INDEX unfinished;
+    CREATE INDEX unfinished ON uploads (owner, size) WHERE stored IS NULL;
+""",
+    3: f"""
+    ALTER TABLE uploads ADD COLUMN path TEXT NOT NULL DEFAULT '';
+    ALTER TABLE uploads ADD COLUMN drop_uuid TEXT;
+    DROP INDEX uploads_of_a_drop;
+    {_DROPS}
+""",
+}
 
 
 class Record:
@@ -1456,10 +1603,10 @@ class Record:
             self._db.execute("BEGIN EXCLUSIVE")
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             is_new: bool = version == 0
-            script = _SCHEMA if is_new else _UPGRADES.get(version, "")
-            if not script and version != _SCHEMA_VERSION:
+            steps = [_SCHEMA + _DROPS] if is_new else [_UPGRADES.get(v) for v in range(version, _SCHEMA_VERSION)]
+            if version > _SCHEMA_VERSION or None in steps:
                 raise StartError(f"The record {self._path} was written by another version of pyfiledrop.")
-            for statement in script.split(";"):
+            for statement in "\n".join(filter(None, steps)).split(";\n"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             self._db.execute("COMMIT")
@@ -1538,10 +1685,16 @@ class Record:
             row = self._db.execute(_FIND, (uuid,)).fetchone()
         return Upload._make(row) if row else None
 
-    def find_unfinished(self, owner: str, name: str, size: int, modified: int | None) -> Upload | None:
-        """The owner's latest unfinished upload of a file that looks like this."""
-        where = "owner = ? AND size = ? AND name = ? AND modified IS ? AND stored IS NULL ORDER BY id DESC LIMIT 1"
-        return next(iter(self._uploads(where, owner, size, name, modified)), None)
+    def find_unfinished(self, like: Upload) -> Upload | None:
+        """The latest unfinished upload of the same owner, of a file that looks like this one."""
+        where = "owner = ? AND size = ? AND name = ? AND modified IS ? AND path = ? AND stored IS NULL"
+        values = like.owner, like.size, like.name, like.modified, like.path
+        return next(iter(self._uploads(f"{where} ORDER BY id DESC LIMIT 1", *values)), None)
+
+    def owner_of_drop(self, drop: str) -> str | None:
+        """Who used this drop first."""
+        rows = self._rows("SELECT owner FROM drops WHERE uuid = ?", drop)
+        return rows[0][0] if rows else None
 
     def of_owner(self, owner: str, before: int, limit: int) -> list[Upload]:
         """An owner's uploads, newest first: at most limit of those with an id below before."""
@@ -1629,6 +1782,13 @@ class Record:
             if before is not None:
                 self.held += received - before.received
         return gone
+
+    def move(self, upload: Upload, drop: str) -> Upload:
+        """Says that an upload is a part of this drop of its owner."""
+        with self.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO drops VALUES (NULL, ?, ?)", (drop, upload.owner))
+            db.execute("UPDATE uploads SET drop_uuid = ? WHERE id = ?", (drop, upload.id))
+        return upload._replace(drop_uuid=drop)
 
     def finish(self, done: Upload) -> None:
         """Says that a file is whole and has its name. Nobody may be told before that is durable."""
@@ -1918,6 +2078,7 @@ class Engine(Protocol):
 class DataLost(DiskFault):
     """An upload's unfinished bytes were removed or replaced by somebody else."""
 
+    code = "data-changed"
     sentence = "The upload's data was changed on the server's disk. Send it again."
 
 
@@ -2186,7 +2347,9 @@ class Disk:
                     continue
             except OSError:
                 pass
-            raise Unavailable("A folder of the server was moved or replaced. Its owner must start the server again.")
+            raise Unavailable(
+                "A folder of the server was moved or replaced. Its owner must start the server again.", "folder-moved"
+            )
 
     # -- unfinished uploads --------------------------------------------------------------------------------------------
 
@@ -2273,7 +2436,8 @@ class Disk:
             raise DataLost from error
         except FileExistsError:  # perhaps from an attempt that failed half-way
             if not self.is_published(upload):
-                raise Conflict("A file of this name and UUID is there already. Start the upload anew.") from None
+                sentence = "A file of this name and UUID is there already. Start the upload anew."
+                raise Conflict(sentence, "name-taken") from None
         try:
             self._sync_storage()
         except BaseException:
@@ -2579,8 +2743,20 @@ class Space:
         when they could never fit."""
         if self._max_total_bytes is not None and size > self._max_total_bytes - ENTRY_BYTES:
             raise TooLarge(
-                f"This file is larger than the {human_size(self._max_total_bytes)} that all files may take here."
+                f"This file is larger than the {human_size(self._max_total_bytes)} that all files may take here.",
+                "larger-than-all",
+                limit=self._max_total_bytes,
             )
+        with self._record.lock:
+            # Strangers read this, too: how much is free is not their business.
+            if size > self.free():
+                sentence = f"This file needs {human_size(size)}, and the server has less space than that."
+                raise NoSpace(sentence, "no-room", size=size)
+            if self._record.count >= MAX_UPLOADS:
+                raise NoSpace("The server holds as many files as it can list. Its owner must remove some.", "list-full")
+
+    def free(self) -> int:
+        """Bytes that a new upload may have, beside all that those on their way have been promised."""
         with self._record.lock:
             self.promises.end_old()
             free = self._engine.free() - self.promises.missing
@@ -2588,18 +2764,15 @@ class Space:
                 free = min(free, free_to_publish - self.promises.whole)
             if self._max_total_bytes is not None:
                 free = min(free, self._room(1) - self.promises.unheld)
-            # Strangers read this, too: how much is free is not their business.
-            if size > free:
-                raise NoSpace(f"This file needs {human_size(size)}, and the server has less space than that.")
-            if self._record.count >= MAX_UPLOADS:
-                raise NoSpace("The server holds as many files as it can list. Its owner must remove some.")
+            return free
 
     def check(self, upload: Upload, length: int) -> None:
         """Raises NoSpace when length more bytes of an upload would be more than all files may take."""
         if self._max_total_bytes is not None:
             with self._record.lock:
                 if length > self._room(0 if upload.id else 1):
-                    raise NoSpace("The server holds as much as it may. The upload goes on once there is space.")
+                    sentence = "The server holds as much as it may. The upload goes on once there is space."
+                    raise NoSpace(sentence, "holds-all-it-may")
 
     def _room(self, more: int) -> int:
         """Bytes left for so many more uploads; each also counts for what it takes in the record."""
@@ -2642,6 +2815,12 @@ class Announcements:
     def find(self, uuid: str) -> Upload | None:
         return self._uploads.get(uuid)
 
+    def replace(self, upload: Upload) -> None:
+        """Takes this in place of what was announced under its UUID, if it still is."""
+        with self._lock:
+            if upload.uuid in self._uploads:
+                self._uploads[upload.uuid] = self._like[self._looks(upload)] = upload
+
     def drop(self, upload: Upload) -> None:
         if upload.uuid in self._uploads:
             with self._lock:
@@ -2653,7 +2832,7 @@ class Announcements:
 
     @staticmethod
     def _looks(upload: Upload) -> tuple[Any, ...]:
-        return upload.owner, upload.name, upload.size, upload.modified
+        return upload.owner, upload.name, upload.size, upload.modified, upload.path
 
 
 # The life of a writer. Whoever changes its state holds the upload's lock.
@@ -2893,6 +3072,7 @@ class Store:
         self._stale_seconds = stale_seconds
         self._space = Space(record, engine, max_total_bytes)
         self._announced = Announcements()
+        self._drops: dict[str, str] = {}  # drop -> its owner, of the latest used; the record's lock guards it
         self._lives: dict[str, _Live] = {}
         self._lives_lock = threading.Lock()
         self._stop = threading.Event()
@@ -2941,18 +3121,29 @@ class Store:
     # -- beginning -----------------------------------------------------------------------------------------------------
 
     def announce(
-        self, owner: str | None, name: str, size: int, modified: int | None, chunk_size: int
+        self,
+        owner: str | None,
+        name: str,
+        size: int,
+        modified: int | None,
+        chunk_size: int,
+        path: str = "",
+        drop: str | None = None,
     ) -> tuple[Upload, bool]:
-        """Begins an upload, or finds the owner's unfinished one of a file that looks like this. Returns it, and whether
-        it is new. Raises NoSpace, and TooLarge for a file that could never fit.
+        """Begins an upload, or finds the owner's unfinished one of a file that looks like this, which then belongs to
+        the drop. Returns it, and whether it is new. Raises NoSpace, TooLarge for a file that could never fit, and
+        Forbidden for another owner's drop.
         """
         with disk_errors():
-            upload = Upload.begun(owner, str(uuidlib.uuid4()), name, size, chunk_size, modified)
+            drop = self._own_drop(owner, drop)
+            upload = Upload.begun(owner, str(uuidlib.uuid4()), name, size, chunk_size, modified, path, drop)
             standing = self._announced.add(upload)
             if standing is upload and owner is not None:  # looked for last: it is on record before it is not announced
-                standing = self.record.find_unfinished(owner, name, size, modified) or upload
+                standing = self.record.find_unfinished(upload) or upload
             if standing is not upload:
                 self._announced.drop(upload)
+                if drop is not None and drop != standing.drop_uuid:
+                    standing = self._move(standing.uuid, drop) or standing
                 return self._confirmed(self.keep_progress(standing.uuid) or standing), False
             try:
                 self._engine.check(upload)
@@ -2965,13 +3156,15 @@ class Store:
     def begin(self, owner: str | None, chunk: Chunk, name: str) -> Writer:
         """The writer for one chunk. The first one of an upload makes its record; later ones must agree with it.
 
-        Raises NotFound for another owner's upload, Gone for one that was removed, Conflict for one that differs,
-        NoSpace for one that cannot fit, Unavailable when there are too many at a time.
+        Raises NotFound for another owner's upload, Forbidden for another's drop, Gone for an upload that was removed,
+        Conflict for one that differs, NoSpace for one that cannot fit, Unavailable when there are too many at a time.
         """
         with disk_errors(chunk.uuid), self._locked(chunk.uuid) as live:
             upload = self._current(live, chunk.uuid)
             if upload is None:
-                upload = Upload.begun(owner, chunk.uuid, name, chunk.file_size, chunk.chunk_size, chunk.modified)
+                drop = self._own_drop(owner, chunk.drop)
+                facts = chunk.file_size, chunk.chunk_size, chunk.modified, chunk.path, drop
+                upload = Upload.begun(owner, chunk.uuid, name, *facts)
             else:
                 self._check_access(upload, owner)
                 if (upload.name, upload.size, upload.chunk_size) != (name, chunk.file_size, chunk.chunk_size):
@@ -2992,12 +3185,16 @@ class Store:
             numbers = run_of_chunks(first, length, upload.size, upload.chunk_size)
             return self._begin_writer(live, upload, numbers, length, True)
 
-    def begin_whole(self, owner: str | None, name: str, max_length: int) -> Writer:
+    def begin_whole(
+        self, owner: str | None, name: str, max_length: int, path: str = "", drop: str | None = None
+    ) -> Writer:
         """The writer for a whole file of at most max_length bytes, under a UUID of its own.
 
-        Raises NoSpace, and Unavailable when there are too many at a time.
+        Raises NoSpace, Forbidden for another owner's drop, and Unavailable when there are too many at a time.
         """
-        upload = Upload.begun(owner, str(uuidlib.uuid4()), name, max_length, max(1, max_length), None)
+        with disk_errors():
+            drop = self._own_drop(owner, drop)
+        upload = Upload.begun(owner, str(uuidlib.uuid4()), name, max_length, max(1, max_length), None, path, drop)
         with disk_errors(upload.uuid), self._locked(upload.uuid) as live:
             return self._add_writer(live, self._create(live, upload), range(1), max_length)
 
@@ -3012,6 +3209,34 @@ class Store:
     def promise(self, writer: Writer) -> None:
         """Keeps space free for the rest of a file that comes in one piece."""
         self._space.promise(writer.upload, writer.written)
+
+    def _own_drop(self, owner: str | None, drop: str | None) -> str | None:
+        """The drop that this owner's upload may belong to. Raises Forbidden when it is another owner's.
+
+        A client without a cookie has none: it could not be told from somebody who was only given the drop's link.
+        """
+        if drop is None or owner is None:
+            return None
+        with self.record.lock:
+            if drop not in self._drops:
+                self._drops[drop] = self.record.owner_of_drop(drop) or owner
+                if len(self._drops) > MAX_ANNOUNCED:
+                    del self._drops[next(iter(self._drops))]
+            if self._drops[drop] != owner:
+                raise Forbidden("This drop was begun by another browser. Drop the files anew.", "other-drop")
+        return drop
+
+    def _move(self, uuid: str, drop: str) -> Upload | None:
+        """Makes an upload that is still unfinished a part of this drop of its owner. Returns it, unless it is gone."""
+        with self._locked(uuid) as live:
+            upload = self._current(live, uuid)
+            if upload is None or upload.stored is not None:
+                return upload
+            upload = self.record.move(upload, drop) if upload.id else upload._replace(drop_uuid=drop)
+            if live.in_one_piece is not None:
+                live.in_one_piece = upload
+            self._announced.replace(upload)
+            return upload
 
     @staticmethod
     def _check_owner(upload: Upload, owner: str | None) -> None:
@@ -3101,7 +3326,7 @@ class Store:
     def _create(self, live: _Live, upload: Upload) -> Upload:
         self._engine.check(upload)
         if not self._engine.is_free(upload):  # before it is on record, or what is there would be taken for ours
-            raise Conflict("A folder of this upload's name is there already. Start the upload anew.")
+            raise Conflict("A folder of this upload's name is there already. Start the upload anew.", "name-taken")
         self._check_open()
         self._space.check_new(upload.size)
         if upload.chunk_count == 1:
@@ -3175,7 +3400,7 @@ class Store:
                     upload.stored is None
                     and len(self.record.chunks_in(upload, numbers.start, len(numbers))) < len(numbers)
                 ):
-                    raise Unavailable("The chunk was sent twice, or its disk failed. Send it again.")
+                    raise Unavailable("The chunk was sent twice, or its disk failed. Send it again.", "send-again")
             return self._confirmed(upload)
 
     def abandon(self, writer: Writer) -> None:
@@ -3416,9 +3641,11 @@ class Store:
             self.record.make_durable()
             return count
 
-    def free(self) -> int:
-        """Bytes that there is room for."""
-        return self._engine.free()
+    def free(self) -> int | None:
+        """Bytes that a new file may have; None when the disk does not say."""
+        with contextlib.suppress(OSError):
+            return max(0, self._space.free())
+        return None
 
     def _current(self, live: _Live, uuid: str) -> Upload | None:
         return live.in_one_piece or self.record.find(uuid) or self._announced.find(uuid)
@@ -4024,7 +4251,8 @@ def receive_form(
     if kind != "multipart/form-data" or not _BOUNDARY.fullmatch(boundary):
         raise BadRequest("The form must be sent as multipart/form-data with a boundary.")
     if body.length > max_bytes + FORM_OVERHEAD_BYTES:
-        raise TooLarge(f"This is larger than the limit of {human_size(max_bytes)}.")
+        sentence = f"This is larger than the limit of {human_size(max_bytes)}."
+        raise TooLarge(sentence, "file-too-large", limit=max_bytes)
     opening, closing = b"--" + boundary, b"\r\n--" + boundary + b"--\r\n"
     front = body.length - len(closing)  # bytes before the closing delimiter, whose own line break may be missing
     if front < 0:
@@ -4044,7 +4272,8 @@ def receive_form(
             return form.receive(pending), form.is_chunk
         except MultipartError as error:
             if error.http_status == TooLarge.status:
-                raise TooLarge("The form has more or larger parts than the server accepts. Send fewer files.") from None
+                sentence = "The form has more or larger parts than the server accepts. Send fewer files."
+                raise TooLarge(sentence, "form-too-large") from None
             raise BadRequest("The form is malformed.") from None
 
 
@@ -4163,7 +4392,8 @@ class _Form:
             return
         # A form does not say how long a whole file is. It cannot be longer than what the other files leave of the body.
         room = self._body.length - sum(writer.written for writer in self._files)
-        writer = self._store.begin_whole(self._owner, clean_name(segment.filename), room)
+        path, drop = parse_path(self._fields.get("path", "")), parse_drop(self._fields.get("drop"))
+        writer = self._store.begin_whole(self._owner, clean_name(segment.filename), room, path, drop)
         self._files.append(self._writers.enter_context(writer))
         if not segment.filename:
             self._unnamed.add(writer)
@@ -4190,7 +4420,7 @@ class _Form:
         # A form whose file input was left empty sends a part with neither name nor bytes.
         files = [writer for writer in self._files if writer.written or writer not in self._unnamed]
         if not files:
-            raise BadRequest("No file was sent. Choose one first.")
+            raise BadRequest("No file was sent. Choose one first.", "no-file")
         for writer in files:  # before the first one is merged, or a part of a refused form would be stored
             check_size(writer.written, self._max_bytes)
         return [self._store.merge(writer) for writer in files]
@@ -4279,7 +4509,8 @@ def render_error(error: DropError, wants_json: bool = False) -> tuple[str, dict[
     """Status, headers and body of an error's answer. This is the one place that decides them, whoever gives the answer:
     a handler, Bottle, or the server to a request that never got to the app.
     """
-    kind, body = _render({"error": str(error)}, str(error), wants_json)
+    data = {"error": str(error), "code": error.code, "values": error.values}
+    kind, body = _render(data, str(error), wants_json)
     headers = {"Content-Type": kind, "Content-Length": str(len(body)), **error.headers}
     if wants_json:  # a script of our page: the browser must not ask for a password in its own way
         headers.pop("WWW-Authenticate", None)
@@ -4417,7 +4648,7 @@ class Door:
         def behind_the_door(*args: Any, **names: Any) -> Any:
             try:
                 if changes_something and not is_same_site(bottle.request.environ):
-                    raise Forbidden("Another site's page may not do this. Open this server's own page.")
+                    raise Forbidden("Another site's page may not do this. Open this server's own page.", "other-site")
                 if not (is_public or self.is_open_to(bottle.request.environ)):
                     raise Unauthorized
                 return handler(*args, **names)
@@ -4425,6 +4656,24 @@ class Door:
                 return refuse(error)
 
         return behind_the_door
+
+
+def lan_address() -> str | None:
+    """The address under which others on the network reach this machine, if it has one. Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # an address for documentation (RFC 5737): only the route is asked for
+        address: str = probe.getsockname()[0]
+        return None if address.startswith("127.") else address
+    return None
+
+
+@functools.lru_cache(maxsize=64)  # it takes tens of milliseconds, and a page may show it again
+def render_code(text: str) -> bytes:
+    """A QR code (ISO/IEC 18004) as an image in SVG, black on white whatever the page's colours, which scanners like."""
+    image = io.BytesIO()
+    looks = {"border": 4, "dark": "#000", "light": "#fff", "omitsize": True, "svgclass": None, "lineclass": None}
+    segno.make_qr(text, error="m").save(image, kind="svg", xmldecl=False, **looks)
+    return image.getvalue()
 
 
 def own_names(settings: Settings) -> set[str]:
@@ -4463,6 +4712,8 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
             "link": f"download/{upload.uuid}" if done and settings.allow_downloads else None,
             "modified": upload.modified,
             "created": upload.created,
+            "path": upload.path,
+            "drop": upload.drop_uuid,
         }
 
     def say_received(file: Mapping[str, Any]) -> str:
@@ -4501,7 +4752,8 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         if following:
             lines.append(f"There is more: ask for /uploads?before={following}")
         sentence = "\n".join(lines) or ("Nothing older." if mark else "Nothing dropped yet.")
-        return answer(200, {"uploads": [describe(u) for u in uploads], "next": following}, sentence)
+        data = {"uploads": [describe(u) for u in uploads], "next": following, "free": store.free()}
+        return answer(200, data, sentence)
 
     @app.delete("/uploads")
     def forget_uploads() -> Any:
@@ -4521,8 +4773,8 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         if body.length > MAX_WISH_BYTES:
             raise TooLarge("What begins an upload is larger than the server accepts.")
         wish = parse_wish(body.read_exactly(body.length), settings.max_bytes)
-        chunk_size = settings.chunk_bytes(wish.size)
-        upload, is_new = store.announce(door.owner(), clean_name(wish.name), wish.size, wish.modified, chunk_size)
+        facts = wish.size, wish.modified, settings.chunk_bytes(wish.size), wish.path, wish.drop
+        upload, is_new = store.announce(door.owner(), clean_name(wish.name), *facts)
         status = HTTPStatus.CREATED if is_new else HTTPStatus.OK
         return answer_progress(status, upload, store.chunks_in(upload))
 
@@ -4544,10 +4796,17 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         store.remove(door.owner(), parse_uuid(uuid))
         return answer(200, {"removed": 1}, "Removed.")
 
+    @app.get("/qr")
+    def code() -> Any:
+        link, host = bottle.request.query.get("link", ""), bottle.request.environ.get("HTTP_HOST", "")
+        image = render_code(link_for_code(link, host, lan_address() if settings.listens_everywhere else None))
+        return bottle.HTTPResponse(image, headers={"Content-Type": "image/svg+xml"})
+
     @app.get("/download/<uuid>", public=settings.public_links)
     def download(uuid: str) -> Any:
         if not settings.allow_downloads:
-            raise Forbidden("Downloads are switched off on this server. Its owner can start it with -a.")
+            sentence = "Downloads are switched off on this server. Its owner can start it with -a."
+            raise Forbidden(sentence, "downloads-off")
         if not _UUID.fullmatch(uuid):
             raise NotFound
         return _give(bottle.request.environ, *store.open(uuid.lower()))
@@ -4606,6 +4865,7 @@ OWN_PAGE = HOME / "index.html"  # if it is there, it is used in place of PAGE
 
 _SETTINGS_BLOCK = re.compile(r'(<script type="application/json" id="settings">).*?(</script>)', re.DOTALL)
 MAX_RUN_BYTES = 95 * MIB  # of one request of the page; many proxies take none of more than 100 MB
+_HEADING = re.compile(r"(<(title|h1)>Drop files)(?=</\2>)")
 _INLINE_BLOCK = re.compile(r"<(script|style)(?: [^>]*)?>(.*?)</\1>", re.DOTALL)
 
 
@@ -4639,13 +4899,15 @@ def dropzone_address(settings: Settings, route: str) -> tuple[str, str]:
     return address, integrity if settings.dz_version == DROPZONE_VERSION else ""
 
 
-def render_page(settings: Settings, source: str, asks: bool = False) -> tuple[str, str]:
+def render_page(settings: Settings, source: str, asks: bool = False, free: int | None = None) -> tuple[str, str]:
     """The page with the settings put in, and its Content-Security-Policy, which allows its own inline blocks only.
 
-    Where a password is asked for, it shows the button to sign out.
+    So many bytes are free for uploads. Where a password is asked for, it shows the button to sign out.
     """
     facts = {
         "version": __version__,
+        "title": settings.machine,
+        "free": free,
         "maxSize": min(settings.max_bytes, settings.max_total_bytes or settings.max_bytes),
         "timeout": settings.timeout,
         "parallelChunks": settings.lanes,
@@ -4656,6 +4918,7 @@ def render_page(settings: Settings, source: str, asks: bool = False) -> tuple[st
     }
     block = json.dumps(facts).replace("<", "\\u003c")
     page = _SETTINGS_BLOCK.sub(lambda match: match[1] + block + match[2], source, count=1)
+    page = _HEADING.sub(lambda match: f"{match[1]} to {html.escape(settings.machine)}", page)
     if asks:
         page = page.replace(' id="leave" hidden>', ' id="leave">')
     foreign = set()
@@ -4678,11 +4941,11 @@ def render_page(settings: Settings, source: str, asks: bool = False) -> tuple[st
     return page, policy
 
 
-def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
+def add_pages(app: bottle.Bottle, settings: Settings, store: Store, door: Door) -> None:
     """Adds to the app what a browser loads by itself: the page, the sign-in, Dropzone, the icon."""
 
     def send_page(source: str, status: int = HTTPStatus.OK.value) -> Any:
-        text, policy = render_page(settings, source, door.asks)
+        text, policy = render_page(settings, source, door.asks, store.free())
         response = bottle.HTTPResponse(text, status)
         response.set_header("Content-Type", "text/html; charset=utf-8")
         response.set_header("Content-Security-Policy", policy)
@@ -4703,7 +4966,7 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
             source = PAGE
         except (OSError, UnicodeDecodeError) as error:
             log.error("%s cannot be read: %s", OWN_PAGE, error)
-            raise DropError("The server's index.html cannot be read.") from error
+            raise DropError("The server's index.html cannot be read.", "page-unreadable") from error
         response = send_page(source)
         set_cookie(response, "owner", door.owner_key() or str(uuidlib.uuid4()), OWNER_SECONDS)
         return response
@@ -5099,15 +5362,6 @@ def fit_descriptors(server: Server, store: Store, count: float) -> None:
 # ======================================================================================================================
 
 
-def lan_address() -> str | None:
-    """The address under which others on the network reach this machine, if it has one. Sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-        probe.connect(("192.0.2.1", 9))  # an address for documentation (RFC 5737): only the route is asked for
-        address: str = probe.getsockname()[0]
-        return None if address.startswith("127.") else address
-    return None
-
-
 def read_password(settings: Settings) -> str | None:
     """What to ask visitors for. It never stands on the command line, where every user of the machine could read it."""
     password = os.environ.get("PYFILEDROP_PASSWORD")
@@ -5248,7 +5502,7 @@ def make_server(settings: Settings, store: Store) -> Server:
     """The server, listening. Raises StartError."""
     door = Door(read_password(settings), store.record)
     app = make_app(settings, store, door)
-    add_pages(app, settings, door)
+    add_pages(app, settings, store, door)
     tls = None
     if settings.tls_cert:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -5265,9 +5519,8 @@ def make_server(settings: Settings, store: Store) -> Server:
 
 def page_addresses(settings: Settings, server: Server) -> list[str]:
     """The page's addresses, the one for others on the network first, the one for this machine last."""
-    every = settings.host in ("0.0.0.0", "::")
     here = f"[{settings.host}]" if ":" in settings.host else settings.host
-    hosts = [host for host in (lan_address(), "127.0.0.1") if host] if every else [here]
+    hosts = [host for host in (lan_address(), "127.0.0.1") if host] if settings.listens_everywhere else [here]
     return [f"{server.scheme}://{host}:{server.server_port}/" for host in hosts]
 
 
@@ -5277,7 +5530,7 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
     for address in page_addresses(settings, server):
         yield f"  open       {address}{'  (on this machine)' if '//127.0.0.1:' in address else ''}"
     yield f"  storage    {settings.storage}"
-    yield f"  unfinished {settings.chunks}  ({human_size(store.free())} free)"
+    yield f"  unfinished {settings.chunks}  ({human_size(store.free() or 0)} free)"
     total = f", {human_size(settings.max_total_bytes)} in all" if settings.max_total_bytes else ""
     chunks = f"chunks of {human_size(settings.chunk_bytes(0))} or more, {settings.lanes} at a time"
     yield f"  limits     {human_size(settings.max_bytes)} a file{total}; {chunks}"
@@ -6974,7 +7227,7 @@ tell.signedOut = async () => {
 if (typeof Dropzone === 'undefined') return;
 document.documentElement.classList.add('scripted');
 $('send').disabled = true;      // else Enter on the input would send the form
-$('qr-page').hidden = isTouched || !settings.qr;
+$('qr-page').hidden = isTouched;
 $('qr-page').onclick = () => showQr(title, absolute('./'));
 input.setAttribute('aria-label', say('choose'));
 $('folder').setAttribute('aria-label', say('chooseFolder'));
