@@ -6945,10 +6945,14 @@ const click = {
   },
   cancel(entry) {
     const {upload} = entry;
-    if (upload.begun && !upload.error && performance.now() - upload.begun > ASK_AFTER_MS) entry.isAsking = true;
+    if (upload.begun && !upload.error && performance.now() - upload.begun > ASK_AFTER_MS) click.remove(entry);
     else cancel(upload);
   },
-  remove: (entry) => { entry.isAsking = true; },
+  remove(entry) {
+    entry.isAsking = true;
+    show();
+    part(entry.li, 'keep').focus();
+  },
   keep(entry) {
     entry.isAsking = false;
     show();
