@@ -940,15 +940,16 @@ def test_page_carries_the_settings() -> None:
     blocks, _ = render("--max-size", "5", "--timeout", "7000", "--chunk-size", "2048", "-a", "--title", "Anna")
     assert blocks.settings == {
         "version": pyfiledrop.__version__, "title": "Anna", "free": None, "maxSize": 5 << 20,
-        "timeout": 7000, "parallelChunks": 4, "formBytes": None, "runBytes": 95 << 20, "downloads": True,
+        "timeout": 7000, "parallelChunks": 4, "formBytes": 2048,
+        "forceChunking": True, "runBytes": 95 << 20, "downloads": True,
     }  # fmt: skip
 
 
 def test_page_carries_the_switches() -> None:
     """One chunk at a time, plain forms for small files, no links: each as the page reads it."""
     blocks, _ = render("--disable-parallel-chunks", "--parallel-chunks", "3", "--disable-force-chunking")
-    facts = {name: blocks.settings[name] for name in ("parallelChunks", "formBytes", "downloads")}
-    assert facts == {"parallelChunks": 1, "formBytes": 1 << 20, "downloads": False}
+    facts = {name: blocks.settings[name] for name in ("parallelChunks", "forceChunking", "downloads")}
+    assert facts == {"parallelChunks": 1, "forceChunking": False, "downloads": False}
 
 
 def test_settings_cannot_end_their_block(monkeypatch: pytest.MonkeyPatch) -> None:
