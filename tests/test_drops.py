@@ -453,7 +453,9 @@ def test_drop_for_scripts(shared_server: Server) -> None:
     """Its finished files in the order in which they came, with all that is said of an upload elsewhere."""
     cookie, drop = new_uuid(), new_uuid()
     files = [drop_file(shared_server, b"x" * n, cookie=cookie, drop=drop, path="a" * n, name=f"{n}") for n in range(3)]
-    begin(shared_server, cookie=cookie, drop=drop, name="unfinished")
+    unfinished = begin(shared_server, cookie=cookie, drop=drop, name="unfinished", size=2 * MIB)
+    first = run_request(bytes(2 * MIB), uuid=unfinished["uuid"], cookie=cookie)
+    assert exchange(shared_server, first).json()["upload"]["received"] == MIB
     answer = exchange(shared_server, request("GET", f"/drops/{drop.upper()}"))
     progress = {"chunk_size", "chunk_count", "chunks"}
     assert answer.json()["drop"] == {
@@ -713,6 +715,19 @@ def test_length_of_a_zip(sizes: list[int]) -> None:
                 for start in range(0, size, len(zeros)):
                     target.write(zeros[: size - start])
     assert sink.count == pyfiledrop.archive_bytes(zip(names, sizes, strict=True))
+
+
+def test_large_file_in_a_zip() -> None:
+    """Where a file has 2 GiB, its archive is written with the extension for that, and is as long as was said."""
+
+    class Zeros(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            return bytes(size)
+
+    content = pyfiledrop.Content(Zeros(), 1 << 31, 0.0, "")  # type: ignore[arg-type]
+    store: Any = SimpleNamespace(open=lambda uuid: (None, content))
+    blocks = pyfiledrop.archive_blocks(store, [pyfiledrop.ArchiveEntry("a/b", new_uuid(), 1 << 31, 0)])
+    assert sum(map(len, blocks)) == pyfiledrop.archive_bytes([("a/b", 1 << 31)])
 
 
 def test_length_of_a_zip_of_very_many_files() -> None:
