@@ -93,6 +93,7 @@ LINES = [
     Line("200 ms at 10 MB/s", 10 * MB, 300 * MB, round_trip=0.2),
     Line("2 % loss at 1 MB/s", MB, 30 * MB, loss=0.02),
     Line("a break every 20 s at 1 MB/s", MB, 48 * MB, every=20),
+    Line("a break every 20 s at 100 KB/s", 100 * KB, 4 * MB, every=20),
 ]
 
 
