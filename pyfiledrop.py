@@ -4766,7 +4766,8 @@ _EVERY_ANSWER = {  # unless it says otherwise itself
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # with "no-referrer" a browser would send our own form with "Origin: null"
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    # What a browser shows has an icon, also a sentence.
+    "Content-Security-Policy": "default-src 'none'; img-src 'self'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
 
