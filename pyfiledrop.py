@@ -6004,6 +6004,7 @@ const send = (upload) => {
 
 const judge = (run) => {
   const {xhr, upload, form, first, last, size} = run;
+  if (!xhr.status) return broken(run);   // so does Firefox call a connection that ends before the first byte of the answer
   let answer = null;
   try { answer = JSON.parse(xhr.responseText); } catch { /* not the server's own */ }
   if (xhr.status >= 300) return refused(run, failure(xhr.status, answer, xhr.getResponseHeader('Retry-After')));
