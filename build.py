@@ -610,7 +610,7 @@ def build_editable(wheel_directory: str, config_settings: Any = None, metadata_d
 # cause.
 READING_ORDER = (
     *("decisions", "turn", "record", "engine", "disk", "store", "runs", "races"),
-    *("body", "http", "password", "tls", "log", "threats"),
+    *("body", "http", "drops", "password", "tls", "log", "threats"),
     *("faults", "crash", "power", "model", "load", "fuzz"),
     *("browser", "browser_resume", "browsers", "cli", "forms", "build", "docs"),
 )

@@ -26,6 +26,7 @@ HTTP
     DELETE /uploads                 forget the finished ones (the files stay)
     GET    /uploads/<uuid>          one upload, and which of its chunks are in
     DELETE /uploads/<uuid>          remove one's own file or unfinished upload
+    GET    /qr                      a QR code (SVG) of the address in ?link=, which must be one of this server's
     GET    /download/<uuid>         the file, when started with --allow-downloads; one byte range; HEAD too
     GET    /favicon.ico, /dropzone.js, /dropzone.css
 
@@ -66,6 +67,8 @@ import errno
 import functools
 import hashlib
 import hmac
+import html
+import io
 import ipaddress
 import itertools
 import json
@@ -137,10 +140,11 @@ CHUNK_BYTES = 1 * MIB  # a broken connection costs at most one chunk, so on a ba
 CHUNKS_A_FILE = 50_000  # of an upload whose chunk size is ours to choose; beyond that its chunks grow
 MAX_PARTS = 64  # of one form: files and fields together
 MAX_FIELDS = 16  # Dropzone sends six
-MAX_FIELD_BYTES = 1 * KIB
+MAX_FIELD_BYTES = 4 * KIB  # a path, each of its characters in four bytes
 MAX_PART_HEAD_BYTES = 16 * KIB
-MAX_WISH_BYTES = 8 * KIB  # what begins an upload
+MAX_WISH_BYTES = 16 * KIB  # what begins an upload
 MAX_NAME_BYTES = 255  # of UTF-8, as most file systems have it
+MAX_PATH_CHARS = 1024  # of the folders that a file lay in, with the slashes between them
 FORM_OVERHEAD_BYTES = 64 * KIB  # what a form may add to its file
 
 # How long a client may take. A transfer is never ended for lasting long, only for standing still.
@@ -156,7 +160,7 @@ MAKE_ROOM_SECONDS = 1.0  # what an idle connection may take to end for a new one
 SPARE_WORKERS = 8
 MAX_UPLOADS = 1_000_000  # on record: then its file has about 500 MB
 MAX_REMOVED = 10_000_000  # UUIDs that are remembered as used up: some 100 bytes each
-ENTRY_BYTES = 1 * KIB  # what an upload costs beside its bytes, in the record and in its folder
+ENTRY_BYTES = 4 * KIB  # what an upload may cost beside its bytes, in the record and in its folder
 MAX_ANNOUNCED = 4096  # uploads that were begun and of which nothing is in: some 1 KB each
 MAX_OPEN_UPLOADS = 1536  # each holds a descriptor, also those of the latest second that wait for their sync
 DESCRIPTORS_A_CONNECTION = 4  # a socket, a pipe's two ends, a file
@@ -168,6 +172,7 @@ PROMISE_SECONDS = 60.0  # without a byte, until it is free again
 PROMISE_STEP_BYTES = 64 * KIB  # how often a file that comes in one piece says how far it is
 MAX_CONNECTIONS = 1024
 MAX_CONNECTIONS_PER_ADDRESS = 512
+MAX_LINK_CHARS = 1000  # of what a QR code is made of; one of so many can still be read from a screen
 UPLOADS_A_PAGE = 100  # of one answer to GET /uploads: some 50 KB, also when every name is as long as it can be
 
 # How bytes are moved.
@@ -270,6 +275,12 @@ def _proxy(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
 
 
+def _title(text: str) -> str:
+    if not text.strip() or not text.isprintable() or len(text) > 100:
+        raise argparse.ArgumentTypeError(f"{text[:100]!r} is not a title of 1 to 100 printable characters")
+    return text.strip()
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What was asked for on the command line; names, meanings and defaults are a promise."""
@@ -278,6 +289,10 @@ class Settings:
         "-p", "--port", default=16273, type=integer(0, 65535), metavar="N", help="port to listen on; 0: any free one"
     )
     host: str = option("--host", default="0.0.0.0", type=_address, metavar="ADDRESS", help="address to listen on")
+    title: str | None = option(
+        "--title", default=None, type=_title, metavar="NAME",
+        help="to whom files are dropped, as the page says it (default: the computer's name)",
+    )  # fmt: skip
     storage: Path = option(
         "-s", "--storage", default=HOME / "storage", type=_path, metavar="DIR",
         help="folder for finished files (default: storage beside the script)",
@@ -377,6 +392,16 @@ class Settings:
         return settings
 
     @property
+    def machine(self) -> str:
+        """To whom files are dropped: what was asked for, else the computer's name without its domain."""
+        return self.title or socket.gethostname().partition(".")[0] or "this computer"
+
+    @property
+    def listens_everywhere(self) -> bool:
+        """Whether it is reached under every address that this computer has."""
+        return self.host in ("0.0.0.0", "::")
+
+    @property
     def max_bytes(self) -> int:
         """Bytes of the largest file."""
         return self.max_size * MIB
@@ -422,40 +447,52 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 class DropError(Exception):
-    """A request that cannot be met. The sentence is shown to people, so it never quotes what a client sent."""
+    """A request that cannot be met. The sentence is shown to people, so it never quotes what a client sent.
+
+    The code says the same to programs: a page knows by it what to say in a person's own language, with the values that
+    stand in the sentence (bytes, seconds, counts). Each code has one meaning, which README gives.
+    """
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
+    code = "server-fault"
     sentence = "Something went wrong on the server. Try again; if it stays, look into the server's log."
     headers: Mapping[str, str] = {}
 
-    def __init__(self, sentence: str = "") -> None:
+    def __init__(self, sentence: str = "", code: str = "", **values: int) -> None:
         super().__init__(sentence or self.sentence)
+        self.code = code or self.code
+        self.values = values
 
 
 class BadRequest(DropError):
     status = HTTPStatus.BAD_REQUEST
+    code = "malformed"
     sentence = "This request is malformed."
 
 
 class CutOff(BadRequest):
     """The client went away, or said less than it had announced."""
 
+    code = "cut-off"
     sentence = "The request ended before its announced length."
 
 
 class Unauthorized(DropError):
     status = HTTPStatus.UNAUTHORIZED
+    code = "password-needed"
     sentence = "This server asks for a password. Open its page and sign in."
     headers = {"WWW-Authenticate": 'Basic realm="pyfiledrop", charset="UTF-8"'}
 
 
 class Forbidden(DropError):
     status = HTTPStatus.FORBIDDEN
+    code = "not-allowed"
     sentence = "This is not allowed here."
 
 
 class NotFound(DropError):
     status = HTTPStatus.NOT_FOUND
+    code = "not-here"
     sentence = "There is nothing here under this address."
 
 
@@ -463,6 +500,7 @@ class MethodNotAllowed(DropError):
     """RFC 9110, 15.5.6: the answer names the methods that the address takes."""
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
+    code = "wrong-method"
     sentence = "This address does not take that method."
 
     def __init__(self, allowed: str) -> None:
@@ -472,11 +510,13 @@ class MethodNotAllowed(DropError):
 
 class TooSlow(DropError):
     status = HTTPStatus.REQUEST_TIMEOUT
+    code = "too-slow"
     sentence = "The request came too slowly. Send it again."
 
 
 class Conflict(DropError):
     status = HTTPStatus.CONFLICT
+    code = "differs"
     sentence = "This differs from the upload's first chunk. Start the upload anew."
 
 
@@ -484,21 +524,25 @@ class Gone(DropError):
     """RFC 9110, 15.5.11: a UUID stands for one file for ever, so what was removed under it is never begun again."""
 
     status = HTTPStatus.GONE
+    code = "removed"
     sentence = "This upload was removed. Start it anew."
 
 
 class LengthRequired(DropError):
     status = HTTPStatus.LENGTH_REQUIRED
+    code = "length-needed"
     sentence = "The request must say its length in Content-Length."
 
 
 class TooLarge(DropError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    code = "too-large"
     sentence = "This is larger than the server accepts."
 
 
 class UriTooLong(DropError):
     status = HTTPStatus.REQUEST_URI_TOO_LONG
+    code = "address-too-long"
     sentence = "The address is too long."
 
 
@@ -506,20 +550,23 @@ class BadRange(DropError):
     """RFC 9110, 15.5.17: the answer names the file's size."""
 
     status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+    code = "no-such-range"
     sentence = "The file has no such range."
 
     def __init__(self, size: int) -> None:
-        super().__init__()
+        super().__init__(size=size)
         self.headers = {"Content-Range": f"bytes */{size}"}
 
 
 class PreconditionFailed(DropError):
     status = HTTPStatus.PRECONDITION_FAILED
+    code = "changed"
     sentence = "The file has changed since."
 
 
 class ExpectationFailed(DropError):
     status = HTTPStatus.EXPECTATION_FAILED
+    code = "unknown-expectation"
     sentence = "Of all expectations the server knows only 100-continue."
 
 
@@ -527,6 +574,7 @@ class Misdirected(DropError):
     """RFC 9110, 15.5.20."""
 
     status = HTTPStatus.MISDIRECTED_REQUEST
+    code = "unknown-name"
     sentence = (
         "This server does not answer under this name. Open it by its address,"
         " or ask its owner to start it with --allow-host and this name."
@@ -537,15 +585,17 @@ class TooManyTries(DropError):
     """RFC 6585, 4."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
+    code = "wrong-passwords"
 
     def __init__(self, seconds: float) -> None:
         wait = math.ceil(seconds)
-        super().__init__(f"There were wrong passwords. Wait {wait} s, then try again.")
+        super().__init__(f"There were wrong passwords. Wait {wait} s, then try again.", seconds=wait)
         self.headers = {"Retry-After": str(wait)}
 
 
 class HeadersTooLarge(DropError):
     status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    code = "headers-too-large"
     sentence = "The request's headers are too large. Removing this site's cookies may help."
 
 
@@ -553,12 +603,14 @@ class Unavailable(DropError):
     """Worth trying again soon."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "busy"
     sentence = "The server is busy. Try again in a moment."
     headers = {"Retry-After": "2"}
 
 
 class DiskFault(DropError):
     status = HTTPStatus.INTERNAL_SERVER_ERROR
+    code = "disk-fault"
     sentence = "The server's disk reported an error. Nothing that was acknowledged is lost; try again."
 
 
@@ -566,6 +618,7 @@ class NoSpace(DropError):
     """RFC 4918, 11.5."""
 
     status = HTTPStatus.INSUFFICIENT_STORAGE
+    code = "disk-full"
     sentence = "The server's disk is full. The upload goes on once there is space."
     headers = {"Retry-After": "30"}
 
@@ -623,6 +676,8 @@ class Chunk:
     chunk_size: int
     file_size: int
     modified: int | None = None  # the file's own time in the browser, ms since 1970
+    path: str = ""  # of the folders that the file lay in, with slashes between them
+    drop: str | None = None  # the UUID of what it was dropped together with
 
     @property
     def offset(self) -> int:
@@ -660,6 +715,21 @@ def hide_uuids(text: str) -> str:
     return _REST_OF_UUID.sub("...", text)
 
 
+def parse_drop(text: str | None) -> str | None:
+    """The UUID of a drop, if there is one. Raises BadRequest."""
+    return parse_uuid(text) if text else None
+
+
+def parse_path(text: str) -> str:
+    """The folders that a file lay in, made harmless as in clean_path. Raises BadRequest for a path that is too long."""
+    if not text:  # most have none
+        return ""
+    if len(text) > MAX_PATH_CHARS or "\0" in text:
+        sentence = f"The file's folders have more than {MAX_PATH_CHARS} characters together."
+        raise BadRequest(sentence, "path-too-long", limit=MAX_PATH_CHARS)
+    return clean_path(text)
+
+
 def parse_number(text: str) -> int:
     """A plain decimal number of at most 15 digits. Raises BadRequest for signs, spaces, underscores and the like."""
     if not _DIGITS.fullmatch(text):
@@ -687,13 +757,17 @@ def parse_chunk(fields: Mapping[str, str], max_bytes: int) -> Chunk:
             chunk_size=parse_number(fields["dzchunksize"]),
             file_size=size,
             modified=parse_time(fields["modified"]) if "modified" in fields else None,
+            path=parse_path(fields.get("path", "")),
+            drop=parse_drop(fields.get("drop")),
         )
         offset = parse_number(fields["dzchunkbyteoffset"])
     except KeyError:
         raise BadRequest("A field of the chunk is missing.") from None
     check_size(size, max_bytes)
     if chunk.count > MAX_CHUNKS:
-        raise TooLarge(f"The upload has more than {MAX_CHUNKS} chunks. Use larger ones.")
+        raise TooLarge(
+            f"The upload has more than {MAX_CHUNKS} chunks. Use larger ones.", "too-many-chunks", limit=MAX_CHUNKS
+        )
     if chunk.chunk_size < 1 or chunk.count != max(1, -(-size // chunk.chunk_size)):
         raise BadRequest("The number of chunks does not fit the file's size.")
     if chunk.index >= chunk.count or offset != chunk.offset:
@@ -703,7 +777,7 @@ def parse_chunk(fields: Mapping[str, str], max_bytes: int) -> Chunk:
 
 _BOUNDARY = re.compile(rb"[ -~]{1,70}")
 _PLAIN_FIELD = re.compile(
-    rb'(--[!-~]{1,70})\r\nContent-Disposition: form-data; name="([a-z]{1,32})"\r\n\r\n([!-~]{1,64})\r\n'
+    rb'(--[!-~]{1,70})\r\nContent-Disposition: form-data; name="([a-z]{1,32})"\r\n\r\n([ -~]{1,255})\r\n'
 )
 _PLAIN_FILE = re.compile(
     rb'(--[!-~]{1,70})\r\nContent-Disposition: form-data; name="[a-z]{1,32}"; '
@@ -737,33 +811,37 @@ class Wish(NamedTuple):
 
     name: str
     size: int  # bytes
-    modified: int | None  # the file's own time, ms since 1970
+    modified: int | None = None  # the file's own time, ms since 1970
+    path: str = ""  # of the folders that it lay in, made harmless
+    drop: str | None = None  # the UUID of what it was dropped together with
 
 
 def parse_wish(data: bytes, max_bytes: int) -> Wish:
-    """The JSON object (RFC 8259) that begins an upload: name, size, and modified if it is known.
+    """The JSON object (RFC 8259) that begins an upload: name, size, and what is known of modified, path and drop.
 
     max_bytes is the size limit of a file. Raises BadRequest, and TooLarge for a file over the limit.
     """
     try:
         members = json.loads(data, object_pairs_hook=tuple)  # as a dict it would hide a member that stands twice
-        wish = {"modified": None} | dict(members) if isinstance(members, tuple) else {}
-        name, size, modified = wish["name"], wish["size"], wish["modified"]
+        wish = {"modified": None, "path": "", "drop": None} | dict(members) if isinstance(members, tuple) else {}
+        name, size, modified, path, drop = (wish[key] for key in Wish._fields)
     except (ValueError, TypeError, KeyError, RecursionError):
         raise BadRequest(_NO_WISH) from None
     is_sound = (
-        len(wish) == 3
+        len(wish) == len(Wish._fields)
         and len(members) == len(dict(members))
         and isinstance(name, str)
         and "\0" not in name
         and type(size) is int  # which True is not
         and 0 <= size < 10**15
         and (modified is None or (type(modified) is int and abs(modified) < 10**15))
+        and isinstance(path, str)
+        and isinstance(drop, str | None)
     )
     if not is_sound:
         raise BadRequest(_NO_WISH)
     check_size(size, max_bytes)
-    return Wish(name, size, modified)
+    return Wish(name, size, modified, parse_path(path), parse_drop(drop))
 
 
 _NO_WISH = "An upload begins with its name, size and time of change, as JSON."
@@ -772,7 +850,8 @@ _NO_WISH = "An upload begins with its name, size and time of change, as JSON."
 def check_size(size: int, max_bytes: int) -> None:
     """Raises TooLarge when a file of size bytes is over the limit."""
     if size > max_bytes:
-        raise TooLarge(f"This file is larger than the limit of {human_size(max_bytes)}.")
+        sentence = f"This file is larger than the limit of {human_size(max_bytes)}."
+        raise TooLarge(sentence, "file-too-large", limit=max_bytes)
 
 
 def human_size(size: int) -> str:
@@ -848,6 +927,14 @@ def safe_name(name: str, limit: int = MAX_STORED_BYTES) -> str:
     room = limit - _PREFIX_BYTES - len(suffix.encode()) - 1  # one for the underscore of the next line but one
     safe = stem.encode()[:room].decode(errors="ignore").rstrip(". ") + suffix
     return "_" + safe if _RESERVED.match(safe) else safe or "file"
+
+
+def clean_path(path: str) -> str:
+    """The folders that a file lay in, with slashes between them: each a harmless name as safe_name makes it, so that
+    whoever gives the file back may make these folders anywhere. Those that say nothing, or lead up, are left out.
+    """
+    names = (name for name in path.replace("\\", "/").split("/") if clean_name(name).strip(". "))
+    return "/".join(safe_name(name, MAX_NAME_BYTES + _PREFIX_BYTES) for name in names)
 
 
 def content_disposition(name: str) -> str:
@@ -966,6 +1053,31 @@ def answers_under(host: str, names: Collection[str]) -> bool:
     could reach in: its owner lets the name point to this machine (DNS rebinding), and to the browser both are one site.
     """
     return host in names or host == "localhost" or host.endswith(".localhost") or is_address(host)
+
+
+_LINK = re.compile(r"(https?://)([^/?#]+)([!-~]*)", re.ASCII | re.IGNORECASE)
+
+
+def link_for_code(link: str, host: str, network_address: str | None) -> str:
+    """What a QR code for this link holds, which must lead to the server that was asked under this Host header.
+
+    A loopback address would lead whoever reads the code to their own device: the server's address on the network stands
+    in for it, if there is one. Raises BadRequest for a link that leads elsewhere, is none of http, or is too long.
+    """
+    match = _LINK.fullmatch(link)
+    if len(link) > MAX_LINK_CHARS or not match or match[2].lower() != host.lower():
+        sentence = f"A QR code is made for addresses of this server only, of at most {MAX_LINK_CHARS} characters."
+        raise BadRequest(sentence, "other-link", limit=MAX_LINK_CHARS)
+    if network_address and is_loopback(host_of(host)):
+        return match[1] + network_address + re.sub(r"^(\[.*\]|[^:]*)", "", host) + match[3]
+    return link
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this name or address leads back to the machine that asks for it (RFC 6761, 6.3; RFC 1122, 3.2.1.3)."""
+    if is_address(host):
+        return ipaddress.ip_address(plain_address(host)).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
 
 
 def basic_password(header: str) -> str | None:
@@ -1093,7 +1205,7 @@ def _check_headers(method: str, version: str, environ: dict[str, Any]) -> None:
     if environ.get("HTTP_EXPECT", "100-continue").lower() != "100-continue":
         raise ExpectationFailed
     if method == "PUT" and "HTTP_CONTENT_RANGE" in environ:  # RFC 9110, 14.5
-        raise BadRequest("Only whole files are taken in this way. Send the file from its start.")
+        raise BadRequest("Only whole files are taken in this way. Send the file from its start.", "only-whole-files")
 
 
 def _parse_target(target: str, environ: dict[str, Any]) -> tuple[str, str]:
@@ -1335,12 +1447,24 @@ class Upload(NamedTuple):
     merged: int  # chunks that are in
     received: int  # bytes that are in
     stored: str | None  # the file's key in the engine, its name in storage, once it is whole
+    path: str = ""  # of the folders that the file lay in, with slashes between them
+    drop_uuid: str | None = None  # of what it was dropped together with; SQL has its own meaning for `drop`
 
     @classmethod
-    def begun(cls, owner: str | None, uuid: str, name: str, size: int, chunk_size: int, modified: int | None) -> Upload:
+    def begun(
+        cls,
+        owner: str | None,
+        uuid: str,
+        name: str,
+        size: int,
+        chunk_size: int,
+        modified: int | None,
+        path: str = "",
+        drop: str | None = None,
+    ) -> Upload:
         """An upload that begins now, of which nothing is in yet."""
         count = max(1, -(-size // chunk_size))
-        return cls(0, uuid, name, size, chunk_size, count, modified, owner, time.time(), 0, 0, None)
+        return cls(0, uuid, name, size, chunk_size, count, modified, owner, time.time(), 0, 0, None, path, drop)
 
 
 class Removed(NamedTuple):
@@ -1355,7 +1479,18 @@ RECORD_NAME = ".pyfiledrop.sqlite3"
 _COLUMNS = ", ".join(Upload._fields)
 _FIND = f"SELECT {_COLUMNS} FROM uploads WHERE uuid = ?"
 _INSERT = f"INSERT INTO uploads ({_COLUMNS}) VALUES (NULL{', ?' * _COLUMNS.count(',')})"
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 4
+#: A drop is its first owner's for ever, also when its files are gone: else whoever has its link could put others there.
+#: A trigger says so, because it costs an upload less than a statement of its own, and nothing where there is no drop.
+_DROPS = f"""
+    CREATE INDEX uploads_of_an_owner ON uploads (owner, id) WHERE owner IS NOT NULL;
+    CREATE INDEX uploads_of_a_drop ON uploads (drop_uuid) WHERE drop_uuid IS NOT NULL;
+    CREATE TABLE drops (id INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, owner TEXT NOT NULL);
+    CREATE TRIGGER drop_has_an_owner AFTER INSERT ON uploads WHEN new.drop_uuid IS NOT NULL BEGIN
+        INSERT OR IGNORE INTO drops VALUES (NULL, new.drop_uuid, new.owner); END;
+    CREATE TRIGGER oldest_drop_is_forgotten AFTER INSERT ON drops BEGIN
+        DELETE FROM drops WHERE id <= new.id - {MAX_REMOVED}; END;
+"""
 _SCHEMA = """
     CREATE TABLE uploads (
         id INTEGER PRIMARY KEY,
@@ -1370,9 +1505,10 @@ _SCHEMA = """
         merged INTEGER NOT NULL DEFAULT 0,
         received INTEGER NOT NULL DEFAULT 0,
         stored TEXT,
-        idle REAL NOT NULL DEFAULT 0      -- s of this program's running time in which nothing came
+        idle REAL NOT NULL DEFAULT 0,     -- s of this program's running time in which nothing came
+        path TEXT NOT NULL DEFAULT '',
+        drop_uuid TEXT
     );
-    CREATE INDEX uploads_of_a_drop ON uploads (owner, id) WHERE owner IS NOT NULL;
     CREATE INDEX unfinished ON uploads (owner, size) WHERE stored IS NULL;
     CREATE TABLE chunks (
         upload INTEGER NOT NULL,
@@ -1390,8 +1526,19 @@ _SCHEMA = """
     CREATE INDEX uncleared ON removed (id) WHERE NOT cleared;
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-#: What takes a record of an older version along: version -> statements that make it the next one.
-_UPGRADES = {2: "DROP INDEX unfinished; CREATE INDEX unfinished ON uploads (owner, size) WHERE stored IS NULL"}
+#: What takes a record of an older version along: version -> statements that make it the next one, each to a line's end.
+_UPGRADES = {
+    2: """
+    DROP INDEX unfinished;
+    CREATE INDEX unfinished ON uploads (owner, size) WHERE stored IS NULL;
+""",
+    3: f"""
+    ALTER TABLE uploads ADD COLUMN path TEXT NOT NULL DEFAULT '';
+    ALTER TABLE uploads ADD COLUMN drop_uuid TEXT;
+    DROP INDEX uploads_of_a_drop;
+    {_DROPS}
+""",
+}
 
 
 class Record:
@@ -1456,10 +1603,10 @@ class Record:
             self._db.execute("BEGIN EXCLUSIVE")
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             is_new: bool = version == 0
-            script = _SCHEMA if is_new else _UPGRADES.get(version, "")
-            if not script and version != _SCHEMA_VERSION:
+            steps = [_SCHEMA + _DROPS] if is_new else [_UPGRADES.get(v) for v in range(version, _SCHEMA_VERSION)]
+            if version > _SCHEMA_VERSION or None in steps:
                 raise StartError(f"The record {self._path} was written by another version of pyfiledrop.")
-            for statement in script.split(";"):
+            for statement in "\n".join(filter(None, steps)).split(";\n"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             self._db.execute("COMMIT")
@@ -1538,10 +1685,16 @@ class Record:
             row = self._db.execute(_FIND, (uuid,)).fetchone()
         return Upload._make(row) if row else None
 
-    def find_unfinished(self, owner: str, name: str, size: int, modified: int | None) -> Upload | None:
-        """The owner's latest unfinished upload of a file that looks like this."""
-        where = "owner = ? AND size = ? AND name = ? AND modified IS ? AND stored IS NULL ORDER BY id DESC LIMIT 1"
-        return next(iter(self._uploads(where, owner, size, name, modified)), None)
+    def find_unfinished(self, like: Upload) -> Upload | None:
+        """The latest unfinished upload of the same owner, of a file that looks like this one."""
+        where = "owner = ? AND size = ? AND name = ? AND modified IS ? AND path = ? AND stored IS NULL"
+        values = like.owner, like.size, like.name, like.modified, like.path
+        return next(iter(self._uploads(f"{where} ORDER BY id DESC LIMIT 1", *values)), None)
+
+    def owner_of_drop(self, drop: str) -> str | None:
+        """Who used this drop first."""
+        rows = self._rows("SELECT owner FROM drops WHERE uuid = ?", drop)
+        return rows[0][0] if rows else None
 
     def of_owner(self, owner: str, before: int, limit: int) -> list[Upload]:
         """An owner's uploads, newest first: at most limit of those with an id below before."""
@@ -1629,6 +1782,13 @@ class Record:
             if before is not None:
                 self.held += received - before.received
         return gone
+
+    def move(self, upload: Upload, drop: str) -> Upload:
+        """Says that an upload is a part of this drop of its owner."""
+        with self.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO drops VALUES (NULL, ?, ?)", (drop, upload.owner))
+            db.execute("UPDATE uploads SET drop_uuid = ? WHERE id = ?", (drop, upload.id))
+        return upload._replace(drop_uuid=drop)
 
     def finish(self, done: Upload) -> None:
         """Says that a file is whole and has its name. Nobody may be told before that is durable."""
@@ -1918,6 +2078,7 @@ class Engine(Protocol):
 class DataLost(DiskFault):
     """An upload's unfinished bytes were removed or replaced by somebody else."""
 
+    code = "data-changed"
     sentence = "The upload's data was changed on the server's disk. Send it again."
 
 
@@ -2186,7 +2347,9 @@ class Disk:
                     continue
             except OSError:
                 pass
-            raise Unavailable("A folder of the server was moved or replaced. Its owner must start the server again.")
+            raise Unavailable(
+                "A folder of the server was moved or replaced. Its owner must start the server again.", "folder-moved"
+            )
 
     # -- unfinished uploads --------------------------------------------------------------------------------------------
 
@@ -2273,7 +2436,8 @@ class Disk:
             raise DataLost from error
         except FileExistsError:  # perhaps from an attempt that failed half-way
             if not self.is_published(upload):
-                raise Conflict("A file of this name and UUID is there already. Start the upload anew.") from None
+                sentence = "A file of this name and UUID is there already. Start the upload anew."
+                raise Conflict(sentence, "name-taken") from None
         try:
             self._sync_storage()
         except BaseException:
@@ -2579,8 +2743,20 @@ class Space:
         when they could never fit."""
         if self._max_total_bytes is not None and size > self._max_total_bytes - ENTRY_BYTES:
             raise TooLarge(
-                f"This file is larger than the {human_size(self._max_total_bytes)} that all files may take here."
+                f"This file is larger than the {human_size(self._max_total_bytes)} that all files may take here.",
+                "larger-than-all",
+                limit=self._max_total_bytes,
             )
+        with self._record.lock:
+            # Strangers read this, too: how much is free is not their business.
+            if size > self.free():
+                sentence = f"This file needs {human_size(size)}, and the server has less space than that."
+                raise NoSpace(sentence, "no-room", size=size)
+            if self._record.count >= MAX_UPLOADS:
+                raise NoSpace("The server holds as many files as it can list. Its owner must remove some.", "list-full")
+
+    def free(self) -> int:
+        """Bytes that a new upload may have, beside all that those on their way have been promised."""
         with self._record.lock:
             self.promises.end_old()
             free = self._engine.free() - self.promises.missing
@@ -2588,18 +2764,15 @@ class Space:
                 free = min(free, free_to_publish - self.promises.whole)
             if self._max_total_bytes is not None:
                 free = min(free, self._room(1) - self.promises.unheld)
-            # Strangers read this, too: how much is free is not their business.
-            if size > free:
-                raise NoSpace(f"This file needs {human_size(size)}, and the server has less space than that.")
-            if self._record.count >= MAX_UPLOADS:
-                raise NoSpace("The server holds as many files as it can list. Its owner must remove some.")
+            return free
 
     def check(self, upload: Upload, length: int) -> None:
         """Raises NoSpace when length more bytes of an upload would be more than all files may take."""
         if self._max_total_bytes is not None:
             with self._record.lock:
                 if length > self._room(0 if upload.id else 1):
-                    raise NoSpace("The server holds as much as it may. The upload goes on once there is space.")
+                    sentence = "The server holds as much as it may. The upload goes on once there is space."
+                    raise NoSpace(sentence, "holds-all-it-may")
 
     def _room(self, more: int) -> int:
         """Bytes left for so many more uploads; each also counts for what it takes in the record."""
@@ -2642,6 +2815,12 @@ class Announcements:
     def find(self, uuid: str) -> Upload | None:
         return self._uploads.get(uuid)
 
+    def replace(self, upload: Upload) -> None:
+        """Takes this in place of what was announced under its UUID, if it still is."""
+        with self._lock:
+            if upload.uuid in self._uploads:
+                self._uploads[upload.uuid] = self._like[self._looks(upload)] = upload
+
     def drop(self, upload: Upload) -> None:
         if upload.uuid in self._uploads:
             with self._lock:
@@ -2653,7 +2832,7 @@ class Announcements:
 
     @staticmethod
     def _looks(upload: Upload) -> tuple[Any, ...]:
-        return upload.owner, upload.name, upload.size, upload.modified
+        return upload.owner, upload.name, upload.size, upload.modified, upload.path
 
 
 # The life of a writer. Whoever changes its state holds the upload's lock.
@@ -2893,6 +3072,7 @@ class Store:
         self._stale_seconds = stale_seconds
         self._space = Space(record, engine, max_total_bytes)
         self._announced = Announcements()
+        self._drops: dict[str, str] = {}  # drop -> its owner, of the latest used; the record's lock guards it
         self._lives: dict[str, _Live] = {}
         self._lives_lock = threading.Lock()
         self._stop = threading.Event()
@@ -2941,18 +3121,29 @@ class Store:
     # -- beginning -----------------------------------------------------------------------------------------------------
 
     def announce(
-        self, owner: str | None, name: str, size: int, modified: int | None, chunk_size: int
+        self,
+        owner: str | None,
+        name: str,
+        size: int,
+        modified: int | None,
+        chunk_size: int,
+        path: str = "",
+        drop: str | None = None,
     ) -> tuple[Upload, bool]:
-        """Begins an upload, or finds the owner's unfinished one of a file that looks like this. Returns it, and whether
-        it is new. Raises NoSpace, and TooLarge for a file that could never fit.
+        """Begins an upload, or finds the owner's unfinished one of a file that looks like this, which then belongs to
+        the drop. Returns it, and whether it is new. Raises NoSpace, TooLarge for a file that could never fit, and
+        Forbidden for another owner's drop.
         """
         with disk_errors():
-            upload = Upload.begun(owner, str(uuidlib.uuid4()), name, size, chunk_size, modified)
+            drop = self._own_drop(owner, drop)
+            upload = Upload.begun(owner, str(uuidlib.uuid4()), name, size, chunk_size, modified, path, drop)
             standing = self._announced.add(upload)
             if standing is upload and owner is not None:  # looked for last: it is on record before it is not announced
-                standing = self.record.find_unfinished(owner, name, size, modified) or upload
+                standing = self.record.find_unfinished(upload) or upload
             if standing is not upload:
                 self._announced.drop(upload)
+                if drop is not None and drop != standing.drop_uuid:
+                    standing = self._move(standing.uuid, drop) or standing
                 return self._confirmed(self.keep_progress(standing.uuid) or standing), False
             try:
                 self._engine.check(upload)
@@ -2965,13 +3156,15 @@ class Store:
     def begin(self, owner: str | None, chunk: Chunk, name: str) -> Writer:
         """The writer for one chunk. The first one of an upload makes its record; later ones must agree with it.
 
-        Raises NotFound for another owner's upload, Gone for one that was removed, Conflict for one that differs,
-        NoSpace for one that cannot fit, Unavailable when there are too many at a time.
+        Raises NotFound for another owner's upload, Forbidden for another's drop, Gone for an upload that was removed,
+        Conflict for one that differs, NoSpace for one that cannot fit, Unavailable when there are too many at a time.
         """
         with disk_errors(chunk.uuid), self._locked(chunk.uuid) as live:
             upload = self._current(live, chunk.uuid)
             if upload is None:
-                upload = Upload.begun(owner, chunk.uuid, name, chunk.file_size, chunk.chunk_size, chunk.modified)
+                drop = self._own_drop(owner, chunk.drop)
+                facts = chunk.file_size, chunk.chunk_size, chunk.modified, chunk.path, drop
+                upload = Upload.begun(owner, chunk.uuid, name, *facts)
             else:
                 self._check_access(upload, owner)
                 if (upload.name, upload.size, upload.chunk_size) != (name, chunk.file_size, chunk.chunk_size):
@@ -2992,12 +3185,16 @@ class Store:
             numbers = run_of_chunks(first, length, upload.size, upload.chunk_size)
             return self._begin_writer(live, upload, numbers, length, True)
 
-    def begin_whole(self, owner: str | None, name: str, max_length: int) -> Writer:
+    def begin_whole(
+        self, owner: str | None, name: str, max_length: int, path: str = "", drop: str | None = None
+    ) -> Writer:
         """The writer for a whole file of at most max_length bytes, under a UUID of its own.
 
-        Raises NoSpace, and Unavailable when there are too many at a time.
+        Raises NoSpace, Forbidden for another owner's drop, and Unavailable when there are too many at a time.
         """
-        upload = Upload.begun(owner, str(uuidlib.uuid4()), name, max_length, max(1, max_length), None)
+        with disk_errors():
+            drop = self._own_drop(owner, drop)
+        upload = Upload.begun(owner, str(uuidlib.uuid4()), name, max_length, max(1, max_length), None, path, drop)
         with disk_errors(upload.uuid), self._locked(upload.uuid) as live:
             return self._add_writer(live, self._create(live, upload), range(1), max_length)
 
@@ -3012,6 +3209,34 @@ class Store:
     def promise(self, writer: Writer) -> None:
         """Keeps space free for the rest of a file that comes in one piece."""
         self._space.promise(writer.upload, writer.written)
+
+    def _own_drop(self, owner: str | None, drop: str | None) -> str | None:
+        """The drop that this owner's upload may belong to. Raises Forbidden when it is another owner's.
+
+        A client without a cookie has none: it could not be told from somebody who was only given the drop's link.
+        """
+        if drop is None or owner is None:
+            return None
+        with self.record.lock:
+            if drop not in self._drops:
+                self._drops[drop] = self.record.owner_of_drop(drop) or owner
+                if len(self._drops) > MAX_ANNOUNCED:
+                    del self._drops[next(iter(self._drops))]
+            if self._drops[drop] != owner:
+                raise Forbidden("This drop was begun by another browser. Drop the files anew.", "other-drop")
+        return drop
+
+    def _move(self, uuid: str, drop: str) -> Upload | None:
+        """Makes an upload that is still unfinished a part of this drop of its owner. Returns it, unless it is gone."""
+        with self._locked(uuid) as live:
+            upload = self._current(live, uuid)
+            if upload is None or upload.stored is not None:
+                return upload
+            upload = self.record.move(upload, drop) if upload.id else upload._replace(drop_uuid=drop)
+            if live.in_one_piece is not None:
+                live.in_one_piece = upload
+            self._announced.replace(upload)
+            return upload
 
     @staticmethod
     def _check_owner(upload: Upload, owner: str | None) -> None:
@@ -3101,7 +3326,7 @@ class Store:
     def _create(self, live: _Live, upload: Upload) -> Upload:
         self._engine.check(upload)
         if not self._engine.is_free(upload):  # before it is on record, or what is there would be taken for ours
-            raise Conflict("A folder of this upload's name is there already. Start the upload anew.")
+            raise Conflict("A folder of this upload's name is there already. Start the upload anew.", "name-taken")
         self._check_open()
         self._space.check_new(upload.size)
         if upload.chunk_count == 1:
@@ -3175,7 +3400,7 @@ class Store:
                     upload.stored is None
                     and len(self.record.chunks_in(upload, numbers.start, len(numbers))) < len(numbers)
                 ):
-                    raise Unavailable("The chunk was sent twice, or its disk failed. Send it again.")
+                    raise Unavailable("The chunk was sent twice, or its disk failed. Send it again.", "send-again")
             return self._confirmed(upload)
 
     def abandon(self, writer: Writer) -> None:
@@ -3416,9 +3641,11 @@ class Store:
             self.record.make_durable()
             return count
 
-    def free(self) -> int:
-        """Bytes that there is room for."""
-        return self._engine.free()
+    def free(self) -> int | None:
+        """Bytes that a new file may have; None when the disk does not say."""
+        with contextlib.suppress(OSError):
+            return max(0, self._space.free())
+        return None
 
     def _current(self, live: _Live, uuid: str) -> Upload | None:
         return live.in_one_piece or self.record.find(uuid) or self._announced.find(uuid)
@@ -4024,7 +4251,8 @@ def receive_form(
     if kind != "multipart/form-data" or not _BOUNDARY.fullmatch(boundary):
         raise BadRequest("The form must be sent as multipart/form-data with a boundary.")
     if body.length > max_bytes + FORM_OVERHEAD_BYTES:
-        raise TooLarge(f"This is larger than the limit of {human_size(max_bytes)}.")
+        sentence = f"This is larger than the limit of {human_size(max_bytes)}."
+        raise TooLarge(sentence, "file-too-large", limit=max_bytes)
     opening, closing = b"--" + boundary, b"\r\n--" + boundary + b"--\r\n"
     front = body.length - len(closing)  # bytes before the closing delimiter, whose own line break may be missing
     if front < 0:
@@ -4044,7 +4272,8 @@ def receive_form(
             return form.receive(pending), form.is_chunk
         except MultipartError as error:
             if error.http_status == TooLarge.status:
-                raise TooLarge("The form has more or larger parts than the server accepts. Send fewer files.") from None
+                sentence = "The form has more or larger parts than the server accepts. Send fewer files."
+                raise TooLarge(sentence, "form-too-large") from None
             raise BadRequest("The form is malformed.") from None
 
 
@@ -4163,7 +4392,8 @@ class _Form:
             return
         # A form does not say how long a whole file is. It cannot be longer than what the other files leave of the body.
         room = self._body.length - sum(writer.written for writer in self._files)
-        writer = self._store.begin_whole(self._owner, clean_name(segment.filename), room)
+        path, drop = parse_path(self._fields.get("path", "")), parse_drop(self._fields.get("drop"))
+        writer = self._store.begin_whole(self._owner, clean_name(segment.filename), room, path, drop)
         self._files.append(self._writers.enter_context(writer))
         if not segment.filename:
             self._unnamed.add(writer)
@@ -4190,7 +4420,7 @@ class _Form:
         # A form whose file input was left empty sends a part with neither name nor bytes.
         files = [writer for writer in self._files if writer.written or writer not in self._unnamed]
         if not files:
-            raise BadRequest("No file was sent. Choose one first.")
+            raise BadRequest("No file was sent. Choose one first.", "no-file")
         for writer in files:  # before the first one is merged, or a part of a refused form would be stored
             check_size(writer.written, self._max_bytes)
         return [self._store.merge(writer) for writer in files]
@@ -4279,7 +4509,8 @@ def render_error(error: DropError, wants_json: bool = False) -> tuple[str, dict[
     """Status, headers and body of an error's answer. This is the one place that decides them, whoever gives the answer:
     a handler, Bottle, or the server to a request that never got to the app.
     """
-    kind, body = _render({"error": str(error)}, str(error), wants_json)
+    data = {"error": str(error), "code": error.code, "values": error.values}
+    kind, body = _render(data, str(error), wants_json)
     headers = {"Content-Type": kind, "Content-Length": str(len(body)), **error.headers}
     if wants_json:  # a script of our page: the browser must not ask for a password in its own way
         headers.pop("WWW-Authenticate", None)
@@ -4417,7 +4648,7 @@ class Door:
         def behind_the_door(*args: Any, **names: Any) -> Any:
             try:
                 if changes_something and not is_same_site(bottle.request.environ):
-                    raise Forbidden("Another site's page may not do this. Open this server's own page.")
+                    raise Forbidden("Another site's page may not do this. Open this server's own page.", "other-site")
                 if not (is_public or self.is_open_to(bottle.request.environ)):
                     raise Unauthorized
                 return handler(*args, **names)
@@ -4425,6 +4656,24 @@ class Door:
                 return refuse(error)
 
         return behind_the_door
+
+
+def lan_address() -> str | None:
+    """The address under which others on the network reach this machine, if it has one. Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # an address for documentation (RFC 5737): only the route is asked for
+        address: str = probe.getsockname()[0]
+        return None if address.startswith("127.") else address
+    return None
+
+
+@functools.lru_cache(maxsize=64)  # it takes tens of milliseconds, and a page may show it again
+def render_code(text: str) -> bytes:
+    """A QR code (ISO/IEC 18004) as an image in SVG, black on white whatever the page's colours, which scanners like."""
+    image = io.BytesIO()
+    looks = {"border": 4, "dark": "#000", "light": "#fff", "omitsize": True, "svgclass": None, "lineclass": None}
+    segno.make_qr(text, error="m").save(image, kind="svg", xmldecl=False, **looks)
+    return image.getvalue()
 
 
 def own_names(settings: Settings) -> set[str]:
@@ -4463,6 +4712,8 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
             "link": f"download/{upload.uuid}" if done and settings.allow_downloads else None,
             "modified": upload.modified,
             "created": upload.created,
+            "path": upload.path,
+            "drop": upload.drop_uuid,
         }
 
     def say_received(file: Mapping[str, Any]) -> str:
@@ -4501,7 +4752,8 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         if following:
             lines.append(f"There is more: ask for /uploads?before={following}")
         sentence = "\n".join(lines) or ("Nothing older." if mark else "Nothing dropped yet.")
-        return answer(200, {"uploads": [describe(u) for u in uploads], "next": following}, sentence)
+        data = {"uploads": [describe(u) for u in uploads], "next": following, "free": store.free()}
+        return answer(200, data, sentence)
 
     @app.delete("/uploads")
     def forget_uploads() -> Any:
@@ -4521,8 +4773,8 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         if body.length > MAX_WISH_BYTES:
             raise TooLarge("What begins an upload is larger than the server accepts.")
         wish = parse_wish(body.read_exactly(body.length), settings.max_bytes)
-        chunk_size = settings.chunk_bytes(wish.size)
-        upload, is_new = store.announce(door.owner(), clean_name(wish.name), wish.size, wish.modified, chunk_size)
+        facts = wish.size, wish.modified, settings.chunk_bytes(wish.size), wish.path, wish.drop
+        upload, is_new = store.announce(door.owner(), clean_name(wish.name), *facts)
         status = HTTPStatus.CREATED if is_new else HTTPStatus.OK
         return answer_progress(status, upload, store.chunks_in(upload))
 
@@ -4544,10 +4796,17 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         store.remove(door.owner(), parse_uuid(uuid))
         return answer(200, {"removed": 1}, "Removed.")
 
+    @app.get("/qr")
+    def code() -> Any:
+        link, host = bottle.request.query.get("link", ""), bottle.request.environ.get("HTTP_HOST", "")
+        image = render_code(link_for_code(link, host, lan_address() if settings.listens_everywhere else None))
+        return bottle.HTTPResponse(image, headers={"Content-Type": "image/svg+xml"})
+
     @app.get("/download/<uuid>", public=settings.public_links)
     def download(uuid: str) -> Any:
         if not settings.allow_downloads:
-            raise Forbidden("Downloads are switched off on this server. Its owner can start it with -a.")
+            sentence = "Downloads are switched off on this server. Its owner can start it with -a."
+            raise Forbidden(sentence, "downloads-off")
         if not _UUID.fullmatch(uuid):
             raise NotFound
         return _give(bottle.request.environ, *store.open(uuid.lower()))
@@ -4606,6 +4865,7 @@ OWN_PAGE = HOME / "index.html"  # if it is there, it is used in place of PAGE
 
 _SETTINGS_BLOCK = re.compile(r'(<script type="application/json" id="settings">).*?(</script>)', re.DOTALL)
 MAX_RUN_BYTES = 95 * MIB  # of one request of the page; many proxies take none of more than 100 MB
+_HEADING = re.compile(r"(<(title|h1)>Drop files)(?=</\2>)")
 _INLINE_BLOCK = re.compile(r"<(script|style)(?: [^>]*)?>(.*?)</\1>", re.DOTALL)
 
 
@@ -4639,22 +4899,26 @@ def dropzone_address(settings: Settings, route: str) -> tuple[str, str]:
     return address, integrity if settings.dz_version == DROPZONE_VERSION else ""
 
 
-def render_page(settings: Settings, source: str, asks: bool = False) -> tuple[str, str]:
+def render_page(settings: Settings, source: str, asks: bool = False, free: int | None = None) -> tuple[str, str]:
     """The page with the settings put in, and its Content-Security-Policy, which allows its own inline blocks only.
 
-    Where a password is asked for, it shows the button to sign out.
+    So many bytes are free for uploads. Where a password is asked for, it shows the button to sign out.
     """
     facts = {
         "version": __version__,
+        "title": settings.machine,
+        "free": free,
         "maxSize": min(settings.max_bytes, settings.max_total_bytes or settings.max_bytes),
         "timeout": settings.timeout,
         "parallelChunks": settings.lanes,
-        "formBytes": settings.chunk_bytes(0) if settings.disable_force_chunking else None,
+        "formBytes": settings.chunk_bytes(0),
+        "forceChunking": not settings.disable_force_chunking,
         "runBytes": MAX_RUN_BYTES,
         "downloads": settings.allow_downloads,
     }
     block = json.dumps(facts).replace("<", "\\u003c")
     page = _SETTINGS_BLOCK.sub(lambda match: match[1] + block + match[2], source, count=1)
+    page = _HEADING.sub(lambda match: f"{match[1]} to {html.escape(settings.machine)}", page)
     if asks:
         page = page.replace(' id="leave" hidden>', ' id="leave">')
     foreign = set()
@@ -4677,11 +4941,11 @@ def render_page(settings: Settings, source: str, asks: bool = False) -> tuple[st
     return page, policy
 
 
-def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
+def add_pages(app: bottle.Bottle, settings: Settings, store: Store, door: Door) -> None:
     """Adds to the app what a browser loads by itself: the page, the sign-in, Dropzone, the icon."""
 
     def send_page(source: str, status: int = HTTPStatus.OK.value) -> Any:
-        text, policy = render_page(settings, source, door.asks)
+        text, policy = render_page(settings, source, door.asks, store.free())
         response = bottle.HTTPResponse(text, status)
         response.set_header("Content-Type", "text/html; charset=utf-8")
         response.set_header("Content-Security-Policy", policy)
@@ -4702,7 +4966,7 @@ def add_pages(app: bottle.Bottle, settings: Settings, door: Door) -> None:
             source = PAGE
         except (OSError, UnicodeDecodeError) as error:
             log.error("%s cannot be read: %s", OWN_PAGE, error)
-            raise DropError("The server's index.html cannot be read.") from error
+            raise DropError("The server's index.html cannot be read.", "page-unreadable") from error
         response = send_page(source)
         set_cookie(response, "owner", door.owner_key() or str(uuidlib.uuid4()), OWNER_SECONDS)
         return response
@@ -5099,15 +5363,6 @@ def fit_descriptors(server: Server, store: Store, count: float) -> None:
 # ======================================================================================================================
 
 
-def lan_address() -> str | None:
-    """The address under which others on the network reach this machine, if it has one. Sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-        probe.connect(("192.0.2.1", 9))  # an address for documentation (RFC 5737): only the route is asked for
-        address: str = probe.getsockname()[0]
-        return None if address.startswith("127.") else address
-    return None
-
-
 def read_password(settings: Settings) -> str | None:
     """What to ask visitors for. It never stands on the command line, where every user of the machine could read it."""
     password = os.environ.get("PYFILEDROP_PASSWORD")
@@ -5248,7 +5503,7 @@ def make_server(settings: Settings, store: Store) -> Server:
     """The server, listening. Raises StartError."""
     door = Door(read_password(settings), store.record)
     app = make_app(settings, store, door)
-    add_pages(app, settings, door)
+    add_pages(app, settings, store, door)
     tls = None
     if settings.tls_cert:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -5265,9 +5520,8 @@ def make_server(settings: Settings, store: Store) -> Server:
 
 def page_addresses(settings: Settings, server: Server) -> list[str]:
     """The page's addresses, the one for others on the network first, the one for this machine last."""
-    every = settings.host in ("0.0.0.0", "::")
     here = f"[{settings.host}]" if ":" in settings.host else settings.host
-    hosts = [host for host in (lan_address(), "127.0.0.1") if host] if every else [here]
+    hosts = [host for host in (lan_address(), "127.0.0.1") if host] if settings.listens_everywhere else [here]
     return [f"{server.scheme}://{host}:{server.server_port}/" for host in hosts]
 
 
@@ -5277,7 +5531,7 @@ def describe_start(settings: Settings, store: Store, server: Server) -> Iterator
     for address in page_addresses(settings, server):
         yield f"  open       {address}{'  (on this machine)' if '//127.0.0.1:' in address else ''}"
     yield f"  storage    {settings.storage}"
-    yield f"  unfinished {settings.chunks}  ({human_size(store.free())} free)"
+    yield f"  unfinished {settings.chunks}  ({human_size(store.free() or 0)} free)"
     total = f", {human_size(settings.max_total_bytes)} in all" if settings.max_total_bytes else ""
     chunks = f"chunks of {human_size(settings.chunk_bytes(0))} or more, {settings.lanes} at a time"
     yield f"  limits     {human_size(settings.max_bytes)} a file{total}; {chunks}"
@@ -5436,114 +5690,155 @@ PAGE = r'''<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>pyfiledrop</title>
+<title>Drop files</title>
 <link rel="icon" href="favicon.ico">
 <style>
 :root {
   --ground: #f4f5f7; --surface: #fff; --tint: #f8faff; --text: #1a1e24; --quiet: #566070; --line: #dfe3e9; --edge: #7f8a9b; --rim: #c3cad5;
   --accent: #2b57cf; --accent-deep: #2146aa; --on-accent: #fff; --good: #17693f; --warn: #8a5300; --bad: #b3261e;
-  --shadow: 0 1px 2px rgb(20 30 50 / 6%), 0 6px 20px rgb(20 30 50 / 5%);
+  --shadow: 0 1px 2px rgb(20 30 50 / 6%), 0 6px 20px rgb(20 30 50 / 7%);
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --ground: #121519; --surface: #1b1f25; --tint: #1c222d; --text: #e8ebef; --quiet: #a4aebb; --line: #2e343d; --edge: #6f7b8b; --rim: #47505d;
     --accent: #96b4ff; --accent-deep: #b3c9ff; --on-accent: #0e1a38; --good: #7fd6a4; --warn: #f0bd6a; --bad: #ffb0a6;
-    --shadow: none;
+    --shadow: 0 6px 20px rgb(0 0 0 / 40%);
   }
 }
 * { box-sizing: border-box; }
 [hidden] { display: none !important; }
 body { margin: 0; background: var(--ground); color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
-main { max-width: 46rem; margin: 0 auto; padding: clamp(1rem, 4vw, 3rem) clamp(.75rem, 4vw, 1.5rem) 3rem; }
+main { max-width: 46rem; margin: 0 auto; padding: clamp(1rem, 4vw, 2.5rem) clamp(.75rem, 4vw, 1.5rem) 4rem; }
 h1, h2, p, ul { margin: 0; padding: 0; }
-h1 { font-size: 1.125rem; font-weight: 650; letter-spacing: -.01em; }
-h2 { font-size: 1rem; font-weight: 650; }
+h1 { font-size: 1.375rem; font-weight: 650; letter-spacing: -.015em; line-height: 1.25; overflow-wrap: anywhere; min-width: 0; }
+h2 { font-size: .875rem; font-weight: 400; color: var(--quiet); }
 ul { list-style: none; }
-header { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: space-between; }
-:focus-visible, #file:focus-visible + .choose { outline: 3px solid var(--accent); outline-offset: 2px; }
-
-/* The drop area is the label of the file input, so a click anywhere in it opens the chooser. */
-#drop {
-  display: grid; justify-items: center; align-content: center; gap: .5rem; min-height: clamp(14rem, 40vh, 22rem); padding: 1.5rem;
-  border: 2px dashed var(--edge); border-radius: 1rem; background: var(--surface); text-align: center; cursor: pointer;
-}
-#drop:hover { border-color: var(--accent); background: var(--tint); }
-#drop svg { width: 3rem; height: 3rem; color: var(--accent); }
-#drop strong { font-size: clamp(1.25rem, 4vw, 1.5rem); font-weight: 600; letter-spacing: -.015em; line-height: 1.25; }
-.hint, .status, .size, #plain { color: var(--quiet); font-size: .875rem; }
-.choose, button {
-  border: 1px solid var(--rim); border-radius: .5rem; background: var(--surface); color: var(--text);
-  font: inherit; font-size: .875rem; font-weight: 500; line-height: 1.25rem; padding: .375rem .75rem; cursor: pointer;
-}
-button:hover { border-color: var(--accent); color: var(--accent); }
-.choose, #send {
-  margin: .5rem 0 .25rem; padding: .625rem 1.25rem; border-color: transparent; background: var(--accent); color: var(--on-accent);
-  font-size: 1rem; font-weight: 600;
-}
-#drop:hover .choose, #send:hover { background: var(--accent-deep); color: var(--on-accent); }
+header { display: flex; gap: .5rem; align-items: center; justify-content: space-between; }
 main > header { margin-bottom: 1rem; }
-#leave { margin: -.5rem -.75rem -.5rem 0; }
-#leave button:not(:hover) { border-color: transparent; background: none; color: var(--quiet); font-weight: 400; }
-button.delete { border-color: var(--bad); color: var(--bad); }
+:focus-visible, #file:focus-visible ~ #drop, #folder:focus-visible + .or { outline: 3px solid var(--accent); outline-offset: 2px; border-radius: .5rem; }
+button, #drop, summary {
+  border: 1px solid var(--rim); border-radius: .5rem; background: var(--surface); color: var(--text);
+  font: inherit; font-size: .875rem; font-weight: 500; line-height: 1.25rem; padding: .375rem .75rem; cursor: pointer; white-space: nowrap;
+}
+button:hover, summary:hover { border-color: var(--accent); color: var(--accent); }
+.plain, summary, #list .copy, #list .qr, #list .retry, #list .cancel { border-color: transparent; background: none; color: var(--quiet); font-weight: 400; }
+.strong, #drop, #send { border-color: transparent; background: var(--accent); color: var(--on-accent); font-weight: 600; }
+.strong:hover, .area:hover #drop, #send:hover { background: var(--accent-deep); color: var(--on-accent); }
+.delete { border-color: var(--bad); color: var(--bad); }
+
+/* The label of the file input reaches over the whole area, so a click anywhere in it opens the chooser. */
+.area {
+  position: relative; display: grid; justify-items: center; align-content: center; gap: .5rem; min-height: clamp(14rem, 40vh, 20rem); padding: 1.5rem;
+  border: 2px dashed var(--edge); border-radius: 1rem; background: var(--surface); text-align: center;
+}
+.area:hover { border-color: var(--accent); background: var(--tint); }
+.area svg { width: 3rem; height: 3rem; color: var(--accent); }
+#drop { margin-top: .5rem; padding: .625rem 1.25rem; font-size: 1rem; }
+#drop::after { content: ""; position: absolute; inset: 0; cursor: pointer; }
+.or { position: relative; z-index: 1; padding: .25rem .5rem; color: var(--quiet); font-size: .875rem; text-decoration: underline; text-decoration-color: var(--rim); text-underline-offset: .2em; cursor: pointer; }
+.or:hover { color: var(--accent); }
+.hint, #plain { color: var(--quiet); font-size: .875rem; }
+.busy .area { grid-auto-flow: column; justify-content: center; align-items: center; min-height: 0; padding: .5rem 1rem; border-radius: .75rem; }
+.busy .area svg, .busy .hint { display: none; }
+.busy #drop { margin: 0; padding: .375rem .75rem; border-color: transparent; background: none; color: var(--accent); font-size: .9375rem; }
 
 /* Without the script this is a plain form: the input shows itself and the button sends it. */
 #file { max-width: 100%; font: inherit; color: inherit; }
-.scripted #file { position: absolute; width: 1px; height: 1px; opacity: 0; pointer-events: none; }
-.scripted :is(#send, #plain), html:not(.scripted) :is(.choose, .drop-here, svg) { display: none; }
-html:not(.scripted) #drop { justify-items: start; min-height: 0; }
-#send { margin: .75rem 0 0; }
+.scripted :is(#file, #folder) { position: absolute; width: 1px; height: 1px; opacity: 0; pointer-events: none; }
+.scripted :is(#send, #plain), html:not(.scripted) :is(#drop, #folder, .or, svg, .hint) { display: none; }
+html:not(.scripted) .area { justify-items: start; min-height: 0; }
 #plain { margin-top: .75rem; }
-@media (hover: none) { .scripted .drop-here { display: none; } button { min-height: 2.75rem; } }
-
-#notice { min-height: 1.5rem; margin: .625rem .25rem; font-size: .875rem; overflow-wrap: anywhere; }
-.rows { background: var(--surface); border: 1px solid var(--line); border-radius: .75rem; box-shadow: var(--shadow); }
-.rows:empty { display: none; }
-.rows li { content-visibility: auto; contain-intrinsic-size: auto 4.75rem; }   /* of thousands of rows only those in sight are laid out and painted */
-.rows li { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .25rem 1rem; align-items: center; padding: .75rem 1rem; }
-.rows li + li { border-top: 1px solid var(--line); }
-.title { display: flex; gap: .25rem .75rem; align-items: baseline; justify-content: space-between; min-width: 0; }
-#files .title, progress { grid-column: 1 / -1; }
-.name {
-  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; overflow: hidden;
-  font-weight: 550; overflow-wrap: anywhere;
+@media (hover: none) {
+  .or, .keys { display: none; }
+  button, #drop, summary { min-height: 2.75rem; min-width: 2.75rem; }
 }
-.link { color: inherit; text-decoration: none; border-radius: .25rem; }
-.link[href] { color: var(--accent); text-decoration: underline; text-decoration-thickness: 1px; text-underline-offset: .2em; }
-.size { flex: none; }
-.status { grid-column: 1; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
-.actions, .ask { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; justify-content: end; }
-#list .actions { grid-area: 1 / 2 / 3; }
-#list .ask { grid-column: 1 / -1; font-size: .875rem; }
+
+#status {
+  position: sticky; z-index: 2; top: .5rem; display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .375rem 1rem; align-items: center;
+  min-height: 4rem; margin-top: .75rem; padding: .625rem 1rem; border: 1px solid var(--line); border-radius: .75rem; background: var(--surface); box-shadow: var(--shadow);
+}
+#news { font-weight: 550; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+#whole { grid-column: 1 / -1; }
+[data-kind=outage] #news, [data-kind=paused] #news { color: var(--warn); }
+[data-kind=failed] #news { color: var(--bad); }
+[data-kind=done] #news { color: var(--good); }
+.actions, .ask, .buttons { display: flex; flex-wrap: wrap; gap: .25rem .5rem; align-items: center; justify-content: end; }
 progress {
-  width: 100%; height: .375rem; margin: .25rem 0; border: 0; border-radius: 1rem; overflow: hidden;
-  appearance: none; background: var(--line); color: var(--accent);
+  width: 100%; height: .375rem; border: 0; border-radius: 1rem; overflow: hidden; appearance: none; background: var(--line); color: var(--accent);
 }
 progress::-webkit-progress-bar { background: var(--line); }
 progress::-webkit-progress-value { background: currentColor; border-radius: 1rem; }
 progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
-[data-state=done] progress, [data-state=failed] progress { display: none; }
-[data-state=paused] progress { color: var(--warn); }
+:is([data-state=paused], [data-kind=paused], [data-kind=outage]) progress { color: var(--warn); }
+@media (forced-colors: active) {
+  progress { border: 1px solid; background: Canvas; color: Highlight; forced-color-adjust: none; }
+  progress::-webkit-progress-bar { background: Canvas; }
+}
+
+#history { margin: 1.5rem .25rem 0; min-height: 2rem; }
+#list li { display: grid; align-items: center; }
+.drop { grid-template-columns: minmax(0, 1fr) auto; gap: 1rem; min-height: 2.75rem; padding: .5rem .25rem .25rem; }
+.row {
+  position: relative; grid-template-columns: minmax(0, 1fr) auto auto auto; gap: .125rem 1rem; min-height: 3rem; padding: .375rem .5rem .375rem 1rem;
+  background: var(--surface); border: solid var(--line); border-width: 0 1px 1px; font-size: .9375rem;
+}
+.drop + .row { border-top-width: 1px; border-top-left-radius: .75rem; border-top-right-radius: .75rem; }
+.row:last-child, .row:has(+ .drop) { border-bottom-left-radius: .75rem; border-bottom-right-radius: .75rem; }
+.row.inside { padding-inline-start: 2.25rem; }
+.link { display: block; min-width: 0; color: inherit; text-decoration: none; border-radius: .25rem; }
+.link[href] { color: var(--accent); text-decoration: underline; text-decoration-thickness: 1px; text-underline-offset: .2em; }
+.name { display: flex; white-space: pre; font-weight: 500; }
+.name span:first-child { overflow: hidden; text-overflow: ellipsis; }
+.name span + span { flex: none; }
+.path { display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; color: var(--quiet); font-size: .8125rem; }
+.size, .status { color: var(--quiet); font-size: .875rem; font-variant-numeric: tabular-nums; }
+.size { white-space: nowrap; }
+.bar { position: absolute; inset: auto 1rem .125rem; width: auto; height: .25rem; }
 [data-state=done] .status { color: var(--good); }
 [data-state=paused] .status { color: var(--warn); }
-[data-state=failed] .status { color: var(--bad); }
-@media (forced-colors: active) { progress { appearance: auto; } }
-
-#history { margin-top: 2rem; }
-#history header { margin: 0 .25rem .625rem; }
-#forgotten:not(:empty) { margin: .5rem .25rem; font-size: .875rem; color: var(--quiet); }
-@media (max-width: 30rem) {
-  #drop { min-height: 14rem; }
-  #list .actions { grid-area: auto / 1 / auto / -1; justify-content: start; }
-  #list :is(.status, .title), [data-state=failed] :is(.status, .actions) { grid-column: 1 / -1; }
-  .ask { justify-content: start; }
+[data-state=failed] .status { grid-row: 2; grid-column: 1 / -1; color: var(--bad); overflow-wrap: anywhere; padding-bottom: .25rem; }
+[data-state=failed] .actions { grid-column: 3 / 5; }
+.row .actions { min-width: 4.5rem; }
+.folder .fold { grid-column: 1 / -1; display: flex; gap: .5rem; min-width: 0; padding: .25rem 0; border: 0; background: none; font-size: .9375rem; text-align: start; align-items: center; }
+.folder .fold .name { min-width: 0; }
+.fold::before { content: ""; flex: none; width: .5rem; height: .5rem; margin-inline: .125rem .25rem; border: solid; border-width: 0 .125rem .125rem 0; rotate: -45deg; }
+.fold[aria-expanded=true]::before { rotate: 45deg; }
+[dir=rtl] .fold[aria-expanded=false]::before { rotate: 135deg; }
+.drop .fold::before { display: none; }
+.ask { grid-column: 1 / -1; padding: .25rem 0; font-size: .875rem; }
+.more { position: relative; }
+summary { list-style: none; text-align: center; padding-inline: .5rem; }
+summary::-webkit-details-marker { display: none; }
+.menu { position: absolute; z-index: 1; inset-inline-end: 0; display: grid; min-width: 9rem; padding: .25rem; border: 1px solid var(--line); border-radius: .5rem; background: var(--surface); box-shadow: var(--shadow); }
+.menu button { border: 0; text-align: start; }
+@media (max-width: 36rem) {
+  main { padding-bottom: 9rem; }
+  #status { position: fixed; inset: auto 0 0; top: auto; grid-template-columns: minmax(0, 1fr); padding: .75rem 1rem; border-width: 1px 0 0; border-radius: 0; }
+  #status .actions { grid-row: 3; }
+  .row { grid-template-columns: auto minmax(0, 1fr) auto; column-gap: .5rem; }
+  .row :is(.link, .path) { grid-column: 1 / 3; }
+  .row .actions { grid-area: 1 / 3 / span 2; }
+  .row .size { grid-row: 2; }
+  .row .status { grid-area: 2 / 2; }
+  [data-state=failed] .status { grid-area: 3 / 1 / auto / -1; }
 }
+
+dialog { max-width: min(28rem, calc(100vw - 2rem)); padding: 1.5rem; border: 1px solid var(--line); border-radius: 1rem; background: var(--surface); color: var(--text); box-shadow: var(--shadow); }
+dialog::backdrop { background: rgb(0 0 0 / 40%); }
+dialog form { display: grid; gap: 1rem; }
+dialog img { display: block; width: min(16rem, 60vw); aspect-ratio: 1; margin: 0 auto; background: #fff; }
+dialog p { overflow-wrap: anywhere; }
+dialog input[type=password] { width: 100%; padding: .5rem; border: 1px solid var(--edge); border-radius: .5rem; background: var(--ground); color: inherit; font: inherit; }
+#notice { position: fixed; z-index: 3; inset: auto 1rem 1rem; width: fit-content; max-width: calc(100% - 2rem); margin: 0 auto; padding: .625rem 1rem; border-radius: .5rem; background: var(--text); color: var(--ground); font-size: .875rem; overflow-wrap: anywhere; }
+#notice:empty { padding: 0; }
+#notice.unseen { width: 1px; height: 1px; padding: 0; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 #overlay {
-  position: fixed; inset: 0; z-index: 1; display: grid; place-items: center; padding: 2rem;
+  position: fixed; inset: 0; z-index: 4; display: grid; place-items: center; padding: 2rem;
   background: var(--accent); color: var(--on-accent); font-size: clamp(1.75rem, 6vw, 3rem); font-weight: 650; letter-spacing: -.02em;
   outline: 3px dashed var(--on-accent); outline-offset: -1.25rem;
 }
 @media (prefers-reduced-motion: no-preference) {
-  #drop, .choose, button { transition: background-color .15s, border-color .15s, color .15s; }
+  .area, button, #drop { transition: background-color .15s, border-color .15s, color .15s; }
   #overlay { animation: appear .12s; }
   @keyframes appear { from { opacity: 0; } }
 }
@@ -5552,67 +5847,98 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 <body>
 <main>
   <header>
-    <h1>pyfiledrop</h1>
-    <form action="./" method="post" id="leave" hidden><button name="signout">Sign out</button></form>
+    <h1>Drop files</h1>
+    <span class="actions">
+      <button type="button" class="plain" id="qr-page" data-say="here" hidden></button>
+      <form action="./" method="post" id="leave" hidden><button name="signout" class="plain" data-say="signOut">Sign out</button></form>
+    </span>
   </header>
   <form action="upload" method="post" enctype="multipart/form-data" autocomplete="off">
-    <label id="drop" for="file">
+    <div class="area">
       <svg viewBox="0 0 48 48" fill="none" stroke="currentColor" stroke-width="3" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">
-        <path d="M24 7v22m-9-9 9 9 9-9M7 31v6a4 4 0 0 0 4 4h26a4 4 0 0 0 4-4v-6"/>
+        <path d="M24 30V8m-9 9 9-9 9 9M7 31v6a4 4 0 0 0 4 4h26a4 4 0 0 0 4-4v-6"/>
       </svg>
-      <strong class="drop-here">Drop files or folders here</strong>
       <input id="file" type="file" name="file" multiple aria-label="Choose files" aria-describedby="hint">
-      <span class="choose">Choose files</span>
-      <span class="hint" id="hint">Any number, any kind</span>
-    </label>
+      <label id="drop" for="file">Choose files</label>
+      <input id="folder" type="file" webkitdirectory multiple>
+      <label class="or" for="folder" data-say="folder"></label>
+      <p class="hint"><span id="hint"></span> <span class="keys" data-say="paste"></span></p>
+    </div>
     <button id="send">Upload</button>
     <p id="plain">This is the plain form, because the page’s script is switched off or could not be loaded. It uploads too, each
       file in one piece. Stay here until the server has answered.</p>
   </form>
-  <p id="notice" role="status" aria-live="polite"></p>
-  <section id="now" aria-label="Uploads"><ul class="rows" id="files" role="list"></ul></section>
-  <section id="history" aria-labelledby="history-title" hidden>
-    <header><h2 id="history-title" tabindex="-1">Dropped from this browser</h2> <button id="clear" type="button">Clear list</button></header>
-    <p id="forgotten" role="status"></p>
-    <ul class="rows" id="list" role="list"></ul>
+  <section id="status" aria-label="Uploads" data-label="uploads" hidden>
+    <p id="news"></p>
+    <span class="actions">
+      <button type="button" id="try-now" data-say="tryNow"></button>
+      <button type="button" id="retry-all" data-say="retryAll"></button>
+      <button type="button" id="pause"></button>
+      <button type="button" id="cancel-all" data-say="cancelAll" class="plain"></button>
+      <button type="button" id="copy-all" class="strong"></button>
+      <button type="button" id="qr-all" data-say="qr"></button>
+    </span>
+    <progress id="whole" value="0"></progress>
   </section>
-  <div id="overlay" hidden>Drop to upload</div>
+  <header id="history" hidden><h2 id="history-title" tabindex="-1" data-say="history"></h2> <button id="clear" type="button" class="plain" data-say="clear"></button></header>
+  <ul id="list" role="list"></ul>
+  <p id="notice" role="status" class="unseen"></p>
+  <div id="overlay" data-say="overlay" hidden></div>
 </main>
+<dialog id="ask" aria-labelledby="question"><form method="dialog">
+  <p id="question"></p>
+  <input type="password" id="password" autocomplete="current-password" aria-labelledby="question">
+  <label id="also"><input type="checkbox"> <span data-say="deleteToo"></span></label>
+  <div class="buttons"><button value="yes" id="yes"></button> <button value="" id="no" formnovalidate></button></div>
+</form></dialog>
+<dialog id="qr" aria-labelledby="qr-name"><form method="dialog">
+  <p id="qr-name"></p>
+  <img alt="">
+  <p class="hint"></p>
+  <div class="buttons"><button type="button" class="share" data-say="share"></button> <button data-say="close"></button></div>
+</form></dialog>
 
-<template id="file-row">
-  <li>
-    <p class="title"><a class="link" download><bdi class="name"></bdi></a> <span class="size"></span></p>
-    <progress class="bar" value="0"></progress>
-    <p class="status"></p>
-    <p class="actions">
-      <button type="button" class="copy" hidden></button>
+<template id="drop-line">
+  <li class="drop"><h2></h2><span class="actions">
+    <button type="button" class="fold" aria-expanded="false"></button>
+    <button type="button" class="copy"></button>
+    <button type="button" class="qr"></button>
+  </span></li>
+</template>
+<template id="folder-line">
+  <li class="row folder"><button type="button" class="fold" aria-expanded="false"><bdi class="name"></bdi> <span class="size"></span> <span class="status"></span></button></li>
+</template>
+<template id="file-line">
+  <li class="row">
+    <a class="link" download><bdi class="name" dir="auto"></bdi><bdi class="path"></bdi></a>
+    <span class="size"></span>
+    <span class="status"></span>
+    <span class="actions">
+      <button type="button" class="copy"></button>
       <button type="button" class="retry"></button>
       <button type="button" class="cancel"></button>
-    </p>
-  </li>
-</template>
-<template id="list-row">
-  <li>
-    <p class="title"><a class="link" download><bdi class="name"></bdi></a></p>
-    <p class="status"></p>
-    <p class="actions"><button type="button" class="copy" hidden></button> <button type="button" class="remove"></button></p>
-    <p class="ask" hidden>Delete from the server? <button type="button" class="delete"></button> <button type="button" class="keep"></button></p>
+      <details class="more"><summary></summary><div class="menu"><button type="button" class="qr"></button><button type="button" class="remove"></button></div></details>
+    </span>
+    <span class="ask"><span></span> <button type="button" class="delete"></button> <button type="button" class="keep"></button></span>
+    <progress class="bar" value="0"></progress>
   </li>
 </template>
 
-<script type="application/json" id="settings">{"version": "", "maxSize": 104857600000, "timeout": 120000, "parallelChunks": 4, "formBytes": null, "runBytes": 99614720, "downloads": false}</script>
+<script type="application/json" id="settings">{"version": "", "maxSize": 104857600000, "timeout": 120000, "parallelChunks": 4, "formBytes": 1048576, "forceChunking": true, "runBytes": 99614720, "downloads": false}</script>
 <script src="dropzone.js"></script>
 <script>
-// The page's script. Dropzone gives the drop area, reads folders and holds the queue of files. Of its methods only the public
-// `uploadFiles` is replaced: a file that it hands over is sent from there on by this script alone.
+// The page's script. Dropzone gives the drop area, reads folders and holds the queue of files. Of its public methods
+// `uploadFiles` is replaced: a file that it hands over is sent from there on by this script alone. `addFile` is wrapped: it
+// gets thousands of files a few at a time.
 //
 //   1. Words     numbers, states and refusals to what a person reads; arithmetic with chunks. Pure functions.
 //   2. Server    questions to the server, waiting for it while it is away, and what other tabs are sending.
 //   3. Uploads   begin, runs of chunks in lanes, retry, resume, cancel. Nothing here knows how an upload looks.
-//   4. Rows      what is seen: the uploads of this page, and the list of what was dropped from this browser.
+//   4. List      what is seen: the news of the whole, and one list of drops, folders and files.
 //   5. Wiring    what brings the sections and Dropzone together, and the start.
+//   6. Messages  each sentence, in each language.
 //
-// Each section uses those above it. What happens below is asked for through `tell`, which the last two sections fill.
+// Each section uses those above it. What happens below is asked for through `tell`, which the last sections fill.
 // Plain http in a local network is the normal case, so nothing here may need a secure context: no Web Locks, no crypto.subtle.
 (() => {
 'use strict';
@@ -5620,13 +5946,18 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 const MIB = 1024 * 1024;
 const LEAST_SHARE_BYTES = 8 * MIB;
 const RUN_SECONDS = 2;
+const SLOW_SECONDS = 8;           // for a chunk: then fewer are sent at a time
 const REQUESTS_AT_ONCE = 5;       // a browser has six connections per server; one is left for questions
 const FILES_AT_ONCE = 8;          // more than lanes, so that a lane never waits for the answer to another file's beginning
 const TRIES = 8;                  // failures in a row, with nothing more of the file in after any of them
 const TIMES_ANEW = 3;             // that an upload may begin anew, or come to its end without being done
 const LONGEST_PAUSE_S = 30;
+const LONGEST_PROBE_S = 5;        // while somebody looks at the page
 const ANSWER_MS = 300;            // in which other tabs say what they send
 const TICK_MS = 250;
+const COPY_BYTES = 16 * MIB;      // a file up to this size may be sent from memory
+const ASK_AFTER_MS = 10000;       // what has run for longer is not cancelled by a slip
+const FILE_WEIGHT = 20000;        // bytes that could be sent in the time that a file takes beside its bytes
 
 const $ = (id) => document.getElementById(id);
 const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, 1000 * seconds); });
@@ -5635,54 +5966,64 @@ const tell = {};
 
 // ---- 1. Words ----
 
-const LOST = 'Connection lost. Waiting for the server…';
-const UNREADABLE = 'This file can no longer be read: it was changed, moved or removed. Choose it again.';
-const UNFINISHED = 'The server has not finished this file. Retry sends it what it lacks.';
-const REMOVED = 'This upload was removed from the server. Retry sends the file from its beginning.';
-const BROKEN = 'The connection breaks off again and again. Retry goes on from what has arrived.';
-const UNSURE = 'The connection broke off. The file may have arrived all the same: look at the list before you retry.';
-const STRANGER = 'Something between this page and the server answered in its place. Check the connection, then retry.';
-const BEHIND = 'Waiting for another file of the same name';
-const ELSEWHERE = 'Waiting while another tab sends this file';
+const tables = messages();
+const tags = [new URLSearchParams(location.search).get('lang') ?? '', ...navigator.languages];
+const language = tags.map((tag) => tag.slice(0, 2).toLowerCase()).find((tag) => Object.hasOwn(tables, tag)) ?? 'en';
+const locale = navigator.languages.find((tag) => tag.startsWith(language)) ?? language;
+const isRightToLeft = language === 'ar';
+const number = (options) => new Intl.NumberFormat(locale, options);
+const whole = number({maximumFractionDigits: 0});
+const tenths = number({maximumFractionDigits: 1});
+const share = number({style: 'percent'});
+const plural = new Intl.PluralRules(locale);
+const FORMS = ['zero', 'one', 'two', 'few', 'many', 'other'];
 
-// For answers that are not the server's own: a proxy's error page is never shown.
-const REFUSALS = {
-  401: 'Something on the way to the server (a proxy) asks for a login. Reload this page, then retry.',
-  403: 'Something on the way to the server (a proxy) does not allow this upload.',
-  404: 'There is no server at this address any more. Reload this page.',
-  413: 'Something on the way to the server (a proxy) refuses requests of this size. Ask its owner to allow larger ones.',
-  429: 'Something on the way to the server (a proxy) asks to slow down.',
-  502: 'Something on the way to the server (a proxy) cannot reach it.',
-  503: 'The server is not available right now.',
-  504: 'Something on the way to the server (a proxy) got no answer from it.',
-  507: 'The server has no space left.',
+// What is put into a sentence keeps its own direction of writing (Unicode TR9, isolates).
+const isolate = (text) => isRightToLeft || /[\u0590-\u08ff]/.test(text) ? `\u2068${text}\u2069` : text;
+const say = (key, values = {}) => {
+  const forms = tables[language][key].split('|');   // one, others; in Arabic all six
+  const form = plural.select(values.n ?? 0);
+  const text = forms.length === 1 ? forms[0] : forms.length === 6 ? forms[FORMS.indexOf(form)] : forms[form === 'one' ? 0 : 1];
+  return text.replace(/\{(\w+)\}/g, (_, name) => isolate(typeof values[name] === 'number' ? whole.format(values[name]) : `${values[name]}`));
 };
-const sentence = (status, body) => typeof body?.error === 'string' ? body.error
-  : REFUSALS[status] ?? `The upload was ${status < 500 ? 'refused' : 'interrupted'} on the way (status ${status}). Retry, or ask the server’s owner.`;
 
-const whole = new Intl.NumberFormat([], {maximumFractionDigits: 0});
-const tenths = new Intl.NumberFormat([], {maximumFractionDigits: 1});
+const UNITS = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte', 'petabyte'];
+const powerOf = (n) => n < 1000 ? 0 : Math.min(5, Math.floor(Math.log10(n + n / 2000) / 3));
+const inUnit = (n, power) => (power && n / 1000 ** power < 99.95 ? tenths : whole).format(n / 1000 ** power);
+const unit = UNITS.map((name) => [0, 1].map((digits) => number({style: 'unit', unit: name, unitDisplay: name === 'byte' ? 'long' : 'short', maximumFractionDigits: digits})));
 const bytes = (n) => {
-  const power = n < 1000 ? 0 : Math.min(5, Math.max(1, Math.floor(Math.log(n) / Math.log(1024) + .02)));
-  const amount = n / 1024 ** power;
-  return `${(power && amount < 100 ? tenths : whole).format(amount)} ${['B', 'KB', 'MB', 'GB', 'TB', 'PB'][power]}`;
+  const power = powerOf(n);
+  return unit[power][power && n / 1000 ** power < 99.95 ? 1 : 0].format(n / 1000 ** power);
 };
-const duration = (s) => s < 60 ? `${Math.ceil(s)} s` : s < 3600 ? `${Math.ceil(s / 60)} min`
-  : `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
-const percent = (part, whole) => whole ? Math.floor(100 * part / whole) : 0;
-const date = new Intl.DateTimeFormat([], {dateStyle: 'medium', timeStyle: 'short'});
+// A limit was typed as a number of MB, each of 1024 × 1024 bytes: it is said as it was meant.
+const limit = (n) => bytes(n % MIB ? n : n / MIB * 1e6);
+const inTime = (unit) => number({style: 'unit', unit, unitDisplay: 'short'});
+const [hours, minutes, seconds] = ['hour', 'minute', 'second'].map(inTime);
+const duration = (s) => s < 10 ? seconds.format(Math.ceil(s)) : s < 60 ? seconds.format(5 * Math.ceil(s / 5))
+  : s < 5400 ? minutes.format(Math.ceil(s / 60)) : hours.format(Math.ceil(s / 1800) / 2);
+const percent = (part, all) => share.format(all ? Math.floor(100 * part / all) / 100 : 0);
 
-const stateOf = ({error, done, held, begun, waits, sent, size}, outage) => error ? 'failed' : done ? 'done'
-  : outage || held ? 'paused' : !begun || waits ? 'waiting' : sent < size ? 'sending' : 'finishing';
+const clock = new Intl.DateTimeFormat(locale, {timeStyle: 'short'});
+const date = new Intl.DateTimeFormat(locale, {dateStyle: 'medium', timeStyle: 'short'});
+const relative = new Intl.RelativeTimeFormat(locale, {numeric: 'auto'});
+const when = (ms) => {
+  const days = Math.round((new Date(ms).setHours(12, 0, 0, 0) - new Date().setHours(12, 0, 0, 0)) / 864e5);
+  if (days < -1 || days > 0) return isolate(date.format(ms));
+  const day = relative.format(days, 'day');
+  return isolate(`${day.charAt(0).toLocaleUpperCase(locale)}${day.slice(1)} ${clock.format(ms)}`);
+};
+const joined = (...parts) => parts.filter(Boolean).join(' · ');
 
-const describe = (state, {error, held, waits, sent, size, speed}, outage) => ({
-  waiting: () => waits || 'Waiting',
-  sending: () => [`${percent(sent, size)} %`, speed && `${bytes(speed)}/s`, speed && `${duration((size - sent) / speed)} left`].filter(Boolean).join(' · '),
-  paused: () => outage || `${held} Trying again…`,
-  finishing: () => 'Finishing…',
-  done: () => 'Uploaded',
-  failed: () => error,
-})[state]();
+// What is known by its code is said in the person's language, an unknown sentence of the server as it is, and a proxy's
+// error page never.
+const PROXY = {401: 'proxyLogin', 403: 'proxyRefused', 404: 'noServer', 413: 'proxySize', 502: 'proxyAway', 503: 'proxyAway', 504: 'proxyAway'};
+const sentence = (status, body) => Object.hasOwn(tables[language], `${body?.code}`) ? say(body.code, body.values)
+  : typeof body?.error === 'string' ? body.error
+  : PROXY[status] ? say(PROXY[status]) : say('proxyStatus', {status: `${status}`});
+
+const stateOf = (upload, outage, isPaused) => upload.error ? 'failed' : upload.done ? 'done'
+  : (outage && active.has(upload)) || upload.held || isPaused ? 'paused'
+  : !upload.begun || upload.waits ? 'waiting' : upload.sent < upload.size ? 'sending' : 'finishing';
 
 // Chunks are counted in ranges, as the server does: [[first, last], …].
 const gaps = (count, ranges) => {
@@ -5699,6 +6040,13 @@ const gaps = (count, ranges) => {
 const bytesIn = (ranges, {chunkSize, size}) =>
   ranges.reduce((sum, [first, last]) => sum + Math.min(size, (last + 1) * chunkSize) - first * chunkSize, 0);
 
+const newUuid = () => {
+  const random = crypto.getRandomValues(new Uint8Array(16));
+  random[6] = random[6] & 15 | 64;    // RFC 9562, 5.4
+  random[8] = random[8] & 63 | 128;
+  return [...random].map((byte) => byte.toString(16).padStart(2, '0')).join('').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+};
+
 // ---- 2. Server ----
 //
 // Whoever asks gets the answer or an error that says whether trying again may help. While the server is away nobody tries on
@@ -5707,13 +6055,13 @@ const bytesIn = (ranges, {chunkSize, size}) =>
 const failure = (status, body, wait) => Object.assign(new Error(sentence(status, body)),
   {status, own: typeof body?.error === 'string', wait: Number(wait) || 0});
 
-const call = async (path, method = 'GET', data = undefined) => {
+const call = async (path, method = 'GET', data = undefined, limitMs = 30000) => {
   const response = await fetch(path, {
     method,
     headers: {Accept: 'application/json', ...data && {'Content-Type': 'application/json'}},
     body: data && JSON.stringify(data),
     cache: 'no-store',
-    signal: AbortSignal.timeout?.(30000),
+    signal: AbortSignal.timeout?.(limitMs),
   });
   const body = await response.json().catch(() => null);
   if (response.ok && body) return {...body, status: response.status};
@@ -5722,10 +6070,11 @@ const call = async (path, method = 'GET', data = undefined) => {
 
 // An error without a status, or with one that a proxy gives for a server that is down, or the server's own trouble.
 const isOutage = (error) => !(error.status < 500);
-const reasonOf = (error, otherwise) => error.own || !isOutage(error) ? error.message : otherwise;
+const isSignedOut = (error) => error.own && error.status === 401;
+const reasonOf = (error, otherwise) => error.own || !isOutage(error) ? error.message : say(otherwise);
 
 const remove = (uuid) => call(`uploads/${uuid}`, 'DELETE').catch((error) => {
-  if (error.status !== 404) tell.notice(reasonOf(error, 'The server could not be reached, so nothing was removed. Try again.'));
+  if (error.status !== 404) tell.notice(reasonOf(error, 'notRemoved'));
   return error.status === 404;
 });
 
@@ -5738,14 +6087,19 @@ const reach = () => reaching ??= probe().finally(() => {
   tell.reached();
 });
 const probe = async () => {
-  for (let seconds = 1; ; seconds = Math.min(LONGEST_PAUSE_S, 2 * seconds)) {
+  for (let seconds = 1; ; seconds = Math.min(document.hidden ? LONGEST_PAUSE_S : LONGEST_PROBE_S, 2 * seconds)) {
     try {
-      await call('uploads');
+      await call('uploads', 'GET', undefined, 1000 * LONGEST_PROBE_S);
       break;
     } catch (error) {
+      if (isSignedOut(error)) {
+        setOutage(say('signedOut'));
+        await tell.signedOut();
+        seconds = .5;
+        continue;
+      }
       if (!isOutage(error)) break;
-      const text = error.own ? `${error.message} Trying again…` : LOST;
-      if (outage !== text) setOutage(text);
+      setOutage(error.own ? error.message : say('lost'));
     }
     await Promise.race([pause(seconds), new Promise((resolve) => { wake = resolve; })]);
   }
@@ -5754,10 +6108,12 @@ const probe = async () => {
   return true;
 };
 const setOutage = (text) => {
+  if (outage === text) return;
   outage = text;
-  tell.outage(text);
+  tell.outage();
 };
 addEventListener('online', () => wake());
+addEventListener('visibilitychange', () => wake());
 
 // Tabs tell each other what they send, so that one does not take up another's upload, and when a list is out of date.
 const elsewhere = new Set();   // UUIDs, as far as the other tabs have answered
@@ -5777,24 +6133,26 @@ const isSentElsewhere = async (uuid) => {
   return elsewhere.has(uuid);
 };
 
-const getUploads = async () => {
+const getUploads = async (take = () => {}) => {
   elsewhere.clear();
   channel.postMessage('who');   // answers come while the request is under way, or a moment later
-  const list = [];
+  const all = [];
   let next = '';
   do {
     const page = await call(`uploads${next && `?before=${next}`}`);
-    list.push(...page.uploads);
+    take(page);
+    all.push(...page.uploads);
     next = page.next;
   } while (next);
-  return list;
+  return all;
 };
 
 // ---- 3. Uploads ----
 //
-// An upload is one file of this page. It begins with a question (`ask`): the server finds it again or begins it, and answers
-// its UUID, the size of a chunk and which chunks are in. What is then missing is its `todo`. A *run* is one request with one
-// chunk or several in a row, taken from the front of the `todo`. When a run breaks off, `todo` becomes null: the upload asks
+// An upload is one file of this page. A file of one chunk is sent at once, with a UUID that the page has made, so that it may
+// be sent again when the answer was lost. Any other begins with a question (`ask`): the server finds it again or begins it, and
+// answers its UUID, the size of a chunk and which chunks are in. What is then missing is its `todo`. A *run* is one request with
+// one chunk or several in a row, taken from the front of the `todo`. When a run breaks off, `todo` becomes null: the upload asks
 // again before it goes on. So this page never believes that a chunk is in, or is not, unless the server has said so.
 //
 // All uploads share a few *lanes*, for a browser opens only six connections to a server. Whenever something has happened,
@@ -5808,38 +6166,46 @@ const getUploads = async () => {
 // the upload had, and finds out by `isCurrent` that its time is over.
 
 const uploads = new Set();     // of this page, done and failed ones too
+const named = new Map();       // UUID → upload
 const active = new Set();      // those that the queue has handed over and that have not ended
 const running = new Set();     // requests under way: {upload, turn, sent, movedAt} and of a run {first, last, size, body, xhr}
 const mostLanes = Math.min(REQUESTS_AT_ONCE, settings.parallelChunks);
 let lanes = mostLanes;
 let runBytes = 0;              // what the latest run says that the next one may have
 let mostRunBytes = settings.runBytes;
+let isPaused = false;
+let lag = 0;                   // seconds from a run's last byte to its answer: what is on the way in between is not in yet
 
 // The state from which an upload is sent. A UUID that it has already stays: the server may have more of it than was heard.
 const prepare = (upload) => Object.assign(upload, {
   turn: upload.turn + 1,
-  isForm: settings.formBytes !== null && upload.size <= settings.formBytes,
+  isForm: upload.size <= settings.formBytes,
   chunkSize: 0, todo: null,
   received: 0,                 // bytes that are in, without those of runs under way
   sent: 0,                     // with those
-  speed: 0, sampledAt: 0, sampledSent: 0,
-  begun: false,                // a request was sent
+  begun: 0,                    // when its first bytes were sent
   asking: false,               // a question is under way, or other tabs are asked
   meanwhile: [],               // chunks that came in since that question was sent: its answer may not know of them
   owned: false,                // the chunks to come are ours to send: no other tab does
   resumed: false,              // it was there before
   behind: null,                // the other file of the same name, size and time that goes first
   waits: '',                   // the sentence that says whom it waits for
-  held: '',                    // why it tries again; the server has not taken a chunk since
+  held: '',                    // why it tries again; nothing has moved since
   resting: false,              // what went wrong is being looked into, or a pause has to pass
   full: false,                 // it waits for room on the server
   failures: 0, beginnings: 0, endings: 0, stalls: 0,
-  error: '', done: false, known: null,
+  error: '', done: false, known: null, copy: null, goOn: null,
 });
-const newUpload = (file) => {
-  const upload = prepare({file, size: file.size, turn: 0, uuid: ''});
+const newUpload = (file, drop) => {
+  const path = (file.fullPath || file.webkitRelativePath || '').split('/').slice(0, -1).join('/');
+  const upload = prepare({file, name: file.name, path, drop, size: file.size, turn: 0, uuid: ''});
   uploads.add(upload);
   return upload;
+};
+const setUuid = (upload, uuid) => {
+  if (named.get(upload.uuid) === upload) named.delete(upload.uuid);
+  upload.uuid = uuid;
+  if (uuid) named.set(uuid, upload);
 };
 
 const isBusy = (upload) => !upload.error && !upload.done;
@@ -5858,7 +6224,7 @@ const mustAsk = (upload) => !upload.todo && !upload.isForm;
 const isReady = (upload) => !upload.asking && !upload.resting && (upload.todo ? upload.todo.length > 0 : !active.has(upload.behind));
 
 const pump = () => {
-  while (!reaching) {
+  while (!reaching && !isPaused) {
     const runs = [...running].filter(({xhr}) => xhr).length;
     const questions = running.size - runs;
     const isFree = runs + Math.max(0, questions - 1) < lanes;   // one question may be beside the lanes: it is short
@@ -5871,6 +6237,18 @@ const pump = () => {
   }
 };
 
+const setPaused = (on) => {
+  isPaused = on;
+  if (on) {
+    for (const {upload, xhr} of [...running]) {
+      if (!xhr) continue;
+      upload.todo = null;
+      xhr.abort();
+    }
+  }
+  pump();
+};
+
 const enter = (request) => {
   const now = performance.now();
   running.add(Object.assign(request, {turn: request.upload.turn, sent: 0, beganAt: now, movedAt: now}));
@@ -5878,7 +6256,7 @@ const enter = (request) => {
 
 // Asks what the server has of this file. One that it does not have begins by being asked for.
 const ask = async (upload) => {
-  const {file, size, uuid} = upload;
+  const {file, name, path, drop, size, uuid} = upload;
   const request = {upload};
   Object.assign(upload, {asking: true, meanwhile: []});
   enter(request);
@@ -5886,7 +6264,7 @@ const ask = async (upload) => {
   let error = null;
   try {
     known = uuid ? await call(`uploads/${uuid}`)
-      : await call('uploads', 'POST', {name: file.name, size, modified: file.lastModified});
+      : await call('uploads', 'POST', {name, size, modified: file.lastModified, path, drop: drop.id});
   } catch (reason) {
     error = reason;
   }
@@ -5896,7 +6274,7 @@ const ask = async (upload) => {
     if (error) refused(request, error);
     else if (known.upload?.done && upload.owned && !upload.begun) beginAnew(upload);   // see `claim`: it is another's file
     else if (known.upload?.done) finish(upload, known.upload);
-    else if (!known.upload?.chunk_size) fail(upload, STRANGER);
+    else if (!known.upload?.chunk_size) fail(upload, say('stranger'));
     else if (upload.owned) take(upload, known.upload);
     else claim(request, known.upload, known.status === 201);
   }
@@ -5908,23 +6286,20 @@ const ask = async (upload) => {
 // in, and then begins its own.
 const claim = async (request, known, isNew) => {
   const {upload} = request;
-  const rival = [...uploads].find((other) => other !== upload && !other.done && other.uuid === known.uuid);
+  const holder = named.get(known.uuid);
+  const rival = holder !== upload && !holder?.done && holder;
   upload.asking = true;
   upload.behind = null;
   if (rival && active.has(rival)) {
-    Object.assign(upload, {behind: rival, waits: BEHIND});
+    Object.assign(upload, {behind: rival, waits: say('behind')});
     makeRoom();
-  } else if (rival && rival.file.fullPath !== upload.file.fullPath) {
-    // It has failed, and it is another file, from another folder. It can be sent again from its beginning.
-    if (await remove(known.uuid)) rival.uuid = '';
-    else await pause(1);
   } else {
     if (rival) tell.replaced(rival);   // it was this very file: its row would, when it is discarded, remove what is sent now
-    upload.uuid = known.uuid;
+    setUuid(upload, known.uuid);
     upload.waits = '';
     while (!isNew && isCurrent(request) && await isSentElsewhere(known.uuid)) {
-      upload.uuid = '';
-      upload.waits = ELSEWHERE;
+      setUuid(upload, '');
+      upload.waits = say('elsewhere');
       makeRoom();
       tell.changed(upload);
       await pause(1);
@@ -5936,13 +6311,16 @@ const claim = async (request, known, isNew) => {
   // What was found again may have been finished by its owner while the answer was on its way. So it is asked about once more,
   // now that nobody else has it: else this file would be called done, and the bytes that are in would be the other's.
   upload.resumed = upload.owned && !isNew;
-  if (upload.resumed) tell.resumed();
-  else if (upload.owned) take(upload, known);
+  if (upload.owned) tell.named(upload);
+  if (upload.owned && isNew) take(upload, known);
   else tell.changed(upload);
   pump();
 };
 
-const beginAnew = (upload) => Object.assign(upload, {uuid: '', todo: null, received: 0, owned: false, resumed: false});
+const beginAnew = (upload) => {
+  setUuid(upload, '');
+  Object.assign(upload, {todo: null, received: 0, owned: false, resumed: false});
+};
 
 // Goes on from what the server has: what is neither there nor under way is to be done.
 const take = (upload, {chunk_size: chunkSize, chunk_count: count, chunks}) => {
@@ -5969,57 +6347,73 @@ const nextRun = (upload) => {
   return {upload, first, last};
 };
 
+const newForm = (upload, body) => {
+  const form = new FormData();
+  const {uuid, size, file, path, drop, name} = upload;
+  const chunk = {dzuuid: uuid, dzchunkindex: 0, dztotalfilesize: size, dzchunksize: settings.formBytes, dztotalchunkcount: 1, dzchunkbyteoffset: 0};
+  for (const [field, value] of Object.entries({...settings.forceChunking && chunk, modified: file.lastModified, drop: drop.id, path}))
+    if (value !== '') form.append(field, value);
+  form.append('file', body, name);
+  return form;
+};
+
 const send = (upload) => {
-  const {file, uuid, isForm, chunkSize} = upload;
+  const {chunkSize, isForm, size} = upload;
   const xhr = new XMLHttpRequest();
-  let run = {upload, xhr, first: 0, last: 0, body: file};
+  let body = upload.copy ?? upload.file;
+  let run = {upload, xhr, first: 0, last: 0};
   if (isForm) {
     upload.todo = [];
-    run.form = new FormData();
-    run.form.append('modified', file.lastModified);
-    run.form.append('file', file);
+    if (settings.forceChunking && !upload.uuid) setUuid(upload, newUuid());
+    run.form = newForm(upload, body);
     xhr.open('POST', 'upload');
   } else {
     run = {...nextRun(upload), xhr};
-    const isWhole = run.first === 0 && run.last * chunkSize + chunkSize >= upload.size;
-    run.body = isWhole ? file : file.slice(run.first * chunkSize, (run.last + 1) * chunkSize);
-    xhr.open('PUT', `uploads/${uuid}/${run.first}`);
+    const isWhole = run.first === 0 && run.last * chunkSize + chunkSize >= size;
+    if (!isWhole) body = body.slice(run.first * chunkSize, (run.last + 1) * chunkSize);
+    xhr.open('PUT', `uploads/${upload.uuid}/${run.first}`);
     xhr.setRequestHeader('Content-Type', 'application/octet-stream');
   }
-  run.size = run.body.size;
+  run.size = body.size;
   xhr.setRequestHeader('Accept', 'application/json');
   const settle = (then) => () => {
     running.delete(run);
     if (isCurrent(run)) then(run);
     pump();
   };
-  xhr.upload.onprogress = (event) => Object.assign(run, {sent: Math.min(run.size, event.loaded), movedAt: performance.now()});
+  xhr.upload.onprogress = (event) => {
+    Object.assign(run, {sent: Math.min(run.size, event.loaded), movedAt: performance.now()});
+    if (isCurrent(run) && !upload.resting) upload.held = '';   // it goes well again
+  };
   xhr.onload = settle(judge);
   xhr.onerror = settle(broken);
   xhr.onabort = settle(() => { if (run.stalled) broken(run); });
   enter(run);
-  if (!upload.begun) Object.assign(upload, {begun: true, sampledAt: run.beganAt, sampledSent: upload.received});
-  xhr.send(run.form ?? run.body);
+  upload.begun ||= run.beganAt;
+  xhr.send(run.form ?? body);
 };
 
 const judge = (run) => {
-  const {xhr, upload, form, first, last, size} = run;
+  const {xhr, upload, form, first, last, size, beganAt, movedAt} = run;
   if (!xhr.status) return broken(run);   // so does Firefox call a connection that ends before the first byte of the answer
   let answer = null;
   try { answer = JSON.parse(xhr.responseText); } catch { /* not the server's own */ }
   if (xhr.status >= 300) return refused(run, failure(xhr.status, answer, xhr.getResponseHeader('Retry-After')));
   const known = form ? answer?.files?.[0] : answer?.upload;
-  if (!known) return fail(upload, STRANGER);
+  if (!known) return fail(upload, say('stranger'));
   if (known.done) return finish(upload, known);   // answers may overtake each other: this one counts
   Object.assign(upload, {received: upload.received + size, held: '', full: false, failures: 0, beginnings: 0, stalls: 0});
   if (size >= upload.chunkSize) {
-    const seconds = (performance.now() - run.beganAt) / 1000;
+    const now = performance.now();
+    const seconds = (now - beganAt) / 1000;
     runBytes = Math.max(runBytes / 2, RUN_SECONDS * size / seconds);   // a single slow one says little
+    lag += ((now - movedAt) / 1000 - lag) / 4;
+    if (size === upload.chunkSize && seconds > SLOW_SECONDS) lanes = Math.max(1, lanes - 1);
   }
   if (upload.asking) upload.meanwhile.push([first, last]);
   if (!upload.todo || upload.todo.length || upload.resting || requestsOf(upload).length) return;
   // All was acknowledged and the file is not done. Something may be gone again, after a power cut for example.
-  if (++upload.endings > TIMES_ANEW) return fail(upload, UNFINISHED);
+  if (++upload.endings > TIMES_ANEW) return fail(upload, say('unfinished'));
   upload.todo = null;
 };
 
@@ -6027,7 +6421,7 @@ const judge = (run) => {
 const refused = (request, error) => {
   const {upload} = request;
   const {status, own, message} = error;
-  if (status === undefined || (!own && status >= 502 && status <= 504)) return broken(request, status && message);
+  if (status === undefined || isSignedOut(error) || (!own && status >= 502 && status <= 504)) return broken(request, message, status);
   // It is not known any more, because nothing of it was in when the server was started anew; or it is not what it was.
   const isLost = own && (status === 404 || ((status === 409 || status === 410) && (upload.resumed || !upload.owned)));
   if (isLost && ++upload.beginnings <= TIMES_ANEW) {
@@ -6039,27 +6433,30 @@ const refused = (request, error) => {
     return Object.assign(upload, {todo: null});
   }
   if (status >= 500 || status === 408 || status === 429) return again(upload, message, error.wait, status === 507);
-  fail(upload, own && status === 410 ? REMOVED : message);
+  fail(upload, own && status === 410 ? say('removed') : message);
 };
 
 // No answer. Either the file cannot be read any more, or the server is away for everybody, or it is this request's bad luck.
-const broken = async (request, reason = BROKEN) => {
+// Some phones say of a file that it has changed while it has not: a small one is sent from a copy from now on.
+const broken = async (request, reason = '', status = 0) => {
   const {upload, form} = request;
   if (upload.resting) return;              // several runs that break off together are one misfortune
   upload.resting = true;
   upload.todo = null;
   runBytes = 0;
   try {
-    await upload.file.slice(0, 1).arrayBuffer();
+    const isSmall = upload.size <= COPY_BYTES;
+    const content = await (isSmall ? upload.file : upload.file.slice(0, 1)).arrayBuffer();
+    if (isSmall) upload.copy = new Blob([content]);
   } catch {
-    if (isCurrent(request)) fail(upload, UNREADABLE);
+    if (isCurrent(request)) fail(upload, say('unreadable'));
     return;
   }
   const wasAway = await reach();
   if (!isCurrent(request)) return;
-  if (form) return fail(upload, UNSURE);   // it has no UUID, and would be stored a second time
+  if (form && !upload.uuid && !status) return fail(upload, say('unsure'));   // it would be stored a second time
   upload.resting = false;
-  if (!wasAway) return again(upload, reason);
+  if (!wasAway) return again(upload, status ? reason : say('broken'));
   lanes = mostLanes;                       // what stood still says nothing about the line as it is now
   pump();                                  // and an outage is not this file's fault: it is not counted
 };
@@ -6070,17 +6467,17 @@ const again = (upload, reason, wait = 0, isFull = false) => {
   if (upload.resting) return;
   if (!isFull || upload.failures < 5) upload.failures++;
   if (upload.failures >= TRIES) return fail(upload, reason);
-  upload.resting = true;
-  upload.held = reason === BROKEN ? 'The connection broke off.' : reason;
-  upload.full = isFull;
+  Object.assign(upload, {resting: true, held: reason, full: isFull});
   if (isFull) makeRoom();
   tell.changed(upload);
   const {turn} = upload;
-  pause(Math.min(LONGEST_PAUSE_S, Math.max(wait, 2 ** (upload.failures - 1)))).then(() => {
-    if (!isCurrent({upload, turn})) return;
-    upload.resting = false;
+  const goOn = () => {
+    if (!isCurrent({upload, turn}) || !upload.goOn) return;
+    Object.assign(upload, {resting: false, goOn: null});
     pump();
-  });
+  };
+  upload.goOn = goOn;
+  pause(Math.min(LONGEST_PAUSE_S, Math.max(wait, 2 ** (upload.failures - 1)))).then(() => { if (upload.goOn === goOn) goOn(); });
 };
 
 // What waits for room, or for another file, must not keep those waiting that could be sent.
@@ -6091,11 +6488,13 @@ const halt = (upload) => { for (const request of requestsOf(upload)) request.xhr
 const end = (upload) => {
   active.delete(upload);
   upload.turn++;
+  upload.copy = null;
   halt(upload);
 };
 
 const finish = (upload, known) => {
   end(upload);
+  setUuid(upload, known.uuid);
   Object.assign(upload, {done: true, known, sent: upload.size});
   tell.done(upload);
 };
@@ -6108,32 +6507,25 @@ const fail = (upload, reason) => {
 
 // Whether what is left of a failed upload is no longer this row's to remove: another tab may have gone on with it.
 const isTakenUp = async (uuid) => {
-  const list = await getUploads().catch(() => []);
-  return elsewhere.has(uuid) || list.some((known) => known.uuid === uuid && known.done);
+  const all = await getUploads().catch(() => []);
+  return elsewhere.has(uuid) || all.some((known) => known.uuid === uuid && known.done);
 };
 
 const cancel = async (upload) => {
-  const {uuid, owned, error, turn} = upload;
+  const {uuid, owned, error, turn, isForm} = upload;
   Object.assign(upload, {turn: turn + 1, resting: true, owned: false});
   halt(upload);
-  uploads.delete(upload);
+  forget(upload);
   tell.cancelled(upload);
-  if (uuid && (error ? !await isTakenUp(uuid) : owned)) await remove(uuid);
+  if (uuid && (error ? !await isTakenUp(uuid) : owned || (isForm && upload.begun))) await remove(uuid);
   active.delete(upload);   // not before: those of the same name wait until nothing is left of it
   pump();
   tell.removed();
 };
 
-const measure = (upload, now) => {
-  const underWay = requestsOf(upload).reduce((sum, request) => sum + request.sent, 0);
-  upload.sent = Math.min(upload.size, upload.received + underWay);
-  const seconds = (now - upload.sampledAt) / 1000;
-  if (seconds < .5) return;
-  const rate = Math.max(0, upload.sent - upload.sampledSent) / seconds;
-  upload.speed = upload.speed ? upload.speed + (rate - upload.speed) * (1 - Math.exp(-seconds / 3)) : rate;
-  if (upload.speed < 1000) upload.speed = 0;   // it stands still: no time is left, and no time will do
-  upload.sampledAt = now;
-  upload.sampledSent = upload.sent;
+const forget = (upload) => {
+  uploads.delete(upload);
+  setUuid(upload, '');
 };
 
 // A timer and not animation frames: a hidden tab gets no frames, yet its uploads go on.
@@ -6150,169 +6542,589 @@ const tick = () => {
     lanes = Math.max(1, lanes >> 1);
     run.xhr.abort();
   }
-  for (const upload of active) if (upload.begun) measure(upload, now);
-  tell.tick();
-  if ([...uploads].some(isBusy)) tickSoon();
+  for (const upload of active) {
+    if (upload.begun) upload.sent = Math.min(upload.size, upload.received + requestsOf(upload).reduce((sum, run) => sum + run.sent, 0));
+  }
+  if (tell.tick(now)) tickSoon();
 };
 
-// ---- 4. Rows ----
+// ---- 4. List ----
 //
-// Names only ever go through textContent and attributes, never as HTML. There may be thousands of rows: one keeps its parts
-// at hand, and an element is only touched when it would change.
+// An *entry* is one file of the list: an upload of this page, or what the server knows of an earlier one; when the upload has
+// arrived it is both. Entries lie in drops, and there in folders, if they came in one. What can be seen of them are *lines*: of
+// a drop, a folder or a file. There may be thousands, but an element exists only for those near the part that is looked at.
+//
+// Names only ever go through textContent and attributes, never as HTML.
 
+const lines = $('list');
 const input = $('file');
-const files = $('files');
-const list = $('list');
-const title = document.title;
-
-const say = (text) => { $('notice').textContent = text; };
-tell.notice = say;
+const isTouched = matchMedia('(hover: none)').matches;
+let title = '';
 
 const setText = (element, text) => { if (element.textContent !== text) element.textContent = text; };
-
-const setLabel = (button, text, name) => {
-  button.textContent = text;
-  button.setAttribute('aria-label', `${text}: ${name}`);   // rows of equal buttons must differ for a screen reader
+const setLabel = (button, key, name) => {
+  setText(button, say(key));
+  button.setAttribute('aria-label', `${say(key)}: ${name}`);   // rows of equal buttons must differ for a screen reader
 };
+const absolute = (link) => new URL(link, document.baseURI).href;
 
-const newRow = (template, name, ...parts) => {
-  const li = $(template).content.firstElementChild.cloneNode(true);
-  const row = {li};
-  for (const part of ['name', 'link', 'status', 'copy', ...parts]) row[part] = li.getElementsByClassName(part)[0];
-  row.name.textContent = row.name.title = name;
-  return row;
+// What is said is heard, and seen for a while unless it stands elsewhere on the page.
+let unsaying = 0;
+const announce = (text, isSeen = true) => {
+  clearTimeout(unsaying);
+  $('notice').className = isSeen ? '' : 'unseen';
+  setText($('notice'), text);
+  if (isSeen) unsaying = setTimeout(() => announce('', false), 10000);
 };
+tell.notice = announce;
 
-const setLink = (row, name, link) => {
-  if (!link || row.copy.onclick) return;
-  const url = new URL(link, document.baseURI).href;
-  row.link.href = url;
-  row.copy.hidden = false;
-  setLabel(row.copy, 'Copy link', name);
-  row.copy.onclick = () => copy(row.copy, name, url);
-};
+// Asks in a dialog. Resolves to null for no, else to what was typed or chosen besides.
+let asking = Promise.resolve();
+const sure = (question, yes, no = '', {password = false, also = false} = {}) => asking = asking.then(() => new Promise((resolve) => {
+  const dialog = $('ask');
+  const box = $('also').firstElementChild;
+  setText($('question'), question);
+  setText($('yes'), yes);
+  setText($('no'), no);
+  $('no').hidden = !no;
+  $('password').hidden = !password;
+  $('also').hidden = !also;
+  $('yes').className = password ? 'strong' : '';
+  box.checked = false;
+  dialog.returnValue = $('password').value = '';
+  dialog.onclose = () => resolve(dialog.returnValue ? {password: $('password').value, also: box.checked} : null);
+  dialog.showModal();
+}));
 
-const copy = async (button, name, url) => {
+const copy = async (button, key, text) => {
   let copied = true;
   try {
-    await navigator.clipboard.writeText(url);
+    await navigator.clipboard.writeText(text);
   } catch {
     // Plain http on a local network has no clipboard API; a selected field still copies.
     const field = document.createElement('textarea');
-    field.value = url;
+    field.value = text;
     button.after(field);
     field.select();
     copied = document.execCommand('copy');
     field.remove();
     button.focus();
   }
-  if (!copied) return say(`Copy this link by hand: ${url}`);
-  say('Link copied.');
-  setLabel(button, 'Copied', name);
-  setTimeout(() => setLabel(button, 'Copy link', name), 2000);
+  if (!copied) return announce(say('copyByHand', {link: text}));
+  announce(say('linkCopied'), false);
+  const label = button.textContent;
+  setText(button, say('copied'));
+  setTimeout(() => setText(button, label), 2000);
 };
 
-// Takes a row away without dropping the keyboard's place on the page.
-const dismiss = (li) => {
-  const focused = li.contains(document.activeElement);
-  const next = li.nextElementSibling ?? li.previousElementSibling;
-  li.remove();
-  if (focused) ([...next?.querySelectorAll('button') ?? []].find((button) => button.offsetParent) ?? input).focus();
+const showQr = (name, link) => {
+  const dialog = $('qr');
+  dialog.querySelector('img').src = `qr?link=${encodeURIComponent(link)}`;
+  dialog.querySelector('img').alt = say('qrOf', {name});
+  setText($('qr-name'), name);
+  setText(dialog.querySelector('.hint'), link);
+  const button = dialog.querySelector('.share');
+  button.hidden = !navigator.share;
+  button.onclick = () => navigator.share({title: name, url: link}).catch(() => {});
+  dialog.showModal();
 };
 
-// The uploads of this page.
+// The drops, newest first, and the entries in them.
 
-const rowOf = new WeakMap();    // upload → its row
-const batch = new Set();        // what the percentage in the title counts: everything since the page was last idle
-let arrived = [];               // names not yet announced
-let refusals = [];              // sentences about what was not uploaded, the same
-let announcing = 0;
+let drops = [];
+const dropOf = new Map();      // its id → drop
+const entryOf = new Map();     // UUID or upload → entry
 
-const addRow = (upload) => {
-  const {file: {name}, size} = upload;
-  const row = newRow('file-row', name, 'size', 'bar', 'retry', 'cancel');
-  row.size.textContent = bytes(size);
-  row.bar.setAttribute('aria-label', `Upload of ${name}`);
-  setLabel(row.retry, 'Retry', name);
-  row.retry.onclick = () => {
-    tell.retry(upload);
-    row.cancel.focus();   // Retry hides itself
-  };
-  row.cancel.onclick = () => cancel(upload);
-  rowOf.set(upload, row);
-  files.append(row.li);
+const getDrop = (id, time) => {
+  let drop = dropOf.get(id);
+  if (!drop) {
+    drop = {kind: 'drop', id, time, entries: new Set(), folders: new Map(), isOpen: false, li: null};
+    dropOf.set(id, drop);
+    drops = [drop, ...drops].sort((a, b) => b.time - a.time);
+  }
+  return drop;
 };
-
-const dropRow = (upload) => {
-  uploads.delete(upload);
+const addEntry = (drop, {name, path, size, modified}) => {
+  const [top] = path.split('/');
+  let home = drop;
+  if (top) {
+    home = drop.folders.get(top) ?? {kind: 'folder', name: top, drop, entries: new Set(), isOpen: false, li: null};
+    drop.folders.set(top, home);
+  }
+  const entry = {kind: 'file', name, path, size, modified, drop, home, upload: null, known: null, state: '', isAsking: false, li: null};
+  home.entries.add(entry);
+  return entry;
+};
+const dropEntry = (entry) => {
+  const {home, drop, li, known, upload} = entry;
+  if (li?.contains(document.activeElement)) focusNext = li.nextElementSibling ?? li.previousElementSibling;
+  home.entries.delete(entry);
+  if (home !== drop && !home.entries.size) drop.folders.delete(home.name);
+  if (!drop.entries.size && !drop.folders.size) {
+    dropOf.delete(drop.id);
+    drops = drops.filter((other) => other !== drop);
+  }
+  if (known && entryOf.get(known.uuid) === entry) entryOf.delete(known.uuid);
+  entryOf.delete(upload);
+};
+const addUpload = (upload) => {
+  const entry = addEntry(upload.drop, {...upload, modified: upload.file.lastModified});
+  entry.upload = upload;
+  entryOf.set(upload, entry);
+};
+const dropUpload = (upload) => {
+  const entry = entryOf.get(upload);
   batch.delete(upload);
-  dismiss(rowOf.get(upload).li);
+  forget(upload);
+  if (entry) dropEntry(entry);
+  showSoon();
 };
 
-const draw = (upload) => {
-  const row = rowOf.get(upload);
-  const state = stateOf(upload, outage);
-  if (state === 'paused') upload.speed = 0;   // what was measured before a pause says nothing about the time after it
-  setText(row.status, describe(state, upload, outage));
-  if (state !== 'done') {
-    row.bar.value = upload.size ? upload.sent / upload.size : 0;
-    setText(row.bar, `${percent(upload.sent, upload.size)} %`);
+// What the server has said of a file. That of an upload of this page is the upload's own entry.
+const learn = (known) => {
+  const upload = named.get(known.uuid);
+  let entry = entryOf.get(known.uuid) ?? entryOf.get(upload);
+  if (!entry) {
+    const ms = known.created * 1000;
+    entry = addEntry(getDrop(known.drop ?? `minute ${Math.floor(ms / 6e4)}`, ms), {...known, path: known.path ?? ''});
   }
-  if (row.state === state) return;
-  row.li.dataset.state = row.state = state;
-  row.retry.hidden = state !== 'failed' || upload.isTooLarge;
-  const label = state === 'failed' ? 'Discard' : 'Cancel';
-  if (row.cancel.textContent !== label) setLabel(row.cancel, label, upload.file.name);
-  setLink(row, upload.file.name, upload.known?.link);
-  if (state === 'done' && document.activeElement === row.cancel) (row.copy.hidden ? input : row.copy).focus();
-  row.cancel.hidden = state === 'done';
+  arrive(entry, known);
+  return entry;
 };
-tell.changed = draw;
+// Its name is the server's from now on.
+const arrive = (entry, known) => {
+  entry.known = known;
+  entryOf.set(known.uuid, entry);
+  if (entry.name === known.name) return;
+  entry.name = known.name;
+  retire(entry);
+};
+const retire = (line) => {
+  line.li?.remove();
+  line.li = null;
+};
 
-tell.tick = () => {
-  let busy = false;
-  let sent = 0;
-  let size = 0;
-  for (const upload of active) if (upload.begun) draw(upload);
-  for (const upload of batch) {
-    busy ||= isBusy(upload);
-    sent += upload.sent;
-    size += upload.size;
+const stateOfEntry = ({upload, known}) => upload ? stateOf(upload, outage, isPaused) : known.done ? 'done' : 'unfinished';
+
+// What is done stands below what is on its way, and what needs somebody above all. A closed drop or folder shows these two.
+
+const RANKS = {failed: 0, sending: 1, finishing: 1, paused: 1, unfinished: 2, waiting: 2, done: 3};
+const FOLDED_ABOVE = 20;
+
+const count = (home) => {
+  home.ranks = [[], [], [], []];
+  home.size = 0;
+  for (const entry of home.entries) {
+    entry.state = stateOfEntry(entry);
+    const rank = entry.state === 'paused' && !entry.upload.begun ? 2 : RANKS[entry.state];
+    home.ranks[rank].push(entry);
+    home.size += entry.size;
   }
-  document.title = busy ? `${percent(sent, size)} % – ${title}` : title;
-  if (!busy) batch.clear();
+  home.count = home.entries.size;
+  home.rank = home.ranks.findIndex((some) => some.length);
+};
+const urgent = ({ranks}) => [...ranks[0].slice(0, FOLDED_ABOVE), ...ranks[1]];
+
+const layOut = () => {
+  const all = [];
+  for (const drop of drops) {
+    const folders = [...drop.folders.values()];
+    for (const home of [drop, ...folders]) count(home);
+    all.push(drop);
+    const members = drop.entries.size + folders.length;
+    drop.isFoldable = members > FOLDED_ABOVE;
+    drop.total = drop.size;
+    drop.isDone = !drop.ranks.some((some, rank) => rank < 3 && some.length);
+    for (const folder of folders) {
+      drop.count += folder.count;
+      drop.total += folder.size;
+      drop.isDone &&= folder.rank === 3;
+    }
+    for (let rank = 0; rank < 4; rank++) {
+      if (drop.isFoldable && !drop.isOpen) {
+        for (const home of rank ? [] : [drop, ...folders]) all.push(...urgent(home));
+        continue;
+      }
+      for (const entry of drop.ranks[rank]) all.push(entry);
+      for (const folder of folders) {
+        if (folder.rank !== rank) continue;
+        all.push(folder);
+        for (const some of folder.isOpen ? folder.ranks : [urgent(folder)]) for (const entry of some) all.push(entry);
+      }
+    }
+  }
+  return all;
 };
 
-tell.outage = (text) => {
-  say(text || 'The server is back.');
-  for (const upload of uploads) if (isBusy(upload)) draw(upload);
-  if (!text) refreshSoon();
-};
+// Lines of one kind are about equally high, so it is known where those are that have no element.
 
-const announce = () => {
-  if (announcing) return;
-  announcing = setTimeout(() => {
-    // A thousand small files are one sentence, not a thousand.
-    const news = [
-      arrived.length > 1 ? `${arrived.length} files have arrived.` : arrived.map((name) => `${name} has arrived.`)[0],
-      refusals.length > 1 ? `${refusals.length} files were not uploaded.` : refusals[0],
-    ];
-    say(news.filter(Boolean).join(' '));
-    [announcing, arrived, refusals] = [0, [], []];
-  }, 500);
-};
-
-// The list of what was dropped from this browser. What this page has sent is added by itself; the server is asked when the
-// page has nothing more to send, and when somebody else may have changed something.
-
-const listRows = new Map();     // UUID → row
-const fresh = new Map();        // UUID → what has arrived since the server was asked last
-let latest = [];                // what it said then
+const ALL_ABOVE = 150;         // so many lines and fewer have elements all the time
+const heights = {drop: 44, folder: 48, file: 48, failed: 72};
+const kindOf = (line) => line.state === 'failed' ? 'failed' : line.kind;
+const lineOf = new WeakMap();  // element → line
+let laidOut = [];
 let showing = 0;
+let shownAt = 0;
+let focusNext = null;
+
+const showSoon = () => { if (!showing) showing = setTimeout(show, Math.max(0, shownAt + TICK_MS / 2 - performance.now())); };
+const show = () => {
+  clearTimeout(showing);
+  showing = 0;
+  laidOut = layOut();
+  paint();
+  $('history').hidden = !laidOut.length;
+  $('clear').hidden = !drops.some(({ranks, folders}) => ranks[3].length || [...folders.values()].some((folder) => folder.ranks[3].length));
+  shownAt = performance.now();
+};
+
+const paint = () => {
+  const focused = document.activeElement;
+  const isLong = laidOut.length > ALL_ABOVE;
+  const gaps = new Map();      // line → pixels above it without elements
+  let gap = 0;
+  if (isLong) {
+    let y = lines.getBoundingClientRect().top;
+    for (const line of laidOut) {
+      const height = heights[kindOf(line)];
+      if ((y + height > -innerHeight && y < 2 * innerHeight) || line.li?.contains(focused)) {
+        gaps.set(line, gap);
+        gap = 0;
+      } else gap += height;
+      y += height;
+    }
+  } else for (const line of laidOut) gaps.set(line, 0);
+  for (const li of [...lines.children]) {
+    if (gaps.has(lineOf.get(li))) continue;
+    lineOf.get(li).li = null;
+    li.remove();
+  }
+  let place = lines.firstElementChild;
+  for (const [line, above] of gaps) {
+    if (!line.li) {
+      line.li = $(`${line.kind}-line`).content.firstElementChild.cloneNode(true);
+      lineOf.set(line.li, line);
+      fill[line.kind](line, line.li);
+    }
+    draw[line.kind](line, line.li);
+    line.li.style.marginTop = above ? `${above}px` : '';
+    // Rows are moved only when they must: a row that is moved loses the focus, and a click that has begun.
+    if (line.li === place?.nextElementSibling) {
+      lines.append(place);
+      place = line.li;
+    }
+    if (line.li === place) place = place.nextElementSibling;
+    else lines.insertBefore(line.li, place);
+  }
+  lines.style.paddingBottom = gap ? `${gap}px` : '';
+  if (isLong) for (const line of gaps.keys()) heights[kindOf(line)] = line.li.offsetHeight || heights[kindOf(line)];
+  if (focused !== document.activeElement && focused?.isConnected && lines.contains(focused)) focused.focus({preventScroll: true});
+  if (!focusNext) return;
+  let seen = null;
+  for (let li = focusNext; li && !seen; li = li.nextElementSibling) seen = firstSeen(li, 'button, summary');
+  (seen ?? input).focus();
+  focusNext = null;
+};
+const firstSeen = (li, selector) => [...li.querySelectorAll(selector)].find((one) => one.checkVisibility());
+
+let scrolling = 0;
+const onScroll = () => {
+  if (laidOut.length > ALL_ABOVE && !scrolling) scrolling = requestAnimationFrame(() => { scrolling = 0; paint(); });
+};
+addEventListener('scroll', onScroll, {passive: true});
+addEventListener('resize', onScroll);
+
+// A name's end tells more than its middle. Scripts whose letters join are not cut within a word.
+const setName = (element, name) => {
+  const [end] = /[\u0590-\u08ff]/.test(name) ? /(\.[^.]{1,8})?$/.exec(name) : /.{0,10}$/su.exec(name);
+  for (const part of name.length > 24 ? [name.slice(0, name.length - end.length), end] : [name]) {
+    const span = document.createElement('span');
+    span.textContent = part;
+    element.append(span);
+  }
+  element.title = name;
+};
+const part = (li, name) => li.getElementsByClassName(name)[0];
+
+const fill = {
+  drop(drop, li) {
+    setText(part(li, 'copy'), say('copyLink'));
+    setText(part(li, 'qr'), say('qr'));
+  },
+  folder({name}, li) {
+    setName(part(li, 'name'), name);
+  },
+  file({name, path, home, drop}, li) {
+    setName(part(li, 'name'), name);
+    const inner = home === drop ? '' : home.isOpen ? path.slice(home.name.length + 1) : path;
+    part(li, 'path').textContent = inner;
+    part(li, 'path').hidden = !inner;
+    li.classList.toggle('inside', home !== drop);
+    part(li, 'bar').setAttribute('aria-label', say('uploadOf', {name}));
+    setLabel(part(li, 'copy'), 'copyLink', name);
+    setLabel(part(li, 'retry'), 'retry', name);
+    setLabel(part(li, 'qr'), 'qr', name);
+    setLabel(part(li, 'remove'), 'delete', name);
+    setLabel(part(li, 'keep'), 'keep', name);
+    part(li, 'more').firstElementChild.setAttribute('aria-label', say('menu', {name}));
+    part(li, 'more').firstElementChild.textContent = '⋯';
+  },
+};
+
+const draw = {
+  drop(drop, li) {
+    setText(li.firstElementChild, joined(when(drop.time), ...drop.count > 1 ? [say('files', {n: drop.count}), bytes(drop.total)] : []));
+    const fold = part(li, 'fold');
+    fold.hidden = !drop.isFoldable;
+    setText(fold, say(drop.isOpen ? 'fold' : 'unfold'));
+    fold.setAttribute('aria-expanded', drop.isOpen);
+    const link = settings.downloads && drop.isDone && drop.count > 1 && isUuid(drop.id);
+    part(li, 'copy').hidden = part(li, 'qr').hidden = !link;
+  },
+  folder(folder, li) {
+    const failed = folder.ranks[0].length;
+    li.dataset.folder = ['failed', 'sending', 'waiting', 'done'][folder.rank];
+    setText(part(li, 'size'), joined(say('files', {n: folder.count}), bytes(folder.size)));
+    setText(part(li, 'status'), failed ? say('needYou', {n: failed}) : '');
+    part(li, 'fold').setAttribute('aria-expanded', folder.isOpen);
+  },
+  file(entry, li) {
+    const {state, upload, known, name, size, isAsking} = entry;
+    const link = state === 'done' && (known ?? upload.known)?.link;
+    const bar = part(li, 'bar');
+    setText(part(li, 'size'), bytes(size));
+    setText(part(li, 'status'), describe(entry));
+    bar.hidden = isAsking || !upload?.begun || !['sending', 'paused'].includes(state);
+    if (!bar.hidden) {
+      bar.value = size ? upload.sent / size : 0;
+      setText(bar, percent(upload.sent, size));
+    }
+    const stamp = `${state} ${isAsking} ${link} ${!!upload?.goOn}`;
+    if (li.stamp === stamp) return;
+    li.stamp = stamp;
+    li.dataset.state = state;
+    if (link) part(li, 'link').href = absolute(link);
+    const focused = li.contains(document.activeElement) && document.activeElement;
+    const isOver = state === 'done' || state === 'unfinished';
+    part(li, 'actions').hidden = isAsking;
+    part(li, 'ask').hidden = !isAsking;
+    part(li, 'copy').hidden = part(li, 'qr').hidden = !link;
+    part(li, 'more').hidden = !isOver;
+    part(li, 'cancel').hidden = isOver;
+    part(li, 'retry').hidden = !(state === 'failed' && !upload.isTooLarge) && !upload?.goOn;
+    if (!isOver) setLabel(part(li, 'cancel'), state === 'failed' ? 'discard' : 'cancel', name);
+    setLabel(part(li, 'delete'), isOver ? 'delete' : 'cancel', name);
+    setText(part(li, 'ask').firstElementChild, say(isOver ? 'deleteAsk' : 'cancelAsk'));
+    if (focused && !focused.checkVisibility()) (isAsking ? part(li, 'keep') : link ? part(li, 'copy') : isOver ? part(li, 'more').firstElementChild : part(li, 'cancel')).focus();
+  },
+};
+const isUuid = (id) => id.length === 36;
+
+const describe = ({state, upload, known, size, home, drop}) => ({
+  waiting: () => upload.waits || say('waiting'),
+  sending: () => percent(upload.sent, size),
+  paused: () => upload.held ? say('tryingAgain', {reason: upload.held}) : percent(upload.sent, size),
+  finishing: () => say('finishing'),
+  done: () => '✓',
+  failed: () => upload.error,
+  unfinished: () => elsewhere.has(known.uuid) ? say('sentElsewhere', {percent: percent(known.received, size)})
+    : say('isHere', {percent: percent(known.received, size)}),
+})[state]();
+
+// What is clicked in a line. Elements come and go, so the list listens for all of them.
+
+const click = {
+  fold(line) {
+    line.isOpen = !line.isOpen;
+    for (const entry of line.entries) retire(entry);   // their paths are shown otherwise
+  },
+  copy: (line, button) => { copy(button, 'copyLink', linkOf(line)); },
+  qr: (line) => showQr(line.kind === 'drop' ? say('files', {n: line.count}) : line.name, linkOf(line)),
+  retry({upload, li}) {
+    if (upload.goOn) upload.goOn();
+    else tell.retry(upload);
+    part(li, 'cancel').focus();   // Retry hides itself
+  },
+  cancel(entry) {
+    const {upload} = entry;
+    if (upload.begun && !upload.error && performance.now() - upload.begun > ASK_AFTER_MS) entry.isAsking = true;
+    else cancel(upload);
+  },
+  remove: (entry) => { entry.isAsking = true; },
+  keep(entry) {
+    entry.isAsking = false;
+    show();
+    firstSeen(entry.li, '.more summary, .cancel').focus();
+  },
+  async delete(entry) {
+    const {upload, known, name} = entry;
+    if (upload && isBusy(upload)) return cancel(upload);
+    if (!await remove((known ?? upload.known).uuid)) return click.keep(entry);
+    announce(say('isRemoved', {name}), false);
+    if (upload) dropUpload(upload);
+    else dropEntry(entry);
+    show();
+    changed();
+  },
+};
+const linkOf = (line) => absolute(line.kind === 'drop' ? `drops/${line.id}` : (line.known ?? line.upload.known).link);
+lines.onclick = ({target}) => {
+  const button = target.closest('button');
+  const li = target.closest('li');
+  for (const open of lines.querySelectorAll('details[open]')) if (button || !open.contains(target)) open.open = false;
+  const action = button && Object.keys(click).find((name) => button.classList.contains(name));
+  if (!action) return;
+  click[action](lineOf.get(li), button);
+  show();
+};
+lines.onkeydown = ({key, target}) => {
+  if (key !== 'Escape') return;
+  const line = lineOf.get(target.closest('li'));
+  const open = target.closest('details[open]');
+  if (line?.isAsking) click.keep(line);
+  if (!open) return;
+  open.open = false;
+  open.firstElementChild.focus();
+};
+addEventListener('click', ({target}) => {
+  for (const open of lines.querySelectorAll('details[open]')) if (!open.contains(target)) open.open = false;
+});
+
+// The icon of the tab is a ring that fills, and at the end a tick.
+let icon = '';
+const drawIcon = (part, kind) => {
+  const shape = kind === 'done' ? '<path d="m4 9 3.5 3.5 6-7" stroke="#17803f"/>'
+    : `<circle cx="8" cy="8" r="6" stroke="#8884"/><circle cx="8" cy="8" r="6" stroke="${kind === 'sending' ? '#2b6fef' : '#c87a00'}" stroke-dasharray="${Math.round(20 * part) * 1.885} 99" transform="rotate(-90 8 8)"/>`;
+  const now = kind && kind !== 'failed' ? `data:image/svg+xml,${encodeURIComponent(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" fill="none" stroke-width="3">${shape}</svg>`)}` : 'favicon.ico';
+  if (now === icon) return;
+  icon = now;
+  document.querySelector('link[rel=icon]').href = now;
+};
+
+// A phone that sleeps sends nothing. Over https it can be asked to stay awake; else a muted film of nothing keeps it so.
+let awake = null;
+const stayAwake = async (isBusy) => {
+  if (isBusy === !!awake || (isBusy && document.hidden)) return;
+  if (!isBusy) {
+    awake.release();
+    awake = null;
+  } else if (navigator.wakeLock) {
+    awake = {release() {}};
+    const lock = await navigator.wakeLock.request('screen').catch(() => null);
+    if (!lock) return;
+    if (!awake) return lock.release();
+    awake = lock;
+    lock.onrelease = () => { if (awake === lock) awake = null; };
+  } else {
+    const film = Object.assign(document.createElement('video'), {muted: true, loop: true, playsInline: true});
+    const canvas = Object.assign(document.createElement('canvas'), {width: 2, height: 2});
+    const pen = canvas.getContext('2d');
+    film.srcObject = canvas.captureStream();
+    const timer = setInterval(() => pen.fillRect(0, 0, 2, 2), 1000);   // a film without new pictures is at its end
+    film.play().catch(() => {});
+    awake = {release() { clearInterval(timer); film.srcObject = null; }};
+  }
+  document.documentElement.dataset.awake = !awake ? '' : navigator.wakeLock ? 'lock' : 'film';
+};
+
+// The news of the whole: of all that was dropped since the page was last idle, and of what failed before.
+
+const batch = new Set();
+let expected = 0;              // files that were dropped and are not in the batch yet
+let quarter = -1;              // that was spoken of last
+let samples = [];              // {at, weight} of what is in or on its way
+let total = {n: 0, done: 0, failed: 0, size: 0, sent: 0, isBusy: false};
+
+const sum = () => {
+  const all = {n: batch.size + expected, done: 0, failed: 0, size: 0, sent: 0, begun: 0, isBusy: expected > 0, retriable: 0};
+  for (const upload of batch) {
+    all.size += upload.size;
+    all.sent += upload.error ? 0 : upload.sent;
+    if (upload.done) all.done++;
+    else if (upload.error) {
+      all.failed++;
+      if (!upload.isTooLarge) all.retriable++;
+    } else all.isBusy = true;
+  }
+  all.weight = all.sent + FILE_WEIGHT * (all.done + all.failed);
+  all.left = all.size + FILE_WEIGHT * all.n - all.weight;
+  return all;
+};
+
+// The speed is that of the latest half of the time, at least of 30 s. The first seconds do not count: what is sent then only
+// fills what lies between the page and the line. What has stopped begins to be measured anew.
+const timeLeft = (now, {weight, left}) => {
+  if (outage || isPaused) samples = [];
+  samples.push({at: now, weight});
+  const start = Math.min(samples[0].at + 3000, now - 1000);
+  const from = samples.find(({at}) => at >= Math.max(start, now - Math.max(30000, (now - samples[0].at) / 2)));
+  const seconds = (now - from.at) / 1000;
+  const speed = (weight - from.weight) / seconds;
+  if (samples.length > 4000) samples = samples.filter((_, index) => index % 2 === 0);
+  return seconds > 2 && speed > 0 ? left / speed + lag : 0;
+};
+
+tell.tick = (now) => {
+  total = sum();
+  const left = total.isBusy && timeLeft(now, total);
+  drawWhole(left);
+  show();
+  return total.isBusy;
+};
+
+const drawWhole = (left = 0) => {
+  const {n, done, failed, size, sent, isBusy, retriable} = total;
+  const kind = isBusy ? outage ? 'outage' : isPaused ? 'paused' : 'sending' : failed ? 'failed' : done ? 'done' : '';
+  const [first] = batch;
+  const power = powerOf(size);
+  const part = size ? sent / size : n && done / n;
+  const dropped = new Set([...kind === 'done' ? batch : []].map(({drop}) => drop));
+  const [only] = dropped;
+  setText($('news'), kind === 'outage' ? outage
+    : kind === 'done' ? n === 1 ? say('arrived', {name: first.name}) : joined(say('allArrived', {n}), bytes(size))
+    : kind === 'failed' ? say('needYou', {n: failed})
+    : kind && joined(say(kind, {i: Math.min(n, done + 1), n}), say('of', {part: inUnit(sent, power), whole: bytes(size)}),
+      left && say('left', {time: duration(left)}), failed && say('needYou', {n: failed})));
+  $('status').dataset.kind = kind;
+  $('status').hidden = !kind;
+  document.body.classList.toggle('busy', !!kind);
+  setText($('drop'), say(kind ? 'more' : 'choose'));
+  $('whole').hidden = !isBusy;
+  $('whole').value = part;
+  setText($('whole'), percent(sent, size));
+  setText($('pause'), say(isPaused ? 'goOn' : 'pause'));
+  $('pause').hidden = !isBusy || !!outage;
+  $('cancel-all').hidden = !isBusy;
+  $('try-now').hidden = kind !== 'outage';
+  $('retry-all').hidden = !retriable;
+  setText($('copy-all'), say(dropped.size === 1 ? 'copyLink' : 'copyAll'));
+  $('copy-all').hidden = kind !== 'done' || !settings.downloads;
+  $('qr-all').hidden = $('copy-all').hidden || dropped.size !== 1;
+  $('copy-all').link = [...dropped].map((drop) => n === 1 ? first.known.link : `drops/${drop.id}`).map(absolute).join('\n');
+  document.title = isBusy ? `${percent(sent, size)} – ${title}` : title;
+  stayAwake(isBusy);
+  drawIcon(isBusy ? part : kind === 'done' ? 1 : 0, kind);
+  const now = isBusy ? Math.floor(part * 4) : done || failed ? 4 : -1;
+  if (now === quarter || (outage && isBusy)) return;
+  if (now > quarter || now < 0) {
+    const isStart = quarter < 0;
+    quarter = now;
+    if (now >= 0) announce(now === 4 || isStart ? $('news').textContent : percent(now, 4), false);
+  }
+};
+
+// ---- 5. Wiring ----
+//
+// A file is taken when it is dropped, chosen or pasted. It gets its upload, waits in `waiting`, and comes from there to
+// Dropzone's queue, which hands it to `uploadFiles` when there is room. It stays on Dropzone's list until its upload has ended.
+
+// The list of what was dropped from this browser. The server is asked when the page has nothing more to send, and when
+// somebody else may have changed something.
 let telling = 0;
 let refreshing = 0;
-let refreshTook = 0;            // ms; a long list is asked for, and drawn, less often
+let refreshTook = 0;            // ms; a long list is asked for less often
 let refreshes = 0;
+let free = settings.free;
 
 const tellOthersSoon = () => { if (!telling) telling = setTimeout(tellOthers, 500); };
 const tellOthers = () => {
@@ -6320,120 +7132,119 @@ const tellOthers = () => {
   telling = 0;
   channel.postMessage('changed');
 };
-const showSoon = () => { if (!showing) showing = setTimeout(showList, 200 + 5 * refreshTook); };
 const refreshSoon = () => { if (!refreshing) refreshing = setTimeout(refresh, 200 + 5 * refreshTook); };
 const changed = () => {
   refreshSoon();
   tellOthers();
 };
-
 const refresh = async () => {
   clearTimeout(refreshing);
   refreshing = 0;
   const turn = ++refreshes;
-  const before = [...fresh.keys()];
-  const answer = await getUploads().catch(() => null);
-  if (!answer || turn !== refreshes) return;
-  for (const uuid of before) fresh.delete(uuid);
-  latest = answer;
-  showList();
-};
-
-const showList = () => {
-  clearTimeout(showing);
-  showing = 0;
   const started = performance.now();
-  const above = new Set([...uploads].filter((upload) => !upload.done).map((upload) => upload.uuid));
-  const shown = [...[...fresh.values()].reverse(), ...latest.filter(({uuid}) => !fresh.has(uuid))].filter(({uuid}) => !above.has(uuid));
-  const uuids = new Set(shown.map(({uuid}) => uuid));
-  for (const [uuid, row] of listRows) if (!uuids.has(uuid)) dropListRow(uuid, row);
-  // Rows are kept and moved only when they must: moving one would take the focus from its buttons.
-  let place = list.firstElementChild;
-  for (const known of shown) {
-    const row = listRows.get(known.uuid) ?? newListRow(known);
-    setLink(row, known.name, known.link);
-    if (row.li.dataset.done !== String(known.done)) row.li.dataset.done = known.done;
-    setText(row.status, known.done ? `${bytes(known.size)} · ${date.format(known.created * 1000)}`
-      : `${percent(known.received, known.size)} % in – ${elsewhere.has(known.uuid) ? 'being sent in another tab' : 'drop the same file again to go on'}`);
-    if (row.li === place) place = place.nextElementSibling;
-    else list.insertBefore(row.li, place);
+  const gone = new Set([...entryOf.values()].filter(({upload}) => !upload || upload.done));   // unless it is told of
+  const learnAll = (page) => {
+    if (turn !== refreshes) return;
+    for (const known of page.uploads) if (known.done || known.received) gone.delete(learn(known));
+    if (page.free !== undefined) free = page.free;
+    sayHint();
+    showSoon();
+  };
+  if (!await getUploads(learnAll).catch(() => null) || turn !== refreshes) return;
+  for (const entry of gone) {
+    if (entry.upload) dropUpload(entry.upload);
+    else dropEntry(entry);
   }
-  $('clear').hidden = !shown.some((known) => known.done);
-  $('history').hidden = !shown.length && !$('forgotten').textContent;
   refreshTook = performance.now() - started;
+  show();
 };
 
-const newListRow = ({uuid, name}) => {
-  const row = newRow('list-row', name, 'actions', 'ask', 'remove', 'delete', 'keep');
-  const asking = (on) => {
-    row.actions.hidden = on;
-    row.ask.hidden = !on;
-    (on ? row.keep : row.remove).focus();
-  };
-  setLabel(row.remove, 'Remove', name);
-  setLabel(row.delete, 'Delete', name);
-  setLabel(row.keep, 'Keep', name);
-  row.remove.onclick = () => asking(true);
-  row.keep.onclick = () => asking(false);
-  row.ask.onkeydown = (event) => { if (event.key === 'Escape') asking(false); };
-  row.delete.onclick = async () => {
-    if (!await remove(uuid)) return asking(false);
-    say(`${name} is removed.`);
-    fresh.delete(uuid);
-    dropListRow(uuid, row);
-    for (const upload of uploads) if (upload.done && upload.known.uuid === uuid) dropRow(upload);
-    changed();
-  };
-  listRows.set(uuid, row);
-  return row;
-};
+const sayHint = () => setText($('hint'), joined(say('limit', {size: limit(settings.maxSize)}), typeof free === 'number' && say('free', {size: bytes(free)}))
+  .concat(`. ${say('goesOn')}`));
 
-const dropListRow = (uuid, row) => {
-  listRows.delete(uuid);
-  dismiss(row.li);
-};
-
-$('clear').onclick = async () => {
-  try {
-    await call('uploads', 'DELETE');
-  } catch (error) {
-    return say(reasonOf(error, 'The server could not be reached, so the list is unchanged. Try again.'));
-  }
-  $('forgotten').textContent = 'The list is cleared. The files stay on the server, and their links go on working.';
-  $('history-title').focus();
-  fresh.clear();
-  for (const upload of uploads) if (upload.done) dropRow(upload);
-  changed();
-};
-
-tell.resumed = showSoon;   // it is above now
-tell.removed = changed;
-tell.changedElsewhere = () => { if (!document.hidden) refreshSoon(); };
-tell.sentElsewhere = (uuids) => { if (uuids.some((uuid) => listRows.has(uuid))) showSoon(); };
-
-// ---- 5. Wiring ----
-//
-// A file is added to Dropzone when it is dropped, chosen or tried again. It waits in Dropzone's queue, which hands it to
-// `uploadFiles` when there is room, and it stays on Dropzone's list until its upload has ended: by that the queue counts.
+document.documentElement.lang = language;
+document.documentElement.dir = isRightToLeft ? 'rtl' : 'ltr';
+for (const element of document.querySelectorAll('[data-say]')) element.textContent = say(element.dataset.say);
+title = document.title = settings.title ? say('titleOf', {title: settings.title}) : say('title');
+document.querySelector('h1').textContent = title;
 
 addEventListener('beforeunload', (event) => {
-  if (![...uploads].some(isBusy)) return;
+  if (!sum().isBusy) return;
   event.preventDefault();
   event.returnValue = true;   // what older browsers look at
 });
 addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
 refresh();
 
+$('clear').onclick = async () => {
+  const answer = await sure(say('clearAsk'), say('clear'), say('keep'), {also: true});
+  if (!answer) return;
+  const done = new Set([...entryOf.values()].filter(({state}) => state === 'done'));
+  try {
+    if (answer.also) for (const {known, upload} of done) await call(`uploads/${(known ?? upload.known).uuid}`, 'DELETE').catch((error) => { if (error.status !== 404) throw error; });
+    await call('uploads', 'DELETE');
+  } catch (error) {
+    return announce(reasonOf(error, 'notCleared'));
+  }
+  for (const entry of done) {
+    if (entry.upload) dropUpload(entry.upload);
+    else dropEntry(entry);
+  }
+  announce(say(answer.also ? 'clearedAll' : 'cleared'));
+  input.focus();
+  if (!total.isBusy) total = sum();
+  drawWhole();
+  show();
+  changed();
+};
+
+tell.removed = changed;
+tell.changed = showSoon;
+tell.changedElsewhere = () => { if (!document.hidden) refreshSoon(); };
+tell.sentElsewhere = showSoon;
+tell.outage = () => {
+  announce(outage || say('back'), false);
+  tickSoon();
+  if (!outage) refreshSoon();
+};
+// An earlier visit's entry of this upload is this upload's now.
+tell.named = (upload) => {
+  const earlier = entryOf.get(upload.uuid);
+  if (earlier && !earlier.upload) dropEntry(earlier);
+  showSoon();
+};
+let isWrong = false;
+tell.signedOut = async () => {
+  const answer = await sure(say(isWrong ? 'wrongPassword' : 'password'), say('goOn'), '', {password: true});
+  if (!answer) return;
+  for (;;) {
+    const response = await fetch('./', {method: 'POST', body: new URLSearchParams({password: answer.password})}).catch(() => null);
+    isWrong = !!response && !response.redirected;
+    if (response?.status !== 429) return;
+    await pause(Number(response.headers.get('Retry-After')) || 1);   // too many tries in a short time
+  }
+};
+
 // Without Dropzone the form works as it stands, and so does the list.
 if (typeof Dropzone === 'undefined') return;
 document.documentElement.classList.add('scripted');
-$('hint').textContent = `Up to ${bytes(settings.maxSize)} each. An interrupted upload goes on where it stopped.`;
+$('send').disabled = true;      // else Enter on the input would send the form
+$('qr-page').hidden = isTouched;
+$('qr-page').onclick = () => showQr(title, absolute('./'));
+input.setAttribute('aria-label', say('choose'));
+$('folder').setAttribute('aria-label', say('chooseFolder'));
+$('folder').hidden = isTouched;
+$('status').setAttribute('aria-label', say('uploads'));
+setText($('drop'), say('choose'));
+sayHint();
 
 const showOverlay = (event) => { $('overlay').hidden = !event.dataTransfer.types.includes('Files'); };
 const hideOverlay = () => { $('overlay').hidden = true; };
 $('overlay').onpointermove = hideOverlay;   // no such event comes while something is dragged: the drag ended elsewhere
 
 const uploadOf = new WeakMap();   // File → upload
+let dropping = null;              // the latest drop: files of its folders come by and by
+const beginDrop = () => { dropping = getDrop(newUuid(), Date.now()); };
 
 const dropzone = new Dropzone(document.documentElement, {
   url: 'upload',   // it must have one, and never uses it
@@ -6447,76 +7258,340 @@ const dropzone = new Dropzone(document.documentElement, {
   dragenter: showOverlay,
   dragover: showOverlay,
   dragleave: (event) => { if (!event.relatedTarget) hideOverlay(); },
-  drop: hideOverlay,
-
-  accept(file, done) {
-    const upload = uploadOf.get(file);
-    upload.isTooLarge = file.size > settings.maxSize;
-    done(upload.isTooLarge ? `This file is larger than the server takes: ${bytes(settings.maxSize)} at most.` : undefined);
+  drop(event) {
+    hideOverlay();
+    beginDrop();
+    look([...event.dataTransfer.items]);
   },
 });
 dropzone.uploadFiles = (handedOver) => { for (const file of handedOver) start(uploadOf.get(file)); };
 
-dropzone.on('addedfile', (file) => {
-  const known = uploadOf.get(file);   // then it is tried again
-  const upload = known ? prepare(known) : newUpload(file);
-  uploadOf.set(file, upload);
-  if (!known) addRow(upload);
+// Dropzone goes through all its files whenever something happens to one of them, so it has few at a time.
+const enqueue = dropzone.addFile.bind(dropzone);
+dropzone.addFile = (file) => {
+  found.add(file.fullPath);
+  take1(file, dropping);
+};
+let waiting = [];
+let next = 0;                     // the first of them that Dropzone does not have
+const supply = () => {
+  while (next < waiting.length && dropzone.files.length < 2 * dropzone.options.parallelUploads) {
+    const upload = waiting[next++];
+    if (uploads.has(upload) && isBusy(upload)) enqueue(upload.file);
+  }
+  if (next === waiting.length) [waiting, next] = [[], 0];
+};
+
+// To ask a File for its size may cost the browser a look at the disk: of thousands they are taken a few at a time.
+let incoming = [];
+let taken = 0;
+let sorting = 0;
+let doubles = [];
+let known = null;                 // what has arrived, by name, size and time
+const take1 = (file, drop) => {
+  incoming.push({file, drop});
+  expected++;
+  if (!sorting) sorting = setTimeout(sort);
+};
+const keyOf = ({name, path, size, modified}) => `${path}/${name.normalize()}/${size}/${modified}`;
+const sort = () => {
+  const until = performance.now() + 12;
+  if (!sum().isBusy || taken === 0) beginBatch();
+  known ??= new Set([...entryOf.values()].filter(({state}) => state === 'done').map(keyOf));
+  while (taken < incoming.length && performance.now() < until) {
+    const {file, drop} = incoming[taken++];
+    const upload = newUpload(file, drop);
+    expected--;
+    uploadOf.set(file, upload);
+    if (known.has(keyOf({...upload, modified: file.lastModified}))) doubles.push(upload);
+    else add(upload);
+  }
+  supply();
+  tickSoon();
+  sorting = taken < incoming.length ? setTimeout(sort) : 0;
+  if (sorting) return;
+  [incoming, taken, known] = [[], 0, null];
+  total = sum();
+  drawWhole();
+  showSoon();
+  askAboutDoubles();
+};
+const beginBatch = () => {
+  if ([...batch].some(isBusy)) return;
+  for (const upload of batch) if (upload.done) batch.delete(upload);
+  quarter = -1;
+  samples = [];
+  lanes = mostLanes;
+};
+const add = (upload) => {
+  addUpload(upload);
   batch.add(upload);
-  draw(upload);
+  upload.isTooLarge = upload.size > settings.maxSize;
+  if (upload.isTooLarge) fail(upload, say('tooLarge', {size: limit(settings.maxSize)}));
+  else waiting.push(upload);
+};
+const askAboutDoubles = async () => {
+  const some = doubles;
+  doubles = [];
+  if (!some.length) return;
+  const keep = await sure(say('doubles', {n: some.length, name: some[0].name}), say('keepBoth'), say('skip'));
+  if (keep) beginBatch();
+  for (const upload of some) {
+    if (keep) add(upload);
+    else forget(upload);
+  }
+  supply();
+  tickSoon();
+};
+
+// Dropzone passes over what it cannot read in a folder. So what is in there is looked at a second time, by name only.
+const found = new Set();          // paths of what it has read
+let missing = [];
+const look = async (items) => {
+  const entries = items.map((item) => item.webkitGetAsEntry?.()).filter((entry) => entry?.isDirectory);
+  if (!entries.length) return;
+  found.clear();
+  const paths = [];
+  const unread = [];
+  const walk = async (entry) => {
+    if (entry.isFile) return paths.push(entry.fullPath.slice(1));
+    const reader = entry.createReader();
+    try {
+      for (;;) {
+        const some = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
+        if (!some.length) return;
+        for (const one of some) await walk(one);
+      }
+    } catch {
+      unread.push(entry.fullPath.slice(1));
+    }
+  };
+  for (const entry of entries) await walk(entry);
+  missing = [paths, unread];
+  sayMissing();
+};
+const sayMissing = () => {
+  if (!missing.length || !isRead) return;
+  const [paths, unread] = missing;
+  const all = [...unread, ...paths.filter((path) => !found.has(path))];
+  if (all.length) announce(say('unreadables', {n: all.length, name: all[0]}));
+  missing = [];
+};
+let isRead = true;
+dropzone.on('drop', () => { isRead = false; });
+dropzone.on('addedfiles', () => {
+  isRead = true;
+  sayMissing();
 });
-dropzone.on('error', (file, reason) => fail(uploadOf.get(file), reason));   // only what `accept` has refused
-dropzone.on('emptyfolder', (path) => say(`The folder ${path} is empty.`));
+dropzone.on('emptyfolder', (path) => announce(say('emptyFolder', {name: path})));
 
 // The queue keeps a file until its upload has ended, and hands over the next one then.
 const leave = ({file}, status) => {
   file.status = status;   // else removing it would count as cancelling
   dropzone.removeFile(file);
   dropzone.processQueue();
+  supply();
   makeRoom();
-  pump();
 };
 
 tell.room = (count) => {
   if (dropzone.options.parallelUploads === count) return;
   dropzone.options.parallelUploads = count;   // it is read each time
+  supply();
   dropzone.processQueue();
 };
 tell.reached = pump;
-tell.retry = (upload) => dropzone.addFile(upload.file);
-tell.replaced = dropRow;
+tell.retry = (upload) => {
+  batch.add(prepare(upload));
+  waiting.push(upload);
+  supply();
+  tickSoon();
+};
+tell.replaced = dropUpload;
 
 tell.done = (upload) => {
   leave(upload, Dropzone.SUCCESS);
-  $('forgotten').textContent = '';
-  draw(upload);
-  arrived.push(upload.file.name);
-  announce();
-  fresh.set(upload.known.uuid, upload.known);
+  const entry = entryOf.get(upload);
+  if (entry) arrive(entry, upload.known);
   showSoon();
-  if (active.size) tellOthersSoon();
-  else changed();
+  ended();
 };
-
 tell.failed = (upload) => {
   leave(upload, Dropzone.ERROR);
-  batch.delete(upload);
-  draw(upload);
-  refusals.push(`${upload.file.name} was not uploaded. ${upload.error}`);
-  announce();
+  showSoon();
+  ended();
+};
+tell.cancelled = (upload) => {
+  leave(upload, Dropzone.CANCELED);
+  dropUpload(upload);
+  announce(say(upload.error ? 'isDiscarded' : 'isCancelled', {name: upload.name}), false);
+  ended();
+};
+const ended = () => {
+  if (active.size || next < waiting.length || incoming.length) return tellOthersSoon();
+  tickSoon();
   changed();
 };
 
-tell.cancelled = (upload) => {
-  leave(upload, Dropzone.CANCELED);
-  dropRow(upload);
-  say(`${upload.file.name} is ${upload.error ? 'discarded' : 'cancelled'}.`);
+$('pause').onclick = () => {
+  setPaused(!isPaused);
+  tickSoon();
+  show();
 };
+$('try-now').onclick = () => wake();
+$('retry-all').onclick = () => { for (const upload of [...batch]) if (upload.error && !upload.isTooLarge) tell.retry(upload); };
+$('cancel-all').onclick = async () => {
+  const busy = [...batch].filter(isBusy);
+  if (busy.some(({begun}) => begun && performance.now() - begun > ASK_AFTER_MS)
+    && !await sure(say('cancelAllAsk', {n: busy.length}), say('cancelAll'), say('goOn'))) return;
+  next = waiting.length;
+  [incoming, taken, expected] = [[], 0, 0];
+  isPaused = false;
+  for (const upload of busy) if (isBusy(upload)) {
+    if (active.has(upload)) cancel(upload);
+    else dropUpload(upload);
+  }
+  tickSoon();
+};
+$('copy-all').onclick = ({target}) => copy(target, '', target.link);
+$('qr-all').onclick = () => showQr(total.n === 1 ? [...batch][0].name : say('files', {n: total.n}), $('copy-all').link);
 
-input.onchange = () => {
-  dropzone.handleFiles([...input.files]);
-  input.value = '';   // so that choosing the same file again is a change
+const choose = (element) => {
+  element.onchange = () => {
+    beginDrop();
+    const chosen = [...element.files];
+    element.value = '';   // so that choosing the same file again is a change
+    for (const file of chosen) take1(file, dropping);
+    total = sum();
+    drawWhole();
+  };
+  // With a form around it Enter would mean to send that.
+  element.onkeydown = (event) => {
+    if (event.key !== 'Enter') return;
+    event.preventDefault();
+    element.click();
+  };
 };
+choose(input);
+choose($('folder'));
+
+// What is pasted has no name of its own: a picture and a text are named by the time.
+addEventListener('paste', (event) => {
+  if (event.target.closest?.('input:not([type=file]), textarea')) return;
+  const data = event.clipboardData;
+  const text = data.getData('text/plain');
+  const stamp = new Date(Date.now() - 6e4 * new Date().getTimezoneOffset()).toISOString().slice(0, 19).replace('T', ' ').replaceAll(':', '.');
+  const files = [...data.files].map((file) => file.name !== 'image.png' ? file
+    : new File([file], `${say('picture')} ${stamp}.png`, {type: file.type}));
+  if (!files.length && text) files.push(new File([text], `${say('text')} ${stamp}.txt`, {type: 'text/plain'}));
+  if (!files.length) return;
+  event.preventDefault();
+  beginDrop();
+  for (const file of files) take1(file, dropping);
+});
+
+// ---- 6. Messages ----
+//
+// A line a sentence. What stands in braces is put in; of forms with | between them the first is for one, the second for
+// others, and in Arabic there are all six of CLDR. Names with a hyphen are the server's codes.
+
+function messages() {
+  return {
+    en: {
+      title: 'Drop files',
+      titleOf: 'Drop files to {title}',
+      choose: 'Choose files',
+      chooseFolder: 'Choose a folder',
+      folder: 'or a folder',
+      more: 'Drop or choose more',
+      paste: 'You can also paste.',
+      limit: 'Up to {size} each',
+      free: '{size} free',
+      goesOn: 'If the connection breaks, it goes on where it was.',
+      overlay: 'Drop to upload',
+      here: 'Open on your phone',
+      signOut: 'Sign out',
+      uploads: 'Uploads',
+      history: 'Dropped from this browser',
+      clear: 'Clear list',
+      clearAsk: 'Clear the list? The files stay on the server, and their links go on working.',
+      deleteToo: 'Delete the files, too',
+      cleared: 'The list is cleared. The files stay on the server, and their links go on working.',
+      clearedAll: 'The files are deleted.',
+      sending: 'Sending {i} of {n}',
+      paused: 'Paused at {i} of {n}',
+      of: '{part} of {whole}',
+      left: '{time} left',
+      needYou: '1 file needs you|{n} files need you',
+      arrived: '{name} has arrived.',
+      allArrived: 'All {n} files have arrived',
+      pause: 'Pause',
+      goOn: 'Go on',
+      cancelAll: 'Cancel all',
+      cancelAllAsk: 'Cancel this file? What has arrived of it is deleted.|Cancel {n} files? What has arrived of them is deleted.',
+      retryAll: 'Retry all',
+      tryNow: 'Try now',
+      files: '1 file|{n} files',
+      unfold: 'Show files',
+      fold: 'Hide files',
+      copyLink: 'Copy link',
+      copyAll: 'Copy links',
+      copied: 'Copied',
+      linkCopied: 'Link copied.',
+      copyByHand: 'Copy this link by hand: {link}',
+      qr: 'QR code',
+      qrOf: 'QR code of {name}',
+      share: 'Share',
+      close: 'Close',
+      retry: 'Retry',
+      cancel: 'Cancel',
+      discard: 'Discard',
+      delete: 'Delete',
+      keep: 'Keep',
+      menu: 'More: {name}',
+      deleteAsk: 'Delete from the server?',
+      cancelAsk: 'Stop sending it?',
+      isRemoved: '{name} is deleted.',
+      isDiscarded: '{name} is discarded.',
+      isCancelled: '{name} is cancelled.',
+      notRemoved: 'The server could not be reached, so nothing was deleted. Try again.',
+      notCleared: 'The server could not be reached, so the list is unchanged. Try again.',
+      uploadOf: 'Upload of {name}',
+      waiting: 'Waiting',
+      behind: 'Waiting for another file of the same name',
+      elsewhere: 'Waiting while another tab sends this file',
+      finishing: 'Finishing…',
+      tryingAgain: '{reason} Trying again…',
+      isHere: '{percent} is here. Choose it again to go on.',
+      sentElsewhere: '{percent} is here. Another tab is sending it.',
+      doubles: 'You already dropped {name}. Keep both?|You already dropped {n} of these files. Keep both?',
+      keepBoth: 'Keep both',
+      skip: 'Skip',
+      signedOut: 'Signed out. Nothing is lost.',
+      password: 'Your session has ended. Enter the password to go on.',
+      wrongPassword: 'That is not the password. Try again.',
+      picture: 'Picture',
+      text: 'Text',
+      emptyFolder: 'The folder {name} is empty.',
+      unreadables: '{name} could not be read and is left out.|{n} could not be read and are left out, {name} among them.',
+      lost: 'No connection. Nothing is lost.',
+      back: 'The server is back.',
+      tooLarge: 'This file is too large. The server takes up to {size}.',
+      unreadable: 'This file can no longer be read: it was changed, moved or deleted. Choose it again.',
+      unfinished: 'The server has not finished this file. Retry sends what is missing.',
+      removed: 'This file was deleted from the server. Retry sends it again.',
+      broken: 'The connection broke off.',
+      unsure: 'The connection broke off. The file may have arrived: look at the list before you retry.',
+      stranger: 'Something else answered in the server’s place. Check the connection, then retry.',
+      noServer: 'There is no server at this address any more. Reload this page.',
+      proxyLogin: 'A proxy on the way asks for a login. Reload this page, then retry.',
+      proxyRefused: 'A proxy on the way does not allow this upload.',
+      proxySize: 'A proxy on the way refuses requests of this size. Ask its owner to allow larger ones.',
+      proxyAway: 'A proxy on the way cannot reach the server.',
+      proxyStatus: 'The upload was stopped on the way (status {status}).',
+    },
+  };
+}
 })();
 </script>
 </body>

@@ -38,7 +38,7 @@ CHROMIUM_ARGUMENTS = (
 )
 LAN_HOST = "lan.test"  # for a browser this machine is trusted under its own names; under this one it is any other
 JSON = {"Accept": "application/json"}
-RUNS = "**/uploads/*/*"  # the addresses that chunks go to
+RUNS = re.compile(r"/(upload|uploads/[^/]+/\d+)$")  # the addresses that chunks go to
 MIB = 1 << 20
 
 expect.set_options(timeout=WAIT_SECONDS * 1000)
@@ -61,13 +61,16 @@ SPY = r"""
   const {open, send} = XMLHttpRequest.prototype;
   XMLHttpRequest.prototype.open = function (method, path) {
     const [, uuid, first] = /^uploads\/([^/]+)\/(\d+)$/.exec(path) ?? [];
-    this.run = {method, path, uuid, first: Number(first), fields: [], status: 0, over: false};
+    this.run = {method, path, uuid, first: Number(first ?? 0), fields: [], status: 0, over: false};
     return open.call(this, method, path);
   };
   XMLHttpRequest.prototype.send = function (body) {
     const {run} = this;
     run.size = body.size ?? body.get('file').size;
-    if (body instanceof FormData) run.fields = [...body.keys()];
+    if (body instanceof FormData) {
+      run.fields = [...body.keys()];
+      run.uuid = body.get('dzuuid') ?? undefined;
+    }
     this.addEventListener('readystatechange', () => {
       if (this.readyState !== 4 || run.over) return;
       Object.assign(run, {over: true, status: this.status});
@@ -102,12 +105,13 @@ SPY = r"""
     if (pause >= 1000) spy.pauses.push(pause);
     return setTimeout(then, pause >= 1000 && spy.hurry ? pause / spy.hurry : pause, ...what);
   };
-  const rows = spy.rows = (of) => [...document.querySelectorAll(`#${of} li`)];
+  const rows = spy.rows = () => [...document.querySelectorAll('#list > [data-state]')];
   const text = (row, part) => row?.querySelector(part).textContent ?? '';
-  const row = (name) => rows('files').find((row) => text(row, '.name') === name);
+  const row = (name) => rows().find((row) => text(row, '.name') === name);
   spy.state = (name) => row(name)?.dataset.state;
   spy.status = (name) => text(row(name), '.status');
-  spy.listed = () => rows('list').map((row) => text(row, '.name'));
+  spy.listed = () => rows().filter((row) => /done|unfinished/.test(row.dataset.state)).map((row) => text(row, '.name'));
+  spy.news = () => text(document, '#news');
   const everything = {subtree: true, childList: true, attributes: true, characterData: true};
   new MutationObserver(changed).observe(document, everything);
   spy.until = (condition) => new Promise((resolve, reject) => {
@@ -257,14 +261,14 @@ class Line:
 
 
 class Tab:
-    """The page of a server in one tab. `files` are the rows of this page's uploads, `list` those of the list."""
+    """The page of a server in one tab. `files` are the files in its list, those that drops and folders show."""
 
     def __init__(self, page: Page, server: Server) -> None:
         self.page = page
         self.server = server
-        self.files = page.locator("#files li")
-        self.list = page.locator("#list li")
+        self.files = page.locator("#list > [data-state]")
         self.notice = page.locator("#notice")
+        self.news = page.locator("#news")
 
     def choose(self, *paths: Path) -> None:
         self.page.set_input_files("#file", paths)
@@ -274,12 +278,22 @@ class Tab:
         self.page.set_input_files("#file", {"name": name, "mimeType": "text/plain", "buffer": content})
 
     def row(self, name: str) -> Locator:
-        """This page's upload of a file of this name."""
+        """The line of a file of this name."""
         return self.files.filter(has=self.page.get_by_text(name, exact=True))
 
-    def listed(self, name: str) -> Locator:
-        """The list's row for a file of this name."""
-        return self.list.filter(has=self.page.get_by_text(name, exact=True))
+    def remove(self, name: str) -> Locator:
+        """Choose Delete in the menu of the file of this name. Returns its line, which then asks."""
+        row = self.row(name)
+        row.locator(".more summary").click()
+        row.locator(".remove").click()
+        return row
+
+    def unfold(self) -> None:
+        """Open all drops and folders, of which there is one at least."""
+        fold = self.page.locator(".fold[aria-expanded=false]:visible")
+        fold.first.wait_for()
+        while fold.count():
+            fold.first.click()
 
     def expect_state(self, name: str, state: str) -> None:
         """Wait until the upload of this name is in this state."""
@@ -291,7 +305,7 @@ class Tab:
 
     def expect_percent(self, name: str, percent: int) -> None:
         """Wait until so much of a file has been sent; behind a gate that is what has arrived."""
-        self.until(f"spy.status({json.dumps(name)}).startsWith('{percent} %')")
+        self.until(f"spy.status({json.dumps(name)}).startsWith('{percent}%')")
 
     def expect_listed(self, *names: str) -> None:
         """Wait until the list has these names, the newest first, and no others."""
@@ -299,12 +313,12 @@ class Tab:
         self.until(f"JSON.stringify(spy.listed()) === {json.dumps(listed)}")
 
     def expect_notice(self, text: str) -> None:
-        """Wait until the page says this. It says a moment late that files have arrived, after what came meanwhile."""
+        """Wait until the page says this to those who do not see it, or shows it for a while."""
         self.until(f"document.getElementById('notice').textContent === {json.dumps(text)}")
 
-    def expect_rows(self, files: int, listed: int) -> None:
-        """Wait until so many uploads are shown, and so many files listed."""
-        self.until(f"spy.rows('files').length === {files} && spy.rows('list').length === {listed}")
+    def expect_news(self, text: str) -> None:
+        """Wait until the news of the whole begin with this."""
+        self.until(f"spy.news().startsWith({json.dumps(text)})")
 
     # What the spy has seen since the page was loaded
 
@@ -326,8 +340,9 @@ class Tab:
 
     def chunks_of(self, run: dict[str, Any]) -> range:
         """The chunks that a run consists of."""
-        count = -(-run["size"] // self.spy("chunkSizes")[run["uuid"]])
-        return range(run["first"], run["first"] + max(1, count))
+        size = max(1, run["size"])
+        chunk_size = size if run["path"] == "upload" else self.spy("chunkSizes")[run["uuid"]]
+        return range(run["first"], run["first"] - (-size // chunk_size))
 
     def acknowledged(self) -> list[int]:
         """The chunks whose run was answered with success, in order of their place."""

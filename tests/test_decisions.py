@@ -374,6 +374,29 @@ def test_safe_name_shortens(sent: str, start: str, end: str, character: int) -> 
     assert 217 - 2 * character < len(safe.encode()) <= 218
 
 
+# Folders
+
+
+@given(
+    st.text()
+    | st.lists(st.sampled_from(["..", ".", "a", "CON", "/", "\\", " ", "\u202e", "C:", "é" * 200])).map("/".join)
+)
+def test_clean_path_is_harmless(path: str) -> None:
+    """Whoever makes these folders makes them below the one where they begin, on every system."""
+    cleaned = pyfiledrop.clean_path(path)
+    for name in cleaned.split("/") if cleaned else ():
+        assert name not in ("", ".", "..") and not name.startswith((" ", ".")) and not name.endswith((" ", "."))
+        assert not re.search(r'[<>:"|?*\\\x00-\x1f\u202e]', name)
+        assert len(name.encode()) <= 255
+    assert pyfiledrop.clean_path(cleaned) == cleaned
+
+
+@pytest.mark.parametrize("path", ["", "Holiday", "Holiday/day 1", "Отпуск/день 1/фото", "a" * 250 + "/b.d"])
+def test_clean_path_keeps_the_rest(path: str) -> None:
+    """Folders that are called as folders may be called stay as they are."""
+    assert pyfiledrop.clean_path(path) == path
+
+
 # Content-Disposition
 
 
@@ -641,6 +664,24 @@ def test_row_57_own_names(monkeypatch: pytest.MonkeyPatch, machine: str, options
     assert pyfiledrop.own_names(Settings.parse(options)) == names
 
 
+@pytest.mark.parametrize(
+    ("link", "host", "held"),
+    [
+        ("http://localhost:1/x?y#z", "LOCALHOST:1", "http://10.0.0.1:1/x?y#z"),
+        ("https://a.localhost/", "a.localhost", "https://10.0.0.1/"),
+        ("http://127.1.2.3", "127.1.2.3", "http://10.0.0.1"),
+        ("http://[::1]:80/?a", "[::1]:80", "http://10.0.0.1:80/?a"),
+        ("http://192.168.1.2:1/x", "192.168.1.2:1", "http://192.168.1.2:1/x"),
+        ("https://ANNA.local/x", "anna.local", "https://ANNA.local/x"),
+        ("http://[fe80::1]/x", "[fe80::1]", "http://[fe80::1]/x"),
+    ],
+)
+def test_link_for_code(link: str, host: str, held: str) -> None:
+    """A loopback address gives way to the one on the network, if there is one; any other stays."""
+    assert pyfiledrop.link_for_code(link, host, "10.0.0.1") == held
+    assert pyfiledrop.link_for_code(link, host, None) == link
+
+
 # The head of a request
 
 GET = b"GET / HTTP/1.1\r\nHost: a"
@@ -896,18 +937,19 @@ def copy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_page_carries_the_settings() -> None:
     """What the command line says reaches the page as JSON."""
-    blocks, _ = render("--max-size", "5", "--timeout", "7000", "--chunk-size", "2048", "-a")
+    blocks, _ = render("--max-size", "5", "--timeout", "7000", "--chunk-size", "2048", "-a", "--title", "Anna")
     assert blocks.settings == {
-        "version": pyfiledrop.__version__, "maxSize": 5 << 20, "timeout": 7000, "parallelChunks": 4,
-        "formBytes": None, "runBytes": 95 << 20, "downloads": True,
+        "version": pyfiledrop.__version__, "title": "Anna", "free": None, "maxSize": 5 << 20,
+        "timeout": 7000, "parallelChunks": 4, "formBytes": 2048,
+        "forceChunking": True, "runBytes": 95 << 20, "downloads": True,
     }  # fmt: skip
 
 
 def test_page_carries_the_switches() -> None:
     """One chunk at a time, plain forms for small files, no links: each as the page reads it."""
     blocks, _ = render("--disable-parallel-chunks", "--parallel-chunks", "3", "--disable-force-chunking")
-    facts = {name: blocks.settings[name] for name in ("parallelChunks", "formBytes", "downloads")}
-    assert facts == {"parallelChunks": 1, "formBytes": 1 << 20, "downloads": False}
+    facts = {name: blocks.settings[name] for name in ("parallelChunks", "forceChunking", "downloads")}
+    assert facts == {"parallelChunks": 1, "forceChunking": False, "downloads": False}
 
 
 def test_settings_cannot_end_their_block(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1097,7 +1139,21 @@ def test_ticking_on_32_bit_systems() -> None:
 )
 def test_wish(text: str, wish: tuple[str, int, int | None]) -> None:
     """Name and size are needed, the time of change is not; the order is the client's."""
-    assert pyfiledrop.parse_wish(text.encode(), 10**15) == wish
+    assert pyfiledrop.parse_wish(text.encode(), 10**15) == (*wish, "", None)
+
+
+@pytest.mark.parametrize(
+    ("more", "path", "drop"),
+    [
+        ('"path": "a/../b", "drop": null', "a/b", None),
+        (f'"path": "", "drop": "{UUID.upper()}"', "", UUID),
+        ('"drop": ""', "", None),
+    ],
+)
+def test_wish_with_folders_and_drop(more: str, path: str, drop: str | None) -> None:
+    """Folders come out harmless, the drop's UUID in lower case."""
+    text = f'{{"name": "a", "size": 0, {more}}}'
+    assert pyfiledrop.parse_wish(text.encode(), 1) == ("a", 0, None, path, drop)
 
 
 @pytest.mark.parametrize(
@@ -1112,6 +1168,8 @@ def test_wish(text: str, wish: tuple[str, int, int | None]) -> None:
         '{"name": "a", "size": 1, "modified": true}', '{"name": "a", "size": 1, "modified": 1.5}',
         f'{{"name": "a", "size": 1, "modified": {10**15}}}', f'{{"name": "a", "size": 1, "modified": {-10**15}}}',
         '{"name": "a", "size": ' + "1" * 5000 + "}",
+        '{"name": "a", "size": 1, "path": null}', '{"name": "a", "size": 1, "path": ["a"]}',
+        '{"name": "a", "size": 1, "drop": 5}', '{"name": "a", "size": 1, "drop": "", "drop": ""}',
     ],
     ids=lambda text: text[:40],
 )  # fmt: skip

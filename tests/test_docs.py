@@ -94,7 +94,7 @@ def test_documented_calls_exist(tmp_path: Path) -> None:
     settings = pyfiledrop.Settings.parse(["-s", str(tmp_path / "storage"), "-c", str(tmp_path / "chunks")])
     door = pyfiledrop.Door(None, SimpleNamespace(secret=lambda: b""))  # type: ignore[arg-type]
     app = pyfiledrop.make_app(settings, nothing, door)
-    pyfiledrop.add_pages(app, settings, door)
+    pyfiledrop.add_pages(app, settings, nothing, door)
     for call, _ in table("call"):
         method, path = code(call)[0].split(" ")
         path = (
@@ -103,6 +103,33 @@ def test_documented_calls_exist(tmp_path: Path) -> None:
             .replace("<first>", "0")
         )
         app.router.match({"REQUEST_METHOD": method, "PATH_INFO": path})  # raises when there is none
+
+
+def raised_codes() -> set[tuple[int, str]]:
+    """Status and code of every error that is raised anywhere in the module: its class's, or one of its own."""
+    source = ast.parse(build.read_text(build.ROOT / "pyfiledrop.py"))
+    kinds = {name: kind for name, kind in vars(pyfiledrop).items() if isinstance(kind, type)}
+    errors = {name: kind for name, kind in kinds.items() if issubclass(kind, pyfiledrop.DropError)}
+    found = {(int(kind.status), kind.code) for kind in errors.values()}
+    for node in ast.walk(source):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in errors):
+            continue
+        if len(node.args) > 1:
+            text = node.args[1]
+            assert isinstance(text, ast.Constant) and isinstance(text.value, str), f"line {node.lineno}: no plain code"
+            found.add((int(errors[node.func.id].status), text.value))
+    return found
+
+
+def test_every_code_of_an_error_is_in_the_readme() -> None:
+    """And stands for one thing only: no code has two statuses, none is described twice."""
+    documented = [(int(status), code(name)[0]) for name, status, _ in table("code")]
+    assert sorted(documented) == sorted(raised_codes())
+    names = [name for _, name in documented]
+    assert len(names) == len(set(names)) and all(re.fullmatch(r"[a-z]+(-[a-z]+)*", name) for name in names)
+    kinds = [kind for kind in vars(pyfiledrop).values() if isinstance(kind, type)]
+    kinds = [kind for kind in kinds if issubclass(kind, pyfiledrop.DropError)]
+    assert all("code" in vars(kind) for kind in kinds), "an error that has its class's code says nothing of its own"
 
 
 def test_every_package_has_its_reason_in_the_readme() -> None:
