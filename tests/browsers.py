@@ -37,13 +37,14 @@ START_SECONDS = 60.0
 ANSWER_SECONDS = 60.0  # more than the page's own waiting may take
 SCREEN = "1600x1200x24"
 
-UPLOADS = "#files [data-state]"  # the rows of what this page sends
-LISTED = "#list li"  # the rows of what was dropped from this browser
+FILES = "#list > [data-state]"  # the lines of files
+LISTED = "#list > :is([data-state=done], [data-state=unfinished])"  # of those that the server has, or has something of
 FILE = "#file"
 SEND = "#send"  # the button of the plain form
+NEWS = "#news"
 NOTICE = "#notice"
 OVERLAY = "#overlay"
-REMOVE = (".remove", ".delete")  # what is clicked in a row, in turn, to remove a file from the server
+REMOVE = (".more summary", ".remove", ".delete")  # what is clicked in a line, in turn, to delete a file from the server
 CANCEL, RETRY, COPY, LINK = ".cancel", ".retry", ".copy", ".link"
 
 
@@ -136,35 +137,31 @@ class Window(abc.ABC):
     def click_on(self, selector: str) -> None:
         self.click(f"document.querySelector('{selector}')")
 
-    def click_in(self, rows: str, name: str, *buttons: str) -> None:
-        """Click on these parts of a file's row, one after the other."""
-        for button in buttons:
-            self.click(f"{row(rows, name)}.querySelector('{button}')")
-
-    def expect(self, rows: str, name: str, property: str, value: object) -> None:
-        """Wait until a property of a file's row, such as `dataset.state`, has this value."""
-        self.until(f"{row(rows, name)}?.{property} === {json.dumps(value)}")
+    def click_in(self, name: str, *parts: str) -> None:
+        """Click on these parts of a file's line, one after the other."""
+        for part in parts:
+            self.click(f"{line_of(name)}.querySelector('{part}')")
 
     def expect_state(self, name: str, state: str) -> None:
-        """Wait until the upload of this name is in this state."""
-        self.expect(UPLOADS, name, "dataset.state", state)
-
-    def expect_status(self, name: str, part: str) -> None:
-        """Wait until what is said of this upload contains this."""
-        self.until(f"{row(UPLOADS, name)}.querySelector('.status').textContent.includes({json.dumps(part)})")
+        """Wait until the file of this name is in this state."""
+        self.until(f"{line_of(name)}?.dataset.state === '{state}'")
 
     def expect_done(self, *paths: Path) -> None:
         for path in paths:
             self.expect_state(path.name, "done")
 
-    def expect_listed(self, *names: str) -> None:
-        """Wait until the list has these names, the newest first, and no others."""
-        listed = json.dumps(names, ensure_ascii=False, separators=(",", ":"))
-        self.until(f"JSON.stringify({all_names(LISTED)}) === {json.dumps(listed)}")
+    def expect_status(self, name: str, part: str) -> None:
+        """Wait until what is said of this file contains this."""
+        self.until(f"{line_of(name)}?.querySelector('.status').textContent.includes({json.dumps(part)})")
 
-    def expect_notice(self, part: str) -> None:
-        """Wait until the page says a sentence that contains this."""
-        self.until(f"document.querySelector('{NOTICE}').textContent.includes({json.dumps(part)})")
+    def expect_listed(self, *names: str) -> None:
+        """Wait until the list has these files, the newest first, and no others."""
+        listed = json.dumps(names, ensure_ascii=False, separators=(",", ":"))
+        self.until(f"JSON.stringify({all_of(LISTED)}.map({NAME})) === {json.dumps(listed)}")
+
+    def expect_text(self, selector: str, part: str) -> None:
+        """Wait until this part of the page contains this."""
+        self.until(f"document.querySelector('{selector}').textContent.includes({json.dumps(part)})")
 
     def sent(self) -> int:
         """The bytes of all runs that were begun since the page was loaded."""
@@ -186,17 +183,17 @@ class Window(abc.ABC):
         assert self.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{state}: wider than the window"
 
 
-def row(rows: str, name: str) -> str:
-    """An expression for the row of the file of this name, or undefined."""
-    return f"[...document.querySelectorAll('{rows}')].find((one) => {NAME_OF_ONE} === {json.dumps(name)})"
+NAME = "(one) => one.querySelector('.name').textContent"
 
 
-def all_names(rows: str) -> str:
-    """An expression for the names in these rows."""
-    return f"[...document.querySelectorAll('{rows}')].map((one) => {NAME_OF_ONE})"
+def all_of(selector: str) -> str:
+    """An expression for all of these elements."""
+    return f"[...document.querySelectorAll('{selector}')]"
 
 
-NAME_OF_ONE = "one.querySelector('.name').textContent"
+def line_of(name: str) -> str:
+    """An expression for the line of the file of this name, or undefined."""
+    return f"{all_of(FILES)}.find((one) => ({NAME})(one) === {json.dumps(name)})"
 
 
 def as_json(expression: str) -> str:

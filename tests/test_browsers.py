@@ -17,13 +17,14 @@ import pytest
 from browsers import (
     CANCEL,
     COPY,
+    FILES,
     LINK,
-    LISTED,
+    NEWS,
+    NOTICE,
     OVERLAY,
     REMOVE,
     RETRY,
     SEND,
-    UPLOADS,
     Firefox,
     WebKit,
     Window,
@@ -38,7 +39,7 @@ CHUNK = 100_000
 COUNT = 20
 SMALL_CHUNKS = ("--chunk-size", str(CHUNK))
 LINE = 2_000_000  # bytes a second: slow enough to be cut in the middle of a file
-LOST = "Connection lost. Waiting for the server…"
+LOST = "No connection. Nothing is lost."
 CONTROL = "\ue009"  # as WebDriver names the key
 BROWSERS = ["Firefox", "WebKit"] if sys.platform == "linux" else ["Firefox"]
 
@@ -144,7 +145,7 @@ def test_many_small_files_arrive(window: Window, server: Server, tmp_path: Path)
     """A hundred files, chosen at once, and one sentence says that they have arrived."""
     files = [make_file(tmp_path / f"{number}.txt", number) for number in range(100)]
     window.choose(*files)
-    window.expect_notice("have arrived.")
+    window.expect_text(NEWS, "All 100 files have arrived")
     wait_until(lambda: len([path for path in server.storage.iterdir() if path.suffix == ".txt"]) == 100)
     assert_stored(server, *files)
 
@@ -169,7 +170,7 @@ def test_link_gives_the_file_back(window: Window, tmp_path: Path) -> None:
     window.expect_listed(file.name)
     window.open_again()
     window.expect_listed(file.name)
-    window.click_in(LISTED, file.name, LINK)
+    window.click_in(file.name, LINK)
     back = window.downloads / file.name
     wait_until(lambda: back.exists() and sha256(back) == sha256(file))
 
@@ -179,8 +180,8 @@ def test_copy_link(window: Window, server: Server, tmp_path: Path) -> None:
     file = make_file(tmp_path / "file.txt", 10)
     window.choose(file)
     window.expect_listed(file.name)
-    window.click_in(LISTED, file.name, COPY)
-    window.expect_notice("Link copied.")
+    window.click_in(file.name, COPY)
+    window.expect_text(NOTICE, "Link copied.")
     window.evaluate("document.body.append(document.createElement('textarea'))")
     window.click_on("body > textarea")
     window.press(CONTROL, "v")
@@ -197,9 +198,9 @@ def test_remove_asks_first(window: Window, server: Server, tmp_path: Path) -> No
         window.choose(file)
         window.expect_done(file)
     window.expect_listed("remove.txt", "keep.txt")
-    window.click_in(LISTED, "remove.txt", *REMOVE[:-1])
+    window.click_in("remove.txt", *REMOVE[:-1])
     assert_stored(server, *files)
-    window.click_in(LISTED, "remove.txt", REMOVE[-1])
+    window.click_in("remove.txt", REMOVE[-1])
     window.expect_listed("keep.txt")
     assert stored(server, "remove.txt") == []
     assert_stored(server, files[0])
@@ -253,7 +254,7 @@ def test_server_is_killed_and_started(open_window: OpenWindow, line: Line, far: 
     present = begin(window, file)
     far.kill()
     window.expect_state(file.name, "paused")
-    window.expect_notice(LOST)
+    window.expect_text(NEWS, LOST)
     window.evaluate("spy.runs.length = 0, 0")
     far.start()
     window.expect_done(file)
@@ -275,8 +276,8 @@ def test_cancel_stops_and_removes(open_window: OpenWindow, line: Line, far: Serv
     """A cancelled upload sends no more, and nothing of it stays on the server."""
     window = open_window(line.url)
     begin(window, file)
-    window.click_in(UPLOADS, file.name, CANCEL)
-    window.until(f"!document.querySelector('{UPLOADS}')")
+    window.click_in(file.name, CANCEL)
+    window.until(f"!document.querySelector('{FILES}')")
     wait_until(lambda: not list(far.chunks.iterdir()))
     assert stored(far, file.name) == []
 
@@ -292,7 +293,7 @@ def test_refused_file_is_tried_again(open_window: OpenWindow, start_server: Star
     window.expect_status(file.name, "limit")
     assert stored(server, file.name) == []
     server.restart("--max-size", "2")
-    window.click_in(UPLOADS, file.name, RETRY)
+    window.click_in(file.name, RETRY)
     window.expect_done(file)
     assert_stored(server, file)
 
