@@ -5733,11 +5733,11 @@ button:hover, summary:hover { border-color: var(--accent); color: var(--accent);
 }
 .area:hover { border-color: var(--accent); background: var(--tint); }
 .area svg { width: 3rem; height: 3rem; color: var(--accent); }
-#drop { margin-top: .5rem; padding: .625rem 1.25rem; font-size: 1rem; }
+#drop { display: inline-grid; align-items: center; margin-top: .5rem; padding: .625rem 1.25rem; font-size: 1rem; }
 #drop::after { content: ""; position: absolute; inset: 0; cursor: pointer; }
 .or { position: relative; z-index: 1; padding: .25rem .5rem; color: var(--quiet); font-size: .875rem; text-decoration: underline; text-decoration-color: var(--rim); text-underline-offset: .2em; cursor: pointer; }
 .or:hover { color: var(--accent); }
-.hint, #plain { color: var(--quiet); font-size: .875rem; }
+.hint, #plain { color: var(--quiet); font-size: .875rem; text-wrap: balance; }
 .busy .area { grid-auto-flow: column; justify-content: center; align-items: center; min-height: 0; padding: .5rem 1rem; border-radius: .75rem; }
 .busy .area svg, .busy .hint { display: none; }
 .busy #drop { margin: 0; padding: .375rem .75rem; border-color: transparent; background: none; color: var(--accent); font-size: .9375rem; }
@@ -5792,7 +5792,8 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 .name span + span { flex: none; }
 .path { display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; color: var(--quiet); font-size: .8125rem; }
 .size, .status { color: var(--quiet); font-size: .875rem; font-variant-numeric: tabular-nums; }
-.size { white-space: nowrap; }
+.size { min-width: 4.5rem; text-align: end; white-space: nowrap; }
+.row > .status { min-width: 2.5rem; }
 .bar { position: absolute; inset: auto 1rem .125rem; width: auto; height: .25rem; }
 [data-state=done] .status { color: var(--good); }
 [data-state=paused] .status { color: var(--warn); }
@@ -5818,7 +5819,7 @@ summary::-webkit-details-marker { display: none; }
   .row { grid-template-columns: auto minmax(0, 1fr) auto; column-gap: .5rem; }
   .row :is(.link, .path) { grid-column: 1 / 3; }
   .row .actions { grid-area: 1 / 3 / span 2; }
-  .row .size { grid-row: 2; }
+  .row .size { grid-row: 2; min-width: 0; }
   .row .status { grid-area: 2 / 2; }
   [data-state=failed] .status { grid-area: 3 / 1 / auto / -1; }
 }
@@ -6947,10 +6948,14 @@ const click = {
   },
   cancel(entry) {
     const {upload} = entry;
-    if (upload.begun && !upload.error && performance.now() - upload.begun > ASK_AFTER_MS) entry.isAsking = true;
+    if (upload.begun && !upload.error && performance.now() - upload.begun > ASK_AFTER_MS) click.remove(entry);
     else cancel(upload);
   },
-  remove: (entry) => { entry.isAsking = true; },
+  remove(entry) {
+    entry.isAsking = true;
+    show();
+    part(entry.li, 'keep').focus();
+  },
   keep(entry) {
     entry.isAsking = false;
     show();
