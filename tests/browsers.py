@@ -42,6 +42,7 @@ LISTED = "#list > :is([data-state=done], [data-state=unfinished])"  # of those t
 FILE = "#file"
 SEND = "#send"  # the button of the plain form
 NEWS = "#news"
+PAUSE = "#pause"
 NOTICE = "#notice"
 OVERLAY = "#overlay"
 REMOVE = (".more summary", ".remove", ".delete")  # what is clicked in a line, in turn, to delete a file from the server
@@ -171,9 +172,15 @@ class Window(abc.ABC):
         """The bytes of those that the server has answered with success."""
         return sum(run["size"] for run in self.spy("runs") if run["status"] == 200)
 
-    def text(self) -> str:
-        """What can be read on the page."""
-        return str(self.evaluate("document.body.innerText"))
+    def until_there(self, condition: str) -> None:
+        """Wait until this is true of a page that is still on its way, or has no script."""
+
+        def is_true() -> bool | None:
+            with contextlib.suppress(AssertionError):  # the page before it is just going
+                return self.evaluate(f"document.readyState === 'complete' && !!({condition})") or None
+            return None
+
+        wait_for(is_true, condition, START_SECONDS)
 
     def assert_accessible(self, state: str) -> None:
         """axe finds nothing, and nothing is wider than the window."""
