@@ -60,7 +60,7 @@ def open_window(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     kind = str(request.param)
     if missing := build.missing_browsers().get(kind):
         refuse = pytest.fail if os.environ.get("CI") else pytest.skip
-        refuse(missing)
+        refuse(f"{kind} is not on this machine; on Debian: sudo apt install {missing}")
     windows: list[Window] = []
 
     def open_one(url: str, *, dark: bool = False, scripts: bool = True) -> Window:
