@@ -5397,7 +5397,8 @@ _EVERY_ANSWER = {  # unless it says otherwise itself
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # with "no-referrer" a browser would send our own form with "Origin: null"
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    # What a browser shows has an icon, also a sentence.
+    "Content-Security-Policy": "default-src 'none'; img-src 'self'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
 
@@ -6821,6 +6822,7 @@ const send = (upload) => {
 
 const judge = (run) => {
   const {xhr, upload, form, first, last, size, beganAt, movedAt} = run;
+  if (!xhr.status) return broken(run);   // so does Firefox call a connection that ends before the first byte of the answer
   let answer = null;
   try { answer = JSON.parse(xhr.responseText); } catch { /* not the server's own */ }
   if (xhr.status >= 300) return refused(run, failure(xhr.status, answer, xhr.getResponseHeader('Retry-After')));
