@@ -5776,7 +5776,7 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 
 #history { margin: 1.5rem .25rem 0; min-height: 2rem; }
 #list li { display: grid; align-items: center; }
-.drop { grid-template-columns: minmax(0, 1fr) auto; gap: 1rem; min-height: 2.75rem; padding: .5rem .25rem .25rem; }
+.drop { grid-template-columns: minmax(0, 1fr) auto; gap: 0 1rem; min-height: 2.75rem; padding: .5rem .25rem .25rem; }
 .row {
   position: relative; grid-template-columns: minmax(0, 1fr) auto auto auto; gap: .125rem 1rem; min-height: 3rem; padding: .375rem .5rem .375rem 1rem;
   background: var(--surface); border: solid var(--line); border-width: 0 1px 1px; font-size: .9375rem;
@@ -5815,7 +5815,10 @@ summary::-webkit-details-marker { display: none; }
   main { padding-bottom: 9rem; }
   #status { position: fixed; inset: auto 0 0; top: auto; grid-template-columns: minmax(0, 1fr); padding: .75rem 1rem; border-width: 1px 0 0; border-radius: 0; }
   #status .actions { grid-row: 3; }
+  .drop:has(.fold:not([hidden])) { grid-template-columns: minmax(0, 1fr); }
   .row { grid-template-columns: auto minmax(0, 1fr) auto; column-gap: .5rem; }
+  [data-state=unfinished] .status { grid-column: 2 / -1; }
+  .row[data-state=unfinished] .actions { grid-row: 1; }
   .row :is(.link, .path) { grid-column: 1 / 3; }
   .row .actions { grid-area: 1 / 3 / span 2; }
   .row .size { grid-row: 2; min-width: 0; }
@@ -5999,8 +6002,8 @@ const bytes = (n) => {
 const limit = (n) => bytes(n % MIB ? n : n / MIB * 1e6);
 const inTime = (unit) => number({style: 'unit', unit, unitDisplay: 'short'});
 const [hours, minutes, seconds] = ['hour', 'minute', 'second'].map(inTime);
-const duration = (s) => s < 10 ? seconds.format(Math.ceil(s)) : s < 60 ? seconds.format(5 * Math.ceil(s / 5))
-  : s < 5400 ? minutes.format(Math.ceil(s / 60)) : hours.format(Math.ceil(s / 1800) / 2);
+const duration = (s) => s < 20 ? seconds.format(Math.ceil(s)) : s < 100 ? seconds.format(5 * Math.ceil(s / 5))
+  : s < 5400 ? minutes.format(Math.round(s / 60)) : hours.format(Math.ceil(s / 1800) / 2);
 const percent = (part, all) => share.format(all ? Math.floor(100 * part / all) / 100 : 0);
 
 const clock = new Intl.DateTimeFormat(locale, {timeStyle: 'short'});
@@ -6174,7 +6177,7 @@ let lanes = mostLanes;
 let runBytes = 0;              // what the latest run says that the next one may have
 let mostRunBytes = settings.runBytes;
 let isPaused = false;
-let lag = 0;                   // seconds from a run's last byte to its answer: what is on the way in between is not in yet
+let lineSpeed = 0;             // bytes/s of all lanes, as answers tell: what the browser says is sent may only lie in a buffer
 
 // The state from which an upload is sent. A UUID that it has already stays: the server may have more of it than was heard.
 const prepare = (upload) => Object.assign(upload, {
@@ -6183,6 +6186,7 @@ const prepare = (upload) => Object.assign(upload, {
   chunkSize: 0, todo: null,
   received: 0,                 // bytes that are in, without those of runs under way
   sent: 0,                     // with those
+  through: 0,                  // with as much of those as can have come through
   begun: 0,                    // when its first bytes were sent
   asking: false,               // a question is under way, or other tabs are asked
   meanwhile: [],               // chunks that came in since that question was sent: its answer may not know of them
@@ -6251,7 +6255,7 @@ const setPaused = (on) => {
 
 const enter = (request) => {
   const now = performance.now();
-  running.add(Object.assign(request, {turn: request.upload.turn, sent: 0, beganAt: now, movedAt: now}));
+  running.add(Object.assign(request, {turn: request.upload.turn, sent: 0, through: 0, beganAt: now, movedAt: now}));
 };
 
 // Asks what the server has of this file. One that it does not have begins by being asked for.
@@ -6394,7 +6398,7 @@ const send = (upload) => {
 };
 
 const judge = (run) => {
-  const {xhr, upload, form, first, last, size, beganAt, movedAt} = run;
+  const {xhr, upload, form, first, last, size, beganAt} = run;
   let answer = null;
   try { answer = JSON.parse(xhr.responseText); } catch { /* not the server's own */ }
   if (xhr.status >= 300) return refused(run, failure(xhr.status, answer, xhr.getResponseHeader('Retry-After')));
@@ -6403,10 +6407,10 @@ const judge = (run) => {
   if (known.done) return finish(upload, known);   // answers may overtake each other: this one counts
   Object.assign(upload, {received: upload.received + size, held: '', full: false, failures: 0, beginnings: 0, stalls: 0});
   if (size >= upload.chunkSize) {
-    const now = performance.now();
-    const seconds = (now - beganAt) / 1000;
+    const seconds = (performance.now() - beganAt) / 1000;
     runBytes = Math.max(runBytes / 2, RUN_SECONDS * size / seconds);   // a single slow one says little
-    lag += ((now - movedAt) / 1000 - lag) / 4;
+    const speed = size / seconds * (running.size + 1);
+    lineSpeed = lineSpeed ? lineSpeed + (speed - lineSpeed) / 4 : speed;
     if (size === upload.chunkSize && seconds > SLOW_SECONDS) lanes = Math.max(1, lanes - 1);
   }
   if (upload.asking) upload.meanwhile.push([first, last]);
@@ -6494,7 +6498,7 @@ const end = (upload) => {
 const finish = (upload, known) => {
   end(upload);
   setUuid(upload, known.uuid);
-  Object.assign(upload, {done: true, known, sent: upload.size});
+  Object.assign(upload, {done: true, known, sent: upload.size, through: upload.size});
   tell.done(upload);
 };
 
@@ -6529,6 +6533,7 @@ const forget = (upload) => {
 
 // A timer and not animation frames: a hidden tab gets no frames, yet its uploads go on.
 let ticking = 0;
+let tickedAt = 0;
 const tickSoon = () => { if (!ticking) ticking = setTimeout(tick, TICK_MS); };
 const tick = () => {
   ticking = 0;
@@ -6541,8 +6546,15 @@ const tick = () => {
     lanes = Math.max(1, lanes >> 1);
     run.xhr.abort();
   }
+  const each = lineSpeed * (now - tickedAt) / 1000 / running.size;
+  tickedAt = now;
+  for (const run of running) run.through = lineSpeed ? Math.min(run.sent, run.through + each) : run.sent;
   for (const upload of active) {
-    if (upload.begun) upload.sent = Math.min(upload.size, upload.received + requestsOf(upload).reduce((sum, run) => sum + run.sent, 0));
+    if (!upload.begun) continue;
+    const runs = requestsOf(upload);
+    const sum = (part) => Math.min(upload.size, upload.received + runs.reduce((sum, run) => sum + part(run), 0));
+    upload.sent = sum(({sent}) => sent);
+    upload.through = sum(({through}) => through);
   }
   if (tell.tick(now)) tickSoon();
 };
@@ -7039,32 +7051,38 @@ let samples = [];              // {at, weight} of what is in or on its way
 let total = {n: 0, done: 0, failed: 0, size: 0, sent: 0, isBusy: false};
 
 const sum = () => {
-  const all = {n: batch.size + expected, done: 0, failed: 0, size: 0, sent: 0, begun: 0, isBusy: expected > 0, retriable: 0};
+  const all = {n: batch.size + expected, done: 0, failed: 0, size: 0, sent: 0, through: 0, isBusy: expected > 0, retriable: 0};
   for (const upload of batch) {
     all.size += upload.size;
     all.sent += upload.error ? 0 : upload.sent;
+    all.through += upload.error ? upload.size : upload.through;
     if (upload.done) all.done++;
     else if (upload.error) {
       all.failed++;
       if (!upload.isTooLarge) all.retriable++;
     } else all.isBusy = true;
   }
-  all.weight = all.sent + FILE_WEIGHT * (all.done + all.failed);
+  all.weight = all.through + FILE_WEIGHT * (all.done + all.failed);
   all.left = all.size + FILE_WEIGHT * all.n - all.weight;
   return all;
 };
 
-// The speed is that of the latest half of the time, at least of 30 s. The first seconds do not count: what is sent then only
-// fills what lies between the page and the line. What has stopped begins to be measured anew.
+// The speed is that of the latest half of the time, at least of 30 s. Until an answer has come the first seconds do not count:
+// what is sent then only fills the buffers on the way. What has stopped begins to be measured anew.
+let isMeasured = false;
 const timeLeft = (now, {weight, left}) => {
   if (outage || isPaused) samples = [];
+  if (isMeasured !== lineSpeed > 0) samples = samples.slice(0, 1);
+  isMeasured = lineSpeed > 0;
   samples.push({at: now, weight});
-  const start = Math.min(samples[0].at + 3000, now - 1000);
-  const from = samples.find(({at}) => at >= Math.max(start, now - Math.max(30000, (now - samples[0].at) / 2)));
+  const [{at: began}] = samples;
+  const start = Math.max(isMeasured ? began : began + 3000, now - Math.max(30000, (now - began) / 2));
+  const from = samples.find(({at}) => at >= Math.min(start, now - 1000)) ?? samples[0];
   const seconds = (now - from.at) / 1000;
   const speed = (weight - from.weight) / seconds;
   if (samples.length > 4000) samples = samples.filter((_, index) => index % 2 === 0);
-  return seconds > 2 && speed > 0 ? left / speed + lag : 0;
+  const isBuffered = !isMeasured && [...running].every((run) => run.sent === run.size);
+  return seconds > 2 && speed > 0 && !isBuffered ? left / speed : 0;
 };
 
 tell.tick = (now) => {
@@ -7323,7 +7341,8 @@ const beginBatch = () => {
   if ([...batch].some(isBusy)) return;
   for (const upload of batch) if (upload.done) batch.delete(upload);
   quarter = -1;
-  samples = [];
+  lineSpeed = 0;
+  samples = [{at: performance.now(), weight: sum().weight}];
   lanes = mostLanes;
 };
 const add = (upload) => {
