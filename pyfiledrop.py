@@ -7033,7 +7033,7 @@ const sure = (question, yes, no = '', {password = false, also = false} = {}) => 
   dialog.showModal();
 }));
 
-const copy = async (button, key, text) => {
+const copy = async (button, text) => {
   let copied = true;
   try {
     await navigator.clipboard.writeText(text);
@@ -7284,7 +7284,7 @@ const setName = (element, name) => {
 const part = (li, name) => li.getElementsByClassName(name)[0];
 
 const fill = {
-  drop(drop, li) {
+  drop(_, li) {
     setText(part(li, 'copy'), say('copyLink'));
     setText(part(li, 'qr'), say('qr'));
   },
@@ -7357,15 +7357,15 @@ const draw = {
 };
 const isUuid = (id) => id.length === 36;
 
-const describe = ({state, upload, known, size, home, drop}) => ({
+const describe = ({state, upload, known}) => ({
   waiting: () => upload.waits || say('waiting'),
-  sending: () => percent(upload.sent, size),
-  paused: () => upload.held ? say('tryingAgain', {reason: upload.held}) : percent(upload.sent, size),
+  sending: () => percent(upload.sent, upload.size),
+  paused: () => upload.held ? say('tryingAgain', {reason: upload.held}) : percent(upload.sent, upload.size),
   finishing: () => say('finishing'),
   done: () => '✓',
   failed: () => upload.error,
-  unfinished: () => elsewhere.has(known.uuid) ? say('sentElsewhere', {percent: percent(known.received, size)})
-    : say('isHere', {percent: percent(known.received, size)}),
+  unfinished: () => elsewhere.has(known.uuid) ? say('sentElsewhere', {percent: percent(known.received, known.size)})
+    : say('isHere', {percent: percent(known.received, known.size)}),
 })[state]();
 
 // What is clicked in a line. Elements come and go, so the list listens for all of them.
@@ -7375,7 +7375,7 @@ const click = {
     line.isOpen = !line.isOpen;
     for (const entry of line.entries) retire(entry);   // their paths are shown otherwise
   },
-  copy: (line, button) => { copy(button, 'copyLink', linkOf(line)); },
+  copy: (line, button) => { copy(button, linkOf(line)); },
   qr: (line) => showQr(line.kind === 'drop' ? say('files', {n: line.count}) : line.name, linkOf(line)),
   retry({upload, li}) {
     if (upload.goOn) upload.goOn();
@@ -7526,7 +7526,6 @@ const drawWhole = (left = 0) => {
   const power = powerOf(size);
   const part = size ? sent / size : n && done / n;
   const dropped = new Set([...kind === 'done' ? batch : []].map(({drop}) => drop));
-  const [only] = dropped;
   setText($('news'), kind === 'outage' ? outage
     : kind === 'done' ? n === 1 ? say('arrived', {name: first.name}) : joined(say('allArrived', {n}), bytes(size))
     : kind === 'failed' ? say('needYou', {n: failed})
@@ -7717,7 +7716,7 @@ dropzone.uploadFiles = (handedOver) => { for (const file of handedOver) start(up
 const enqueue = dropzone.addFile.bind(dropzone);
 dropzone.addFile = (file) => {
   found.add(file.fullPath);
-  take1(file, dropping);
+  collect(file, dropping);
 };
 let waiting = [];
 let next = 0;                     // the first of them that Dropzone does not have
@@ -7735,7 +7734,7 @@ let taken = 0;
 let sorting = 0;
 let doubles = [];
 let known = null;                 // what has arrived, by name, size and time
-const take1 = (file, drop) => {
+const collect = (file, drop) => {
   incoming.push({file, drop});
   expected++;
   if (!sorting) sorting = setTimeout(sort);
@@ -7901,7 +7900,7 @@ $('cancel-all').onclick = async () => {
   }
   tickSoon();
 };
-$('copy-all').onclick = ({target}) => copy(target, '', target.link);
+$('copy-all').onclick = ({target}) => copy(target, target.link);
 $('qr-all').onclick = () => showQr(total.n === 1 ? [...batch][0].name : say('files', {n: total.n}), $('copy-all').link);
 
 const choose = (element) => {
@@ -7909,7 +7908,7 @@ const choose = (element) => {
     beginDrop();
     const chosen = [...element.files];
     element.value = '';   // so that choosing the same file again is a change
-    for (const file of chosen) take1(file, dropping);
+    for (const file of chosen) collect(file, dropping);
     total = sum();
     drawWhole();
   };
@@ -7935,7 +7934,7 @@ addEventListener('paste', (event) => {
   if (!files.length) return;
   event.preventDefault();
   beginDrop();
-  for (const file of files) take1(file, dropping);
+  for (const file of files) collect(file, dropping);
 });
 
 // ---- 6. Messages ----
