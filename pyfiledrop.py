@@ -6255,9 +6255,8 @@ dialog form { display: grid; gap: 1rem; }
 dialog img { display: block; width: min(16rem, 60vw); aspect-ratio: 1; margin: 0 auto; background: #fff; }
 dialog p { overflow-wrap: anywhere; }
 dialog input[type=password] { width: 100%; padding: .5rem; border: 1px solid var(--edge); border-radius: .5rem; background: var(--ground); color: inherit; font: inherit; }
-#notice { position: fixed; z-index: 3; inset: auto 1rem 1rem; width: fit-content; max-width: calc(100% - 2rem); margin: 0 auto; padding: .625rem 1rem; border-radius: .5rem; background: var(--text); color: var(--ground); font-size: .875rem; overflow-wrap: anywhere; }
-#notice:empty { padding: 0; }
-#notice.unseen { width: 1px; height: 1px; padding: 0; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+#notice:not(.unseen) { position: fixed; z-index: 3; inset: auto 1rem 1rem; width: fit-content; max-width: calc(100% - 2rem); margin: 0 auto; padding: .625rem 1rem; border-radius: .5rem; background: var(--text); color: var(--ground); font-size: .875rem; overflow-wrap: anywhere; }
+.unseen { position: absolute; width: 1px; height: 1px; padding: 0; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 #overlay {
   position: fixed; inset: 0; z-index: 4; display: grid; place-items: center; padding: 2rem;
   background: var(--accent); color: var(--on-accent); font-size: clamp(1.75rem, 6vw, 3rem); font-weight: 650; letter-spacing: -.02em;
@@ -6309,6 +6308,7 @@ dialog input[type=password] { width: 100%; padding: .5rem; border: 1px solid var
   <header id="history" hidden><h2 id="history-title" tabindex="-1" data-say="history"></h2> <button id="clear" type="button" class="plain" data-say="clear"></button></header>
   <ul id="list" role="list"></ul>
   <p id="notice" role="status" class="unseen"></p>
+  <p id="heard" role="status" class="unseen"></p>
   <div id="overlay" data-say="overlay" hidden></div>
 </main>
 <dialog id="ask" aria-labelledby="question"><form method="dialog">
@@ -6813,7 +6813,7 @@ const send = (upload) => {
   };
   xhr.upload.onprogress = (event) => {
     Object.assign(run, {sent: Math.min(run.size, event.loaded), movedAt: performance.now()});
-    if (isCurrent(run) && !upload.resting) upload.held = '';   // it goes well again
+    if (isCurrent(run) && !upload.resting && !upload.full) upload.held = '';   // it goes well again
   };
   xhr.onload = settle(judge);
   xhr.onerror = settle(broken);
@@ -7005,13 +7005,18 @@ const setLabel = (button, key, name) => {
 };
 const absolute = (link) => new URL(link, document.baseURI).href;
 
-// What is said is heard, and seen for a while unless it stands elsewhere on the page.
-let unsaying = 0;
-const announce = (text, isSeen = true) => {
-  clearTimeout(unsaying);
+// What is said is heard, and seen for a while unless it stands elsewhere on the page. So long nothing else takes its place:
+// what is only to be heard goes beside it.
+let staying = 0;
+const announce = (text, isSeen = true, ms = isSeen ? 10000 : 0) => {
+  if (!isSeen && staying && !ms) return setText($('heard'), text);
+  clearTimeout(staying);
   $('notice').className = isSeen ? '' : 'unseen';
   setText($('notice'), text);
-  if (isSeen) unsaying = setTimeout(() => announce('', false), 10000);
+  staying = ms && setTimeout(() => {
+    staying = 0;
+    announce('', false);
+  }, ms);
 };
 tell.notice = announce;
 
@@ -7048,7 +7053,7 @@ const copy = async (button, text) => {
     button.focus();
   }
   if (!copied) return announce(say('copyByHand', {link: text}));
-  announce(say('linkCopied'), false);
+  announce(say('linkCopied'), false, 3000);
   const label = button.textContent;
   setText(button, say('copied'));
   setTimeout(() => setText(button, label), 2000);
