@@ -6200,7 +6200,7 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 
 #history { margin: 1.5rem .25rem 0; min-height: 2rem; }
 #list li { display: grid; align-items: center; }
-.drop { grid-template-columns: minmax(0, 1fr) auto; gap: 1rem; min-height: 2.75rem; padding: .5rem .25rem .25rem; }
+.drop { grid-template-columns: minmax(0, 1fr) auto; gap: 0 1rem; min-height: 2.75rem; padding: .5rem .25rem .25rem; }
 .row {
   position: relative; grid-template-columns: minmax(0, 1fr) auto auto auto; gap: .125rem 1rem; min-height: 3rem; padding: .375rem .5rem .375rem 1rem;
   background: var(--surface); border: solid var(--line); border-width: 0 1px 1px; font-size: .9375rem;
@@ -6239,7 +6239,10 @@ summary::-webkit-details-marker { display: none; }
   main { padding-bottom: 9rem; }
   #status { position: fixed; inset: auto 0 0; top: auto; grid-template-columns: minmax(0, 1fr); padding: .75rem 1rem; border-width: 1px 0 0; border-radius: 0; }
   #status .actions { grid-row: 3; }
+  .drop:has(.fold:not([hidden])) { grid-template-columns: minmax(0, 1fr); }
   .row { grid-template-columns: auto minmax(0, 1fr) auto; column-gap: .5rem; }
+  [data-state=unfinished] .status { grid-column: 2 / -1; }
+  .row[data-state=unfinished] .actions { grid-row: 1; }
   .row :is(.link, .path) { grid-column: 1 / 3; }
   .row .actions { grid-area: 1 / 3 / span 2; }
   .row .size { grid-row: 2; min-width: 0; }
@@ -6253,9 +6256,8 @@ dialog form { display: grid; gap: 1rem; }
 dialog img { display: block; width: min(16rem, 60vw); aspect-ratio: 1; margin: 0 auto; background: #fff; }
 dialog p { overflow-wrap: anywhere; }
 dialog input[type=password] { width: 100%; padding: .5rem; border: 1px solid var(--edge); border-radius: .5rem; background: var(--ground); color: inherit; font: inherit; }
-#notice { position: fixed; z-index: 3; inset: auto 1rem 1rem; width: fit-content; max-width: calc(100% - 2rem); margin: 0 auto; padding: .625rem 1rem; border-radius: .5rem; background: var(--text); color: var(--ground); font-size: .875rem; overflow-wrap: anywhere; }
-#notice:empty { padding: 0; }
-#notice.unseen { width: 1px; height: 1px; padding: 0; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+#notice:not(.unseen) { position: fixed; z-index: 3; inset: auto 1rem 1rem; width: fit-content; max-width: calc(100% - 2rem); margin: 0 auto; padding: .625rem 1rem; border-radius: .5rem; background: var(--text); color: var(--ground); font-size: .875rem; overflow-wrap: anywhere; }
+.unseen { position: absolute; width: 1px; height: 1px; padding: 0; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 #overlay {
   position: fixed; inset: 0; z-index: 4; display: grid; place-items: center; padding: 2rem;
   background: var(--accent); color: var(--on-accent); font-size: clamp(1.75rem, 6vw, 3rem); font-weight: 650; letter-spacing: -.02em;
@@ -6307,6 +6309,7 @@ dialog input[type=password] { width: 100%; padding: .5rem; border: 1px solid var
   <header id="history" hidden><h2 id="history-title" tabindex="-1" data-say="history"></h2> <button id="clear" type="button" class="plain" data-say="clear"></button></header>
   <ul id="list" role="list"></ul>
   <p id="notice" role="status" class="unseen"></p>
+  <p id="heard" role="status" class="unseen"></p>
   <div id="overlay" data-say="overlay" hidden></div>
 </main>
 <dialog id="ask" aria-labelledby="question"><form method="dialog">
@@ -6423,8 +6426,8 @@ const bytes = (n) => {
 const limit = (n) => bytes(n % MIB ? n : n / MIB * 1e6);
 const inTime = (unit) => number({style: 'unit', unit, unitDisplay: 'short'});
 const [hours, minutes, seconds] = ['hour', 'minute', 'second'].map(inTime);
-const duration = (s) => s < 10 ? seconds.format(Math.ceil(s)) : s < 60 ? seconds.format(5 * Math.ceil(s / 5))
-  : s < 5400 ? minutes.format(Math.ceil(s / 60)) : hours.format(Math.ceil(s / 1800) / 2);
+const duration = (s) => s < 20 ? seconds.format(Math.ceil(s)) : s < 100 ? seconds.format(5 * Math.ceil(s / 5))
+  : s < 5400 ? minutes.format(Math.round(s / 60)) : hours.format(Math.ceil(s / 1800) / 2);
 const percent = (part, all) => share.format(all ? Math.floor(100 * part / all) / 100 : 0);
 
 const clock = new Intl.DateTimeFormat(locale, {timeStyle: 'short'});
@@ -6601,7 +6604,7 @@ let lanes = mostLanes;
 let runBytes = 0;              // what the latest run says that the next one may have
 let mostRunBytes = settings.runBytes;
 let isPaused = false;
-let lag = 0;                   // seconds from a run's last byte to its answer: what is on the way in between is not in yet
+let lineSpeed = 0;             // bytes/s of all lanes, as answers tell: what the browser says is sent may only lie in a buffer
 
 // The state from which an upload is sent. A UUID that it has already stays: the server may have more of it than was heard.
 const prepare = (upload) => Object.assign(upload, {
@@ -6610,6 +6613,7 @@ const prepare = (upload) => Object.assign(upload, {
   chunkSize: 0, todo: null,
   received: 0,                 // bytes that are in, without those of runs under way
   sent: 0,                     // with those
+  through: 0,                  // with as much of those as can have come through
   begun: 0,                    // when its first bytes were sent
   asking: false,               // a question is under way, or other tabs are asked
   meanwhile: [],               // chunks that came in since that question was sent: its answer may not know of them
@@ -6678,7 +6682,7 @@ const setPaused = (on) => {
 
 const enter = (request) => {
   const now = performance.now();
-  running.add(Object.assign(request, {turn: request.upload.turn, sent: 0, beganAt: now, movedAt: now}));
+  running.add(Object.assign(request, {turn: request.upload.turn, sent: 0, through: 0, beganAt: now, movedAt: now}));
 };
 
 // Asks what the server has of this file. One that it does not have begins by being asked for.
@@ -6810,7 +6814,7 @@ const send = (upload) => {
   };
   xhr.upload.onprogress = (event) => {
     Object.assign(run, {sent: Math.min(run.size, event.loaded), movedAt: performance.now()});
-    if (isCurrent(run) && !upload.resting) upload.held = '';   // it goes well again
+    if (isCurrent(run) && !upload.resting && !upload.full) upload.held = '';   // it goes well again
   };
   xhr.onload = settle(judge);
   xhr.onerror = settle(broken);
@@ -6821,7 +6825,7 @@ const send = (upload) => {
 };
 
 const judge = (run) => {
-  const {xhr, upload, form, first, last, size, beganAt, movedAt} = run;
+  const {xhr, upload, form, first, last, size, beganAt} = run;
   if (!xhr.status) return broken(run);   // so does Firefox call a connection that ends before the first byte of the answer
   let answer = null;
   try { answer = JSON.parse(xhr.responseText); } catch { /* not the server's own */ }
@@ -6831,10 +6835,10 @@ const judge = (run) => {
   if (known.done) return finish(upload, known);   // answers may overtake each other: this one counts
   Object.assign(upload, {received: upload.received + size, held: '', full: false, failures: 0, beginnings: 0, stalls: 0});
   if (size >= upload.chunkSize) {
-    const now = performance.now();
-    const seconds = (now - beganAt) / 1000;
+    const seconds = (performance.now() - beganAt) / 1000;
     runBytes = Math.max(runBytes / 2, RUN_SECONDS * size / seconds);   // a single slow one says little
-    lag += ((now - movedAt) / 1000 - lag) / 4;
+    const speed = size / seconds * (running.size + 1);
+    lineSpeed = lineSpeed ? lineSpeed + (speed - lineSpeed) / 4 : speed;
     if (size === upload.chunkSize && seconds > SLOW_SECONDS) lanes = Math.max(1, lanes - 1);
   }
   if (upload.asking) upload.meanwhile.push([first, last]);
@@ -6922,7 +6926,7 @@ const end = (upload) => {
 const finish = (upload, known) => {
   end(upload);
   setUuid(upload, known.uuid);
-  Object.assign(upload, {done: true, known, sent: upload.size});
+  Object.assign(upload, {done: true, known, sent: upload.size, through: upload.size});
   tell.done(upload);
 };
 
@@ -6957,6 +6961,7 @@ const forget = (upload) => {
 
 // A timer and not animation frames: a hidden tab gets no frames, yet its uploads go on.
 let ticking = 0;
+let tickedAt = 0;
 const tickSoon = () => { if (!ticking) ticking = setTimeout(tick, TICK_MS); };
 const tick = () => {
   ticking = 0;
@@ -6969,8 +6974,15 @@ const tick = () => {
     lanes = Math.max(1, lanes >> 1);
     run.xhr.abort();
   }
+  const each = lineSpeed * (now - tickedAt) / 1000 / running.size;
+  tickedAt = now;
+  for (const run of running) run.through = lineSpeed ? Math.min(run.sent, run.through + each) : run.sent;
   for (const upload of active) {
-    if (upload.begun) upload.sent = Math.min(upload.size, upload.received + requestsOf(upload).reduce((sum, run) => sum + run.sent, 0));
+    if (!upload.begun) continue;
+    const runs = requestsOf(upload);
+    const sum = (part) => Math.min(upload.size, upload.received + runs.reduce((sum, run) => sum + part(run), 0));
+    upload.sent = sum(({sent}) => sent);
+    upload.through = sum(({through}) => through);
   }
   if (tell.tick(now)) tickSoon();
 };
@@ -6995,13 +7007,18 @@ const setLabel = (button, key, name) => {
 };
 const absolute = (link) => new URL(link, document.baseURI).href;
 
-// What is said is heard, and seen for a while unless it stands elsewhere on the page.
-let unsaying = 0;
-const announce = (text, isSeen = true) => {
-  clearTimeout(unsaying);
+// What is said is heard, and seen for a while unless it stands elsewhere on the page. So long nothing else takes its place:
+// what is only to be heard goes beside it.
+let staying = 0;
+const announce = (text, isSeen = true, ms = isSeen ? 10000 : 0) => {
+  if (!isSeen && staying && !ms) return setText($('heard'), text);
+  clearTimeout(staying);
   $('notice').className = isSeen ? '' : 'unseen';
   setText($('notice'), text);
-  if (isSeen) unsaying = setTimeout(() => announce('', false), 10000);
+  staying = ms && setTimeout(() => {
+    staying = 0;
+    announce('', false);
+  }, ms);
 };
 tell.notice = announce;
 
@@ -7023,7 +7040,7 @@ const sure = (question, yes, no = '', {password = false, also = false} = {}) => 
   dialog.showModal();
 }));
 
-const copy = async (button, key, text) => {
+const copy = async (button, text) => {
   let copied = true;
   try {
     await navigator.clipboard.writeText(text);
@@ -7038,7 +7055,7 @@ const copy = async (button, key, text) => {
     button.focus();
   }
   if (!copied) return announce(say('copyByHand', {link: text}));
-  announce(say('linkCopied'), false);
+  announce(say('linkCopied'), false, 3000);
   const label = button.textContent;
   setText(button, say('copied'));
   setTimeout(() => setText(button, label), 2000);
@@ -7274,7 +7291,7 @@ const setName = (element, name) => {
 const part = (li, name) => li.getElementsByClassName(name)[0];
 
 const fill = {
-  drop(drop, li) {
+  drop(_, li) {
     setText(part(li, 'copy'), say('copyLink'));
     setText(part(li, 'qr'), say('qr'));
   },
@@ -7347,15 +7364,15 @@ const draw = {
 };
 const isUuid = (id) => id.length === 36;
 
-const describe = ({state, upload, known, size, home, drop}) => ({
+const describe = ({state, upload, known}) => ({
   waiting: () => upload.waits || say('waiting'),
-  sending: () => percent(upload.sent, size),
-  paused: () => upload.held ? say('tryingAgain', {reason: upload.held}) : percent(upload.sent, size),
+  sending: () => percent(upload.sent, upload.size),
+  paused: () => upload.held ? say('tryingAgain', {reason: upload.held}) : percent(upload.sent, upload.size),
   finishing: () => say('finishing'),
   done: () => '✓',
   failed: () => upload.error,
-  unfinished: () => elsewhere.has(known.uuid) ? say('sentElsewhere', {percent: percent(known.received, size)})
-    : say('isHere', {percent: percent(known.received, size)}),
+  unfinished: () => elsewhere.has(known.uuid) ? say('sentElsewhere', {percent: percent(known.received, known.size)})
+    : say('isHere', {percent: percent(known.received, known.size)}),
 })[state]();
 
 // What is clicked in a line. Elements come and go, so the list listens for all of them.
@@ -7365,7 +7382,7 @@ const click = {
     line.isOpen = !line.isOpen;
     for (const entry of line.entries) retire(entry);   // their paths are shown otherwise
   },
-  copy: (line, button) => { copy(button, 'copyLink', linkOf(line)); },
+  copy: (line, button) => { copy(button, linkOf(line)); },
   qr: (line) => showQr(line.kind === 'drop' ? say('files', {n: line.count}) : line.name, linkOf(line)),
   retry({upload, li}) {
     if (upload.goOn) upload.goOn();
@@ -7467,32 +7484,38 @@ let samples = [];              // {at, weight} of what is in or on its way
 let total = {n: 0, done: 0, failed: 0, size: 0, sent: 0, isBusy: false};
 
 const sum = () => {
-  const all = {n: batch.size + expected, done: 0, failed: 0, size: 0, sent: 0, begun: 0, isBusy: expected > 0, retriable: 0};
+  const all = {n: batch.size + expected, done: 0, failed: 0, size: 0, sent: 0, through: 0, isBusy: expected > 0, retriable: 0};
   for (const upload of batch) {
     all.size += upload.size;
     all.sent += upload.error ? 0 : upload.sent;
+    all.through += upload.error ? upload.size : upload.through;
     if (upload.done) all.done++;
     else if (upload.error) {
       all.failed++;
       if (!upload.isTooLarge) all.retriable++;
     } else all.isBusy = true;
   }
-  all.weight = all.sent + FILE_WEIGHT * (all.done + all.failed);
+  all.weight = all.through + FILE_WEIGHT * (all.done + all.failed);
   all.left = all.size + FILE_WEIGHT * all.n - all.weight;
   return all;
 };
 
-// The speed is that of the latest half of the time, at least of 30 s. The first seconds do not count: what is sent then only
-// fills what lies between the page and the line. What has stopped begins to be measured anew.
+// The speed is that of the latest half of the time, at least of 30 s. Until an answer has come the first seconds do not count:
+// what is sent then only fills the buffers on the way. What has stopped begins to be measured anew.
+let isMeasured = false;
 const timeLeft = (now, {weight, left}) => {
   if (outage || isPaused) samples = [];
+  if (isMeasured !== lineSpeed > 0) samples = samples.slice(0, 1);
+  isMeasured = lineSpeed > 0;
   samples.push({at: now, weight});
-  const start = Math.min(samples[0].at + 3000, now - 1000);
-  const from = samples.find(({at}) => at >= Math.max(start, now - Math.max(30000, (now - samples[0].at) / 2)));
+  const [{at: began}] = samples;
+  const start = Math.max(isMeasured ? began : began + 3000, now - Math.max(30000, (now - began) / 2));
+  const from = samples.find(({at}) => at >= Math.min(start, now - 1000)) ?? samples[0];
   const seconds = (now - from.at) / 1000;
   const speed = (weight - from.weight) / seconds;
   if (samples.length > 4000) samples = samples.filter((_, index) => index % 2 === 0);
-  return seconds > 2 && speed > 0 ? left / speed + lag : 0;
+  const isBuffered = !isMeasured && [...running].every((run) => run.sent === run.size);
+  return seconds > 2 && speed > 0 && !isBuffered ? left / speed : 0;
 };
 
 tell.tick = (now) => {
@@ -7510,7 +7533,6 @@ const drawWhole = (left = 0) => {
   const power = powerOf(size);
   const part = size ? sent / size : n && done / n;
   const dropped = new Set([...kind === 'done' ? batch : []].map(({drop}) => drop));
-  const [only] = dropped;
   setText($('news'), kind === 'outage' ? outage
     : kind === 'done' ? n === 1 ? say('arrived', {name: first.name}) : joined(say('allArrived', {n}), bytes(size))
     : kind === 'failed' ? say('needYou', {n: failed})
@@ -7701,7 +7723,7 @@ dropzone.uploadFiles = (handedOver) => { for (const file of handedOver) start(up
 const enqueue = dropzone.addFile.bind(dropzone);
 dropzone.addFile = (file) => {
   found.add(file.fullPath);
-  take1(file, dropping);
+  collect(file, dropping);
 };
 let waiting = [];
 let next = 0;                     // the first of them that Dropzone does not have
@@ -7719,7 +7741,7 @@ let taken = 0;
 let sorting = 0;
 let doubles = [];
 let known = null;                 // what has arrived, by name, size and time
-const take1 = (file, drop) => {
+const collect = (file, drop) => {
   incoming.push({file, drop});
   expected++;
   if (!sorting) sorting = setTimeout(sort);
@@ -7751,7 +7773,8 @@ const beginBatch = () => {
   if ([...batch].some(isBusy)) return;
   for (const upload of batch) if (upload.done) batch.delete(upload);
   quarter = -1;
-  samples = [];
+  lineSpeed = 0;
+  samples = [{at: performance.now(), weight: sum().weight}];
   lanes = mostLanes;
 };
 const add = (upload) => {
@@ -7884,7 +7907,7 @@ $('cancel-all').onclick = async () => {
   }
   tickSoon();
 };
-$('copy-all').onclick = ({target}) => copy(target, '', target.link);
+$('copy-all').onclick = ({target}) => copy(target, target.link);
 $('qr-all').onclick = () => showQr(total.n === 1 ? [...batch][0].name : say('files', {n: total.n}), $('copy-all').link);
 
 const choose = (element) => {
@@ -7892,7 +7915,7 @@ const choose = (element) => {
     beginDrop();
     const chosen = [...element.files];
     element.value = '';   // so that choosing the same file again is a change
-    for (const file of chosen) take1(file, dropping);
+    for (const file of chosen) collect(file, dropping);
     total = sum();
     drawWhole();
   };
@@ -7918,7 +7941,7 @@ addEventListener('paste', (event) => {
   if (!files.length) return;
   event.preventDefault();
   beginDrop();
-  for (const file of files) take1(file, dropping);
+  for (const file of files) collect(file, dropping);
 });
 
 // ---- 6. Messages ----

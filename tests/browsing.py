@@ -314,7 +314,8 @@ class Tab:
 
     def expect_notice(self, text: str) -> None:
         """Wait until the page says this to those who do not see it, or shows it for a while."""
-        self.until(f"document.getElementById('notice').textContent === {json.dumps(text)}")
+        said = json.dumps(text)
+        self.until(f"['notice', 'heard'].some((id) => document.getElementById(id).textContent === {said})")
 
     def expect_news(self, text: str) -> None:
         """Wait until the news of the whole begin with this."""
