@@ -612,10 +612,10 @@ READING_ORDER = (
     *("decisions", "turn", "record", "engine", "disk", "store", "runs", "races"),
     *("body", "http", "drops", "password", "tls", "log", "threats"),
     *("faults", "crash", "power", "model", "load", "fuzz"),
-    *("browser", "browser_resume", "browsers", "cli", "forms", "build", "docs"),
+    *("browser", "browser_resume", "browsers", "languages", "cli", "forms", "build", "docs"),
 )
 # Left out by --fast, as are tests that are marked as slow, and those that need a browser wherever they are.
-SLOW = ("faults", "crash", "power", "model", "load", "fuzz", "browser", "browser_resume", "browsers", "forms")
+SLOW = ("faults", "crash", "power", "model", "load", "fuzz", "browser", "browser_resume", "browsers", "languages", "forms")
 
 
 def find_chromium() -> str | None:

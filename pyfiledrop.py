@@ -26,6 +26,8 @@ HTTP
     DELETE /uploads                 forget the finished ones (the files stay)
     GET    /uploads/<uuid>          one upload, and which of its chunks are in
     DELETE /uploads/<uuid>          remove one's own file or unfinished upload
+    GET    /drops/<uuid>            a page with the files that were dropped together, when downloads are allowed
+    GET    /drops/<uuid>.zip        all of them in their folders, as one ZIP; HEAD too
     GET    /qr                      a QR code (SVG) of the address in ?link=, which must be one of this server's
     GET    /download/<uuid>         the file, when started with --allow-downloads; one byte range; HEAD too
     GET    /favicon.ico, /dropzone.js, /dropzone.css
@@ -91,12 +93,15 @@ import types
 import unicodedata
 import uuid as uuidlib
 import webbrowser
+import zipfile
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Generator, Iterable, Iterator, Mapping
+from html.parser import HTMLParser
 from http import HTTPStatus
 from pathlib import Path
 from socketserver import TCPServer
+from string import Template
 from typing import Any, BinaryIO, NamedTuple, Protocol
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -173,6 +178,10 @@ PROMISE_STEP_BYTES = 64 * KIB  # how often a file that comes in one piece says h
 MAX_CONNECTIONS = 1024
 MAX_CONNECTIONS_PER_ADDRESS = 512
 MAX_LINK_CHARS = 1000  # of what a QR code is made of; one of so many can still be read from a screen
+FILES_A_PAGE = 1000  # of a drop's page
+MAX_ARCHIVE_FILES = 100_000  # of a drop that is given as one ZIP: some 700 bytes of memory each while it is sent
+MAX_FILES_IN_ARCHIVES = 400_000  # of all that are sent at a time, some perhaps to readers that do not read
+ARCHIVE_BLOCK_BYTES = 256 * KIB
 UPLOADS_A_PAGE = 100  # of one answer to GET /uploads: some 50 KB, also when every name is as long as it can be
 
 # How bytes are moved.
@@ -730,6 +739,22 @@ def parse_path(text: str) -> str:
     return clean_path(text)
 
 
+def parse_drop_link(text: str) -> str:
+    """The UUID of a drop in its link. Raises NotFound: nothing is under any other address."""
+    if not _UUID.fullmatch(text):
+        raise NotFound
+    return text.lower()
+
+
+def parse_mark(text: str | None) -> int | None:
+    """From where on a list goes on, as its part before said. Raises BadRequest."""
+    if text is None:
+        return None
+    if not _DIGITS.fullmatch(text):
+        raise BadRequest("There is no such mark in the list. Ask for the list from its beginning.")
+    return int(text)
+
+
 def parse_number(text: str) -> int:
     """A plain decimal number of at most 15 digits. Raises BadRequest for signs, spaces, underscores and the like."""
     if not _DIGITS.fullmatch(text):
@@ -854,6 +879,11 @@ def check_size(size: int, max_bytes: int) -> None:
         raise TooLarge(sentence, "file-too-large", limit=max_bytes)
 
 
+def count_files(count: int) -> str:
+    """So many files, for people."""
+    return "1 file" if count == 1 else f"{count:,} files"
+
+
 def human_size(size: int) -> str:
     """Bytes for people: `1.5 GB`, a unit being 1,024 of the one below, as --max-size and Dropzone count."""
     size = max(0, size)
@@ -949,6 +979,43 @@ def content_disposition(name: str) -> str:
     stem, suffix = os.path.splitext(name)  # curl -J knows only the fallback: "file.pdf" is better than "pdf"
     fallback = (secure_filename(stem) or "file") + re.sub(r"[^.0-9A-Za-z]", "", suffix).rstrip(".")
     return f"attachment; filename=\"{fallback}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def archive_names(files: Iterable[tuple[str, str]]) -> list[str]:
+    """What files are called inside an archive; each is given by its folders, as clean_path makes them, and its name.
+
+    All are harmless on every system, and none is the same as another, nor as a folder, also where case does not count:
+    of equal ones the second gets " (2)", and so on.
+    """
+    files = list(files)
+    folders = {path.casefold() for path, _ in files if path}
+    taken = {folder[: slash.start()] for folder in folders for slash in re.finditer("/", folder)} | folders
+    latest: Counter[str] = Counter()
+    names = []
+    for path, name in files:
+        folder = f"{path}/" if path else ""
+        stem, suffix = split_suffix(safe_name(name))
+        first = full = f"{folder}{stem}{suffix}"
+        while full.casefold() in taken:
+            latest[first] += 1
+            full = f"{folder}{stem} ({latest[first] + 1}){suffix}"
+        taken.add(full.casefold())
+        names.append(full)
+    return names
+
+
+def archive_bytes(files: Iterable[tuple[str, int]]) -> int:
+    """Bytes of a ZIP archive of files with these names and sizes, as Python's zipfile writes it where it cannot seek:
+    not compressed, each file's checksum behind it, with the extension for large ones (APPNOTE.TXT, 4.3 and 4.5.3).
+    """
+    place = directory = count = 0
+    for name, size in files:
+        name_bytes, large, far = len(name.encode()), size > zipfile.ZIP64_LIMIT, place > zipfile.ZIP64_LIMIT
+        directory += 46 + name_bytes + (4 + 16 * large + 8 * far if large or far else 0)
+        place += 30 + name_bytes + size + (20 + 24 if size * 1.05 > zipfile.ZIP64_LIMIT else 16)
+        count += 1
+    is_large = count > zipfile.ZIP_FILECOUNT_LIMIT or max(place, directory) > zipfile.ZIP64_LIMIT
+    return place + directory + (76 if is_large else 0) + 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1699,6 +1766,16 @@ class Record:
     def of_owner(self, owner: str, before: int, limit: int) -> list[Upload]:
         """An owner's uploads, newest first: at most limit of those with an id below before."""
         return self._uploads("owner = ? AND id < ? ORDER BY id DESC LIMIT ?", owner, before, limit)
+
+    def of_drop(self, drop: str, after: int, limit: int) -> list[Upload]:
+        """A drop's finished files in the order in which they began: at most limit of those with an id above after."""
+        return self._uploads("drop_uuid = ? AND stored IS NOT NULL AND id > ? ORDER BY id LIMIT ?", drop, after, limit)
+
+    def sum_of_drop(self, drop: str) -> tuple[int, int]:
+        """How many finished files a drop has, and their bytes together."""
+        query = "SELECT count(*), coalesce(sum(size), 0) FROM uploads WHERE drop_uuid = ? AND stored IS NOT NULL"
+        count, size = self._rows(query, drop)[0]
+        return count, size
 
     def unfinished(self) -> list[Upload]:
         """All uploads that are not whole yet."""
@@ -3619,6 +3696,23 @@ class Store:
                 raise Gone("This file was removed.") if upload is None and self.record.removal(uuid) else NotFound
             return upload, self._engine.open(upload.stored)
 
+    def drop(self, uuid: str, after: int, limit: int) -> tuple[list[Upload], int | None]:
+        """A drop's finished files that are there, in the order in which they began: at most limit of those behind the
+        one whose id is after. Returns them, and the id to go on with, if there may be more. Raises NotFound when no
+        file of the drop is left.
+        """
+        with disk_errors():
+            rows = self.record.of_drop(uuid, after, limit)
+            files = [self._confirmed(row) for row in rows if self._engine.has(row.stored or "")]
+            if not files and len(rows) < limit and not (after and self.record.sum_of_drop(uuid)[0]):
+                raise NotFound
+            return files, rows[-1].id if len(rows) == limit else None
+
+    def sum_of_drop(self, uuid: str) -> tuple[int, int]:
+        """How many finished files a drop has, and their bytes together."""
+        with disk_errors():
+            return self.record.sum_of_drop(uuid)
+
     def remove(self, owner: str | None, uuid: str) -> None:
         """Removes an owner's own file or unfinished upload. Raises NotFound.
 
@@ -4462,7 +4556,25 @@ MAX_ADDRESSES = 10_000  # whose failures are remembered
 # mistype so often, and 86,400 tries a day need five years on average for six random small letters.
 MAX_WRONG_A_MINUTE = 60
 _SESSION = re.compile(r"(([0-9a-f]{32})\.([0-9]{1,15}))\.[0-9a-f]{64}", re.ASCII)
+_GIVEN_LINK = re.compile(r"(download/[0-9A-Fa-f-]{36}|drops/[0-9A-Fa-f-]{36}(\.zip)?)", re.ASCII)
 _DOWNLOAD_CSP = "default-src 'none'; frame-ancestors 'none'; sandbox"
+
+
+class Stream:
+    """An answer that is made while it is sent, block by block. What fails then can only end the connection."""
+
+    def __init__(self, blocks: Generator[bytes, None, None], at_its_end: Callable[[], None]) -> None:
+        self.blocks = blocks
+        self._at_its_end = at_its_end
+
+    def close(self) -> None:
+        """Whether all of it was sent, a part, or nothing. Called once."""
+        self.blocks.close()
+        self._at_its_end()
+
+    def read(self, limit: int = -1) -> bytes:
+        """Only what makes Bottle take this for a file; the server sends its blocks."""
+        raise NotImplementedError
 
 
 class FileSpan:
@@ -4492,42 +4604,79 @@ def read_cookies(name: str) -> Iterator[str]:
 _to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one each time
 
 
-def _wants_json() -> bool:
-    return "application/json" in bottle.request.environ.get("HTTP_ACCEPT", "")
+#: Makes the body of a page of ours without a script. It is given the way to the server's root, with a slash at its end:
+#: that differs from address to address, and the server may lie below a proxy's path.
+PageBody = Callable[[str], str]
 
 
-def _render(data: Mapping[str, Any], sentence: str, wants_json: bool) -> tuple[str, bytes]:
-    """The one shape of all answers but pages and files: JSON to those who ask for it, a sentence to all others.
-
-    Returns its type (RFC 9110, 8.3) and its bytes.
+def _render(
+    data: Mapping[str, Any], sentence: str, environ: Mapping[str, Any], body: PageBody | None = None
+) -> tuple[dict[str, str], bytes]:
+    """The one shape of all answers but files and the page itself: JSON to scripts, which accept it, a page with this
+    body to browsers without one, if there is a body, and a sentence to all others. Returns headers and bytes.
     """
-    text = _to_json(data) if wants_json else sentence + "\n"
-    return "application/json" if wants_json else "text/plain; charset=utf-8", text.encode()
+    accepted = environ.get("HTTP_ACCEPT", "")
+    if "application/json" in accepted:
+        return {"Content-Type": "application/json"}, _to_json(data).encode()
+    if body and "text/html" in accepted:
+        page, policy = render_plain_page(body, environ)
+        return {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy}, page.encode()
+    return {"Content-Type": "text/plain; charset=utf-8"}, f"{sentence}\n".encode()
 
 
-def render_error(error: DropError, wants_json: bool = False) -> tuple[str, dict[str, str], bytes]:
+def render_plain_page(make_body: PageBody, environ: Mapping[str, Any]) -> tuple[str, str]:
+    """A page of ours without a script, in answer to this request, and its Content-Security-Policy. Its title is its
+    heading.
+    """
+    root = "../" * (environ.get("PATH_INFO", "").count("/") - 1) or "./"
+    body = make_body(root)
+    heading = re.search("<h1>(.*?)</h1>", body)
+    title = heading[1] if heading else "pyfiledrop"
+    digest = base64.b64encode(hashlib.sha256(LOOK.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src 'self'; form-action 'self'; base-uri 'none';"
+        " frame-ancestors 'none'"
+    )
+    return PLAIN_PAGE.substitute(title=title, look=LOOK, body=body, root=root), policy
+
+
+def sign_in_body(notice: str, link: str) -> PageBody:
+    """The page on which the password is asked for. It leads on to the link that was asked for, if it is one of ours."""
+    link = link if _GIVEN_LINK.fullmatch(link) else ""
+    return lambda root: SIGN_IN.substitute(notice=html.escape(notice), link=link, root=root)
+
+
+def render_error(error: DropError, environ: Mapping[str, Any]) -> tuple[str, dict[str, str], bytes]:
     """Status, headers and body of an error's answer. This is the one place that decides them, whoever gives the answer:
-    a handler, Bottle, or the server to a request that never got to the app.
+    a handler, Bottle, or the server to a request that never got to the app (then nothing is known of environ).
     """
     data = {"error": str(error), "code": error.code, "values": error.values}
-    kind, body = _render(data, str(error), wants_json)
-    headers = {"Content-Type": kind, "Content-Length": str(len(body)), **error.headers}
-    if wants_json:  # a script of our page: the browser must not ask for a password in its own way
+    if isinstance(error, Unauthorized):
+        page = sign_in_body("", environ.get("PATH_INFO", "")[1:])
+    else:
+
+        def page(root: str) -> str:
+            return ERROR_PAGE.substitute(sentence=html.escape(str(error)), root=root)
+
+    headers, body = _render(data, str(error), environ, page)
+    headers |= {"Content-Length": str(len(body)), **error.headers}
+    if not headers["Content-Type"].startswith("text/plain"):  # the browser must not ask for a password in its own way
         headers.pop("WWW-Authenticate", None)
     return f"{error.status.value} {error.status.phrase}", headers, body
 
 
-def answer(status: int, data: Mapping[str, Any], sentence: str) -> bytes:
-    """Sets Bottle's response but for the body, which is returned."""
-    kind, body = _render(data, sentence, _wants_json())
+def answer(status: int, data: Mapping[str, Any], sentence: str, page: PageBody | None = None) -> bytes:
+    """Sets Bottle's response but for the body, which is returned. Browsers get the page, if there is one."""
+    headers, body = _render(data, sentence, bottle.request.environ, page)
     bottle.response.status = int(status)
-    bottle.response.content_type = kind
+    for name, value in headers.items():
+        bottle.response.set_header(name, value)
     return body
 
 
 def refuse(error: DropError) -> bottle.HTTPResponse:
     """The answer for a request that cannot be met, to be returned or raised."""
-    status, headers, body = render_error(error, _wants_json())
+    status, headers, body = render_error(error, bottle.request.environ)
     return bottle.HTTPResponse(body, status, headers)
 
 
@@ -4722,9 +4871,22 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         line = f"Received {file['name'] or 'file'} ({human_size(file['size'])})."
         return f"{line} Fetch it back: {base}{file['link']}" if file["link"] else line
 
+    def list_files(files: Iterable[Mapping[str, Any]], root: str) -> str:
+        """Files as items of a page, each with its link, if it has one."""
+        items = []
+        for file in files:
+            name = html.escape("/".join(filter(None, (file["path"], file["name"] or "file"))))
+            name = f'<a href="{root}{file["link"]}">{name}</a>' if file["link"] else f"<span>{name}</span>"
+            items.append(f"<li>{name} <small>{human_size(file['size'])}</small></li>")
+        return "\n".join(items)
+
     def answer_received(status: int, uploads: list[Upload]) -> bytes:
         files = [describe(upload) for upload in uploads]
-        return answer(status, {"files": files}, "\n".join(map(say_received, files)))
+
+        def page(root: str) -> str:
+            return RECEIVED_PAGE.substitute(count=count_files(len(files)), files=list_files(files, root), root=root)
+
+        return answer(status, {"files": files}, "\n".join(map(say_received, files)), page)
 
     @app.post("/upload")
     def post_upload() -> Any:
@@ -4740,18 +4902,16 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
 
     @app.get("/uploads")
     def list_uploads() -> Any:
-        mark = bottle.request.query.get("before")
-        if mark is not None and not _DIGITS.fullmatch(mark):
-            raise BadRequest("There is no such mark in the list. Ask for the list from its beginning.")
+        mark = parse_mark(bottle.request.query.get("before"))
         owner = door.owner()
-        uploads = store.uploads(owner, int(mark) if mark else None, UPLOADS_A_PAGE + 1) if owner else []
+        uploads = store.uploads(owner, mark, UPLOADS_A_PAGE + 1) if owner else []
         more = len(uploads) > UPLOADS_A_PAGE  # one more was asked for to see whether there is one
         uploads = uploads[:UPLOADS_A_PAGE]
         following = str(uploads[-1].id) if more else None
         lines = [f"{u.name} ({human_size(u.size)}{'' if u.stored else ', unfinished'})" for u in uploads]
         if following:
             lines.append(f"There is more: ask for /uploads?before={following}")
-        sentence = "\n".join(lines) or ("Nothing older." if mark else "Nothing dropped yet.")
+        sentence = "\n".join(lines) or ("Nothing older." if mark is not None else "Nothing dropped yet.")
         data = {"uploads": [describe(u) for u in uploads], "next": following, "free": store.free()}
         return answer(200, data, sentence)
 
@@ -4796,6 +4956,66 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         store.remove(door.owner(), parse_uuid(uuid))
         return answer(200, {"removed": 1}, "Removed.")
 
+    archives: list[int] = []  # that are being sent: how many files each has
+
+    def check_downloads() -> None:
+        if not settings.allow_downloads:
+            sentence = "Downloads are switched off on this server. Its owner can start it with -a."
+            raise Forbidden(sentence, "downloads-off")
+
+    @app.get("/drops/<uuid:re:[0-9A-Fa-f-]+>", public=settings.public_links)
+    def show_drop(uuid: str) -> Any:
+        check_downloads()
+        drop, after = parse_drop_link(uuid), parse_mark(bottle.request.query.get("after")) or 0
+        uploads, following = store.drop(drop, after, FILES_A_PAGE)
+        count, size = store.sum_of_drop(drop)
+        files = [describe(upload) for upload in uploads]
+        data = {
+            "uuid": drop,
+            "link": f"drops/{drop}",
+            "zip": f"drops/{drop}.zip",
+            "count": count,
+            "size": size,
+            "files": files,
+            "next": None if following is None else str(following),
+        }
+
+        def page(root: str) -> str:
+            return DROP_PAGE.substitute(
+                heading=f"{count_files(count)} from {html.escape(settings.machine)}",
+                zip=f"{root}{data['zip']}",
+                size=human_size(size),
+                files=list_files(files, root),
+                more="" if following is None else MORE_FILES.substitute(link=f"{root}{data['link']}?after={following}"),
+            )
+
+        base = f"{bottle.request.environ['wsgi.url_scheme']}://{bottle.request.environ.get('HTTP_HOST', 'localhost')}/"
+        lines = [f"{file['name']} ({human_size(file['size'])}): {base}{file['link']}" for file in files]
+        return answer(200, {"drop": data}, "\n".join([*lines, f"All as one ZIP: {base}{data['zip']}"]), page)
+
+    @app.get("/drops/<uuid:re:[0-9A-Fa-f-]+>.zip", public=settings.public_links)
+    def give_drop(uuid: str) -> Any:
+        check_downloads()
+        with TURN.paused():  # it may be of many files
+            entries = archive_entries(store, parse_drop_link(uuid))
+        count = len(entries)
+        archives.append(count)
+        stream = Stream(archive_blocks(store, entries), lambda: archives.remove(count))
+        if len(archives) > 1 and sum(archives) > MAX_FILES_IN_ARCHIVES:
+            stream.close()
+            raise Unavailable
+        name = f"{count_files(count)} from {settings.machine.replace('/', ' ')}.zip"
+        response = bottle.HTTPResponse(stream)
+        for key, value in {
+            "Content-Type": "application/zip",
+            "Content-Length": str(archive_bytes((entry.name, entry.size) for entry in entries)),
+            "Content-Disposition": content_disposition(name),
+            "Accept-Ranges": "none",  # what is in the middle of it depends on the checksums of all before
+            "Content-Security-Policy": _DOWNLOAD_CSP,
+        }.items():
+            response.set_header(key, value)
+        return response
+
     @app.get("/qr")
     def code() -> Any:
         link, host = bottle.request.query.get("link", ""), bottle.request.environ.get("HTTP_HOST", "")
@@ -4804,14 +5024,95 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
 
     @app.get("/download/<uuid>", public=settings.public_links)
     def download(uuid: str) -> Any:
-        if not settings.allow_downloads:
-            sentence = "Downloads are switched off on this server. Its owner can start it with -a."
-            raise Forbidden(sentence, "downloads-off")
+        check_downloads()
         if not _UUID.fullmatch(uuid):
             raise NotFound
         return _give(bottle.request.environ, *store.open(uuid.lower()))
 
     return app
+
+
+class ArchiveEntry(NamedTuple):
+    """A file of a drop, as it will be in the drop's archive."""
+
+    name: str  # with its folders
+    uuid: str
+    size: int  # bytes
+    seconds: int  # since 1970: when it was changed, or if nobody said, when it came
+
+
+def archive_entries(store: Store, drop: str) -> list[ArchiveEntry]:
+    """What a drop's archive consists of. Raises NotFound, and TooLarge for a drop of too many files."""
+    names: list[tuple[str, str]] = []
+    facts: list[tuple[str, int, int]] = []  # there may be very many, so no more of each is held than is needed
+    after: int | None = 0
+    while after is not None:
+        uploads, after = store.drop(drop, after, FILES_A_PAGE)
+        for upload in uploads:
+            seconds = int(upload.created) if upload.modified is None else upload.modified // 1000
+            names.append((upload.path, upload.name))
+            facts.append((upload.uuid, upload.size, seconds))
+        if len(names) > MAX_ARCHIVE_FILES:
+            sentence = f"This drop has more than {MAX_ARCHIVE_FILES} files. Fetch them one by one."
+            raise TooLarge(sentence, "too-many-files", limit=MAX_ARCHIVE_FILES)
+    return [ArchiveEntry(name, *fact) for name, fact in zip(archive_names(names), facts, strict=True)]
+
+
+class _Sink:
+    """Where zipfile writes to: what it cannot seek in, it writes from front to back."""
+
+    def __init__(self) -> None:
+        self._blocks: list[bytes] = []
+        self.count = 0  # bytes that wait to be taken
+
+    def write(self, data: bytes) -> int:
+        self._blocks.append(data)
+        self.count += len(data)
+        return len(data)
+
+    def flush(self) -> None: ...
+
+    def take(self) -> bytes:
+        """All that was written since the last time."""
+        data = b"".join(self._blocks)
+        self._blocks, self.count = [], 0
+        return data
+
+
+def archive_blocks(store: Store, entries: Iterable[ArchiveEntry]) -> Generator[bytes, None, None]:
+    """A drop's archive, block by block: each file is read when its turn comes, and none is held.
+
+    Raises what store.open does, and DataLost for a file that is not what it was: its archive ends there, too early for
+    the length that was announced, so nobody takes it for whole.
+    """
+    sink: Any = _Sink()  # as much of a file as zipfile needs
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, uuid, size, seconds in entries:
+            info = zipfile.ZipInfo(name, _archive_time(seconds))
+            info.file_size, info.external_attr = size, (stat.S_IFREG | 0o644) << 16
+            _, content = store.open(uuid)
+            with contextlib.closing(content.file), archive.open(info, "w") as target:
+                left = size
+                while left and (block := content.file.read(min(left, ARCHIVE_BLOCK_BYTES))):
+                    target.write(block)
+                    left -= len(block)
+                    if sink.count >= ARCHIVE_BLOCK_BYTES:
+                        yield sink.take()
+                if left or content.size != size:
+                    raise DataLost
+    yield sink.take()
+
+
+def _archive_time(seconds: int) -> tuple[int, int, int, int, int, int]:
+    """A time (s since 1970) as an archive can say it: local time, from 1980 to 2107."""
+    try:
+        year, *rest = time.localtime(seconds)[:6]
+    except (OverflowError, OSError, ValueError):
+        year = 0
+    if not 1980 <= year <= 2107:
+        return 1980, 1, 1, 0, 0, 0
+    month, day, hour, minute, second = rest
+    return year, month, day, hour, minute, second
 
 
 def _give(environ: dict[str, Any], upload: Upload, content: Content) -> Any:
@@ -4866,7 +5167,7 @@ OWN_PAGE = HOME / "index.html"  # if it is there, it is used in place of PAGE
 _SETTINGS_BLOCK = re.compile(r'(<script type="application/json" id="settings">).*?(</script>)', re.DOTALL)
 MAX_RUN_BYTES = 95 * MIB  # of one request of the page; many proxies take none of more than 100 MB
 _HEADING = re.compile(r"(<(title|h1)>Drop files)(?=</\2>)")
-_INLINE_BLOCK = re.compile(r"<(script|style)(?: [^>]*)?>(.*?)</\1>", re.DOTALL)
+_SAFE_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]+", re.ASCII)
 
 
 # dropzone: begin (filled by "python build.py script")
@@ -4899,8 +5200,82 @@ def dropzone_address(settings: Settings, route: str) -> tuple[str, str]:
     return address, integrity if settings.dz_version == DROPZONE_VERSION else ""
 
 
+def _csp_hash(text: str) -> str:
+    """How a policy names an inline block, or an attribute that is code (CSP 3, 2.3.1)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _csp_address(address: str) -> str:
+    """How a policy names an address on another server: just this one, without what stands behind its path.
+
+    Empty for one on this server, and for what is none.
+    """
+    try:
+        parts = urlsplit(address.strip())
+    except ValueError:
+        return ""
+    if parts.scheme.lower() not in ("", "http", "https") or not _SAFE_HOST.fullmatch(parts.netloc):
+        return ""
+    scheme = f"{parts.scheme}://" if parts.scheme else ""
+    return f"{scheme}{parts.netloc}{quote(parts.path or '/', safe='/%:@!$&()*+=~')}"
+
+
+class _Sources(HTMLParser):
+    """What a page loads and runs, by the directives of its Content-Security-Policy."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.scripts, self.styles, self.images = {"'self'"}, {"'self'"}, {"'self'", "data:", "blob:"}
+        self._block: list[str] | None = None  # the text of the script or style that is open
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        if tag == "link" and "stylesheet" in found.get("rel", "").lower().split():
+            self.styles.add(_csp_address(found.get("href", "")))
+        elif tag in ("script", "img") and "src" in found:
+            (self.scripts if tag == "script" else self.images).add(_csp_address(found["src"]))
+        elif tag in ("script", "style"):
+            self._block = []
+        handlers = {_csp_hash(value) for name, value in found.items() if name.startswith("on")}
+        self.scripts |= handlers | {"'unsafe-hashes'"} if handlers else set()
+
+    def handle_data(self, data: str) -> None:
+        if self._block is not None:
+            self._block.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._block is not None and tag in ("script", "style"):
+            (self.scripts if tag == "script" else self.styles).add(_csp_hash("".join(self._block)))
+            self._block = None
+
+
+def page_policy(page: str, is_own: bool) -> str:
+    """The Content-Security-Policy of a page: it may run and load what stands in it, and nothing else.
+
+    So what somebody manages to put into the page later, through a name for instance, runs nothing. Whoever laid a page
+    of their own beside the script is trusted with what stands in it, attributes with styles and handlers among that.
+    """
+    found = _Sources(page)
+    directives = {
+        "default-src": {"'none'"},
+        "script-src": found.scripts,
+        "style-src": found.styles,
+        "style-src-attr": {"'unsafe-inline'"} if is_own else set(),
+        "img-src": found.images,
+        "connect-src": {"'self'"},
+        "form-action": {"'self'"},
+        "base-uri": {"'none'"},
+        "frame-ancestors": {"'none'"},
+    }
+    return "; ".join(
+        f"{name} {' '.join(sorted(filter(None, sources)))}" for name, sources in directives.items() if sources
+    )
+
+
 def render_page(settings: Settings, source: str, asks: bool = False, free: int | None = None) -> tuple[str, str]:
-    """The page with the settings put in, and its Content-Security-Policy, which allows its own inline blocks only.
+    """The page with the settings put in, and its Content-Security-Policy.
 
     So many bytes are free for uploads. Where a password is asked for, it shows the button to sign out.
     """
@@ -4921,31 +5296,21 @@ def render_page(settings: Settings, source: str, asks: bool = False, free: int |
     page = _HEADING.sub(lambda match: f"{match[1]} to {html.escape(settings.machine)}", page)
     if asks:
         page = page.replace(' id="leave" hidden>', ' id="leave">')
-    foreign = set()
     for route in DROPZONE_FILES:
         address, integrity = dropzone_address(settings, route)
         if address != route:
-            parts = urlsplit(address)
-            foreign.add(f"{parts.scheme}://{parts.netloc}")
             check = f' integrity="{integrity}" crossorigin="anonymous"' if integrity else ""
             page = page.replace(f'"{route}"', f'"{address}"{check}')
-    allowed = {"script": {"'self'"} | foreign, "style": {"'self'"} | foreign}
-    for kind, text in _INLINE_BLOCK.findall(page):
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        allowed[kind].add(f"'sha256-{digest}'")
-    policy = (
-        f"default-src 'none'; script-src {' '.join(sorted(allowed['script']))};"
-        f" style-src {' '.join(sorted(allowed['style']))}; img-src 'self' data: blob:; connect-src 'self';"
-        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    )
-    return page, policy
+    return page, page_policy(page, is_own=source != PAGE)
 
 
 def add_pages(app: bottle.Bottle, settings: Settings, store: Store, door: Door) -> None:
     """Adds to the app what a browser loads by itself: the page, the sign-in, Dropzone, the icon."""
 
-    def send_page(source: str, status: int = HTTPStatus.OK.value) -> Any:
-        text, policy = render_page(settings, source, door.asks, store.free())
+    def send_sign_in(notice: str = "", link: str = "", status: int = HTTPStatus.OK.value) -> Any:
+        return send_text(*render_plain_page(sign_in_body(notice, link), bottle.request.environ), status)
+
+    def send_text(text: str, policy: str, status: int = HTTPStatus.OK.value) -> Any:
         response = bottle.HTTPResponse(text, status)
         response.set_header("Content-Type", "text/html; charset=utf-8")
         response.set_header("Content-Security-Policy", policy)
@@ -4959,7 +5324,7 @@ def add_pages(app: bottle.Bottle, settings: Settings, store: Store, door: Door) 
     @app.get("/", public=True)
     def page() -> Any:
         if not door.is_open_to(bottle.request.environ):
-            return send_page(SIGN_IN.replace("$notice", ""))
+            return send_sign_in()
         try:
             source = OWN_PAGE.read_text("utf-8")
         except FileNotFoundError:
@@ -4967,7 +5332,7 @@ def add_pages(app: bottle.Bottle, settings: Settings, store: Store, door: Door) 
         except (OSError, UnicodeDecodeError) as error:
             log.error("%s cannot be read: %s", OWN_PAGE, error)
             raise DropError("The server's index.html cannot be read.", "page-unreadable") from error
-        response = send_page(source)
+        response = send_text(*render_page(settings, source, door.asks, store.free()))
         set_cookie(response, "owner", door.owner_key() or str(uuidlib.uuid4()), OWNER_SECONDS)
         return response
 
@@ -4977,7 +5342,9 @@ def add_pages(app: bottle.Bottle, settings: Settings, store: Store, door: Door) 
         if body.length > MAX_FIELD_BYTES:
             raise TooLarge
         form = parse_qs(body.read_exactly(body.length).decode("utf-8", "replace"), keep_blank_values=True)
-        response = bottle.HTTPResponse(status=HTTPStatus.SEE_OTHER.value, headers={"Location": "./"})
+        link = form.get("link", [""])[0]
+        location = f"./{link}" if _GIVEN_LINK.fullmatch(link) else "./"
+        response = bottle.HTTPResponse(status=HTTPStatus.SEE_OTHER.value, headers={"Location": location})
         if "signout" in form:
             door.end_sessions()
             set_cookie(response, "session", "", 0)
@@ -4986,9 +5353,9 @@ def add_pages(app: bottle.Bottle, settings: Settings, store: Store, door: Door) 
             if door.knows(form.get("password", [""])[0], bottle.request.environ["REMOTE_ADDR"]):
                 set_cookie(response, "session", door.new_session(), SESSION_SECONDS)
                 return response
-            return send_page(SIGN_IN.replace("$notice", "That is not the password."))
+            return send_sign_in("That is not the password.", link)
         except TooManyTries as error:  # with the form, so that the next try needs no way back
-            page = send_page(SIGN_IN.replace("$notice", str(error)), error.status.value)
+            page = send_sign_in(str(error), link, error.status.value)
             page.headers.update(error.headers)
             return page
 
@@ -5101,7 +5468,7 @@ class Handler(httpserver.WSGIHandler):
         except DropError as error:
             self.close_connection = True
             if not self.status:  # the request never got to the app, for its head could not be trusted
-                status, headers, body = render_error(error)
+                status, headers, body = render_error(error, {})
                 with contextlib.suppress(OSError):
                     self._answer(status, headers.items(), body)
         except OSError:  # the client went away
@@ -5161,6 +5528,11 @@ class Handler(httpserver.WSGIHandler):
                 self._answer(status, headers, b"")
                 if not self.wire.send_file(result.file, result.span):
                     self.close_connection = True  # nothing else can say now that the file has become shorter
+            elif isinstance(result, Stream):
+                self._answer(status, headers, b"")
+                with TURN.paused():
+                    for block in result.blocks:
+                        self.wire.send(block)
             else:
                 self._answer(status, headers, b"".join(result))
         finally:
@@ -5276,7 +5648,7 @@ class Server(httpserver.WSGIServer):
             if admitted:
                 self.finish_request(connection, address)
             else:
-                status, headers, body = render_error(Unavailable())
+                status, headers, body = render_error(Unavailable(), {})
                 connection.setblocking(False)  # who is refused is not waited for
                 connection.send(render_head(status, headers.items(), is_last=True) + body)
         except Exception:
@@ -5652,36 +6024,87 @@ ICON = (
     ' stroke-linejoin="round"/></svg>'
 )
 
-SIGN_IN = """<!doctype html>
+#: The look of our pages without a script, in the colours of index.html.
+LOOK = """
+:root {
+  --ground: #f4f5f7; --surface: #fff; --text: #1a1e24; --quiet: #566070; --line: #dfe3e9; --edge: #7f8a9b;
+  --accent: #2b57cf; --accent-deep: #2146aa; --on-accent: #fff; --bad: #b3261e;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ground: #121519; --surface: #1b1f25; --text: #e8ebef; --quiet: #a4aebb; --line: #2e343d; --edge: #6f7b8b;
+    --accent: #96b4ff; --accent-deep: #b3c9ff; --on-accent: #0e1a38; --bad: #ffb0a6;
+  }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
+main { display: grid; gap: 1rem; max-width: 46rem; margin: 0 auto; padding: clamp(1rem, 4vw, 3rem) 1rem; }
+h1, p, ul { margin: 0; padding: 0; }
+h1 { font-size: 1.125rem; font-weight: 650; letter-spacing: -.01em; overflow-wrap: anywhere; }
+ul { list-style: none; background: var(--surface); border: 1px solid var(--line); border-radius: .75rem; }
+li { display: flex; gap: 1rem; justify-content: space-between; padding: .625rem 1rem; }
+li { border-top: 1px solid var(--line); }
+li:first-child { border-top: 0; }
+li > :first-child { overflow-wrap: anywhere; min-width: 0; }
+small { color: var(--quiet); font-size: .875rem; white-space: nowrap; }
+a { color: var(--accent); }
+form { display: grid; gap: .75rem; width: min(20rem, 100%); margin: 15vh auto 0; }
+input { font: inherit; color: inherit; background: var(--surface); padding: .625rem .75rem; }
+input { border: 1px solid var(--edge); border-radius: .5rem; }
+[role=status] { color: var(--bad); font-size: .875rem; min-height: 1.5rem; }
+button, .button {
+  display: inline-block; border: 0; border-radius: .5rem; padding: .625rem 1.25rem; cursor: pointer;
+  background: var(--accent); color: var(--on-accent); font: inherit; font-weight: 600; text-decoration: none;
+}
+button:hover, .button:hover { background: var(--accent-deep); }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+@media (forced-colors: active) { button, .button { border: 1px solid; } }
+"""
+
+PLAIN_PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Sign in</title>
-<link rel="icon" href="favicon.ico">
-<style>
-:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }
-body { display: grid; place-content: center; min-height: 100vh; margin: 0; }
-form { display: grid; gap: .75rem; width: min(20rem, 80vw); }
-h1 { font-size: 1.25rem; margin: 0; }
-input, button { font: inherit; padding: .6rem .75rem; border: 1px solid GrayText; border-radius: .5rem; }
-button { background: #2563eb; border-color: #2563eb; color: #fff; cursor: pointer; }
-:focus-visible { outline: 3px solid #60a5fa; outline-offset: 2px; }
-</style>
+<meta name="color-scheme" content="light dark">
+<title>$title</title>
+<link rel="icon" href="${root}favicon.ico">
+<style>$look</style>
 </head>
 <body>
 <main>
-<form action="./" method="post">
-<h1>Sign in to drop files</h1>
-<label for="password">Password</label>
-<input id="password" name="password" type="password" autocomplete="current-password" required autofocus>
-<span role="status">$notice</span>
-<button>Sign in</button>
-</form>
+$body
 </main>
 </body>
 </html>
-"""
+""")
+
+SIGN_IN = Template("""<form action="$root" method="post">
+<h1>Sign in to drop files</h1>
+<label for="password">Password</label>
+<input id="password" name="password" type="password" autocomplete="current-password" required autofocus>
+<input type="hidden" name="link" value="$link">
+<span role="status">$notice</span>
+<button>Sign in</button>
+</form>""")
+
+ERROR_PAGE = Template("""<h1>$sentence</h1>
+<p><a href="$root">To the page</a></p>""")
+
+RECEIVED_PAGE = Template("""<h1>$count received</h1>
+<ul>
+$files
+</ul>
+<p><a class="button" href="$root">Drop more</a></p>""")
+
+DROP_PAGE = Template("""<h1>$heading</h1>
+<p><a class="button" href="$zip">Download all as ZIP</a> <small>$size</small></p>
+<ul>
+$files
+</ul>
+$more""")
+
+MORE_FILES = Template('<p><a href="$link">More files</a></p>')
 
 # page: begin (made from index.html by "python build.py page")
 PAGE = r'''<!doctype html>
@@ -5777,7 +6200,7 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 
 #history { margin: 1.5rem .25rem 0; min-height: 2rem; }
 #list li { display: grid; align-items: center; }
-.drop { grid-template-columns: minmax(0, 1fr) auto; gap: 1rem; min-height: 2.75rem; padding: .5rem .25rem .25rem; }
+.drop { grid-template-columns: minmax(0, 1fr) auto; gap: 0 1rem; min-height: 2.75rem; padding: .5rem .25rem .25rem; }
 .row {
   position: relative; grid-template-columns: minmax(0, 1fr) auto auto auto; gap: .125rem 1rem; min-height: 3rem; padding: .375rem .5rem .375rem 1rem;
   background: var(--surface); border: solid var(--line); border-width: 0 1px 1px; font-size: .9375rem;
@@ -5816,7 +6239,10 @@ summary::-webkit-details-marker { display: none; }
   main { padding-bottom: 9rem; }
   #status { position: fixed; inset: auto 0 0; top: auto; grid-template-columns: minmax(0, 1fr); padding: .75rem 1rem; border-width: 1px 0 0; border-radius: 0; }
   #status .actions { grid-row: 3; }
+  .drop:has(.fold:not([hidden])) { grid-template-columns: minmax(0, 1fr); }
   .row { grid-template-columns: auto minmax(0, 1fr) auto; column-gap: .5rem; }
+  [data-state=unfinished] .status { grid-column: 2 / -1; }
+  .row[data-state=unfinished] .actions { grid-row: 1; }
   .row :is(.link, .path) { grid-column: 1 / 3; }
   .row .actions { grid-area: 1 / 3 / span 2; }
   .row .size { grid-row: 2; min-width: 0; }
@@ -6000,8 +6426,8 @@ const bytes = (n) => {
 const limit = (n) => bytes(n % MIB ? n : n / MIB * 1e6);
 const inTime = (unit) => number({style: 'unit', unit, unitDisplay: 'short'});
 const [hours, minutes, seconds] = ['hour', 'minute', 'second'].map(inTime);
-const duration = (s) => s < 10 ? seconds.format(Math.ceil(s)) : s < 60 ? seconds.format(5 * Math.ceil(s / 5))
-  : s < 5400 ? minutes.format(Math.ceil(s / 60)) : hours.format(Math.ceil(s / 1800) / 2);
+const duration = (s) => s < 20 ? seconds.format(Math.ceil(s)) : s < 100 ? seconds.format(5 * Math.ceil(s / 5))
+  : s < 5400 ? minutes.format(Math.round(s / 60)) : hours.format(Math.ceil(s / 1800) / 2);
 const percent = (part, all) => share.format(all ? Math.floor(100 * part / all) / 100 : 0);
 
 const clock = new Intl.DateTimeFormat(locale, {timeStyle: 'short'});
@@ -6015,10 +6441,13 @@ const when = (ms) => {
 };
 const joined = (...parts) => parts.filter(Boolean).join(' · ');
 
+// Of the values that come with a code, seconds decide the form of the sentence; the others are bytes.
+const readable = ({seconds, ...sizes} = {}) => ({n: seconds, ...Object.fromEntries(Object.entries(sizes).map(([name, n]) => [name, bytes(n)]))});
+
 // What is known by its code is said in the person's language, an unknown sentence of the server as it is, and a proxy's
 // error page never.
 const PROXY = {401: 'proxyLogin', 403: 'proxyRefused', 404: 'noServer', 413: 'proxySize', 502: 'proxyAway', 503: 'proxyAway', 504: 'proxyAway'};
-const sentence = (status, body) => Object.hasOwn(tables[language], `${body?.code}`) ? say(body.code, body.values)
+const sentence = (status, body) => Object.hasOwn(tables[language], `${body?.code}`) ? say(body.code, readable(body.values))
   : typeof body?.error === 'string' ? body.error
   : PROXY[status] ? say(PROXY[status]) : say('proxyStatus', {status: `${status}`});
 
@@ -6175,7 +6604,7 @@ let lanes = mostLanes;
 let runBytes = 0;              // what the latest run says that the next one may have
 let mostRunBytes = settings.runBytes;
 let isPaused = false;
-let lag = 0;                   // seconds from a run's last byte to its answer: what is on the way in between is not in yet
+let lineSpeed = 0;             // bytes/s of all lanes, as answers tell: what the browser says is sent may only lie in a buffer
 
 // The state from which an upload is sent. A UUID that it has already stays: the server may have more of it than was heard.
 const prepare = (upload) => Object.assign(upload, {
@@ -6184,6 +6613,7 @@ const prepare = (upload) => Object.assign(upload, {
   chunkSize: 0, todo: null,
   received: 0,                 // bytes that are in, without those of runs under way
   sent: 0,                     // with those
+  through: 0,                  // with as much of those as can have come through
   begun: 0,                    // when its first bytes were sent
   asking: false,               // a question is under way, or other tabs are asked
   meanwhile: [],               // chunks that came in since that question was sent: its answer may not know of them
@@ -6252,7 +6682,7 @@ const setPaused = (on) => {
 
 const enter = (request) => {
   const now = performance.now();
-  running.add(Object.assign(request, {turn: request.upload.turn, sent: 0, beganAt: now, movedAt: now}));
+  running.add(Object.assign(request, {turn: request.upload.turn, sent: 0, through: 0, beganAt: now, movedAt: now}));
 };
 
 // Asks what the server has of this file. One that it does not have begins by being asked for.
@@ -6395,7 +6825,7 @@ const send = (upload) => {
 };
 
 const judge = (run) => {
-  const {xhr, upload, form, first, last, size, beganAt, movedAt} = run;
+  const {xhr, upload, form, first, last, size, beganAt} = run;
   if (!xhr.status) return broken(run);   // so does Firefox call a connection that ends before the first byte of the answer
   let answer = null;
   try { answer = JSON.parse(xhr.responseText); } catch { /* not the server's own */ }
@@ -6405,10 +6835,10 @@ const judge = (run) => {
   if (known.done) return finish(upload, known);   // answers may overtake each other: this one counts
   Object.assign(upload, {received: upload.received + size, held: '', full: false, failures: 0, beginnings: 0, stalls: 0});
   if (size >= upload.chunkSize) {
-    const now = performance.now();
-    const seconds = (now - beganAt) / 1000;
+    const seconds = (performance.now() - beganAt) / 1000;
     runBytes = Math.max(runBytes / 2, RUN_SECONDS * size / seconds);   // a single slow one says little
-    lag += ((now - movedAt) / 1000 - lag) / 4;
+    const speed = size / seconds * (running.size + 1);
+    lineSpeed = lineSpeed ? lineSpeed + (speed - lineSpeed) / 4 : speed;
     if (size === upload.chunkSize && seconds > SLOW_SECONDS) lanes = Math.max(1, lanes - 1);
   }
   if (upload.asking) upload.meanwhile.push([first, last]);
@@ -6496,7 +6926,7 @@ const end = (upload) => {
 const finish = (upload, known) => {
   end(upload);
   setUuid(upload, known.uuid);
-  Object.assign(upload, {done: true, known, sent: upload.size});
+  Object.assign(upload, {done: true, known, sent: upload.size, through: upload.size});
   tell.done(upload);
 };
 
@@ -6531,6 +6961,7 @@ const forget = (upload) => {
 
 // A timer and not animation frames: a hidden tab gets no frames, yet its uploads go on.
 let ticking = 0;
+let tickedAt = 0;
 const tickSoon = () => { if (!ticking) ticking = setTimeout(tick, TICK_MS); };
 const tick = () => {
   ticking = 0;
@@ -6543,8 +6974,15 @@ const tick = () => {
     lanes = Math.max(1, lanes >> 1);
     run.xhr.abort();
   }
+  const each = lineSpeed * (now - tickedAt) / 1000 / running.size;
+  tickedAt = now;
+  for (const run of running) run.through = lineSpeed ? Math.min(run.sent, run.through + each) : run.sent;
   for (const upload of active) {
-    if (upload.begun) upload.sent = Math.min(upload.size, upload.received + requestsOf(upload).reduce((sum, run) => sum + run.sent, 0));
+    if (!upload.begun) continue;
+    const runs = requestsOf(upload);
+    const sum = (part) => Math.min(upload.size, upload.received + runs.reduce((sum, run) => sum + part(run), 0));
+    upload.sent = sum(({sent}) => sent);
+    upload.through = sum(({through}) => through);
   }
   if (tell.tick(now)) tickSoon();
 };
@@ -6597,7 +7035,7 @@ const sure = (question, yes, no = '', {password = false, also = false} = {}) => 
   dialog.showModal();
 }));
 
-const copy = async (button, key, text) => {
+const copy = async (button, text) => {
   let copied = true;
   try {
     await navigator.clipboard.writeText(text);
@@ -6848,7 +7286,7 @@ const setName = (element, name) => {
 const part = (li, name) => li.getElementsByClassName(name)[0];
 
 const fill = {
-  drop(drop, li) {
+  drop(_, li) {
     setText(part(li, 'copy'), say('copyLink'));
     setText(part(li, 'qr'), say('qr'));
   },
@@ -6921,15 +7359,15 @@ const draw = {
 };
 const isUuid = (id) => id.length === 36;
 
-const describe = ({state, upload, known, size, home, drop}) => ({
+const describe = ({state, upload, known}) => ({
   waiting: () => upload.waits || say('waiting'),
-  sending: () => percent(upload.sent, size),
-  paused: () => upload.held ? say('tryingAgain', {reason: upload.held}) : percent(upload.sent, size),
+  sending: () => percent(upload.sent, upload.size),
+  paused: () => upload.held ? say('tryingAgain', {reason: upload.held}) : percent(upload.sent, upload.size),
   finishing: () => say('finishing'),
   done: () => '✓',
   failed: () => upload.error,
-  unfinished: () => elsewhere.has(known.uuid) ? say('sentElsewhere', {percent: percent(known.received, size)})
-    : say('isHere', {percent: percent(known.received, size)}),
+  unfinished: () => elsewhere.has(known.uuid) ? say('sentElsewhere', {percent: percent(known.received, known.size)})
+    : say('isHere', {percent: percent(known.received, known.size)}),
 })[state]();
 
 // What is clicked in a line. Elements come and go, so the list listens for all of them.
@@ -6939,7 +7377,7 @@ const click = {
     line.isOpen = !line.isOpen;
     for (const entry of line.entries) retire(entry);   // their paths are shown otherwise
   },
-  copy: (line, button) => { copy(button, 'copyLink', linkOf(line)); },
+  copy: (line, button) => { copy(button, linkOf(line)); },
   qr: (line) => showQr(line.kind === 'drop' ? say('files', {n: line.count}) : line.name, linkOf(line)),
   retry({upload, li}) {
     if (upload.goOn) upload.goOn();
@@ -7041,32 +7479,38 @@ let samples = [];              // {at, weight} of what is in or on its way
 let total = {n: 0, done: 0, failed: 0, size: 0, sent: 0, isBusy: false};
 
 const sum = () => {
-  const all = {n: batch.size + expected, done: 0, failed: 0, size: 0, sent: 0, begun: 0, isBusy: expected > 0, retriable: 0};
+  const all = {n: batch.size + expected, done: 0, failed: 0, size: 0, sent: 0, through: 0, isBusy: expected > 0, retriable: 0};
   for (const upload of batch) {
     all.size += upload.size;
     all.sent += upload.error ? 0 : upload.sent;
+    all.through += upload.error ? upload.size : upload.through;
     if (upload.done) all.done++;
     else if (upload.error) {
       all.failed++;
       if (!upload.isTooLarge) all.retriable++;
     } else all.isBusy = true;
   }
-  all.weight = all.sent + FILE_WEIGHT * (all.done + all.failed);
+  all.weight = all.through + FILE_WEIGHT * (all.done + all.failed);
   all.left = all.size + FILE_WEIGHT * all.n - all.weight;
   return all;
 };
 
-// The speed is that of the latest half of the time, at least of 30 s. The first seconds do not count: what is sent then only
-// fills what lies between the page and the line. What has stopped begins to be measured anew.
+// The speed is that of the latest half of the time, at least of 30 s. Until an answer has come the first seconds do not count:
+// what is sent then only fills the buffers on the way. What has stopped begins to be measured anew.
+let isMeasured = false;
 const timeLeft = (now, {weight, left}) => {
   if (outage || isPaused) samples = [];
+  if (isMeasured !== lineSpeed > 0) samples = samples.slice(0, 1);
+  isMeasured = lineSpeed > 0;
   samples.push({at: now, weight});
-  const start = Math.min(samples[0].at + 3000, now - 1000);
-  const from = samples.find(({at}) => at >= Math.max(start, now - Math.max(30000, (now - samples[0].at) / 2)));
+  const [{at: began}] = samples;
+  const start = Math.max(isMeasured ? began : began + 3000, now - Math.max(30000, (now - began) / 2));
+  const from = samples.find(({at}) => at >= Math.min(start, now - 1000)) ?? samples[0];
   const seconds = (now - from.at) / 1000;
   const speed = (weight - from.weight) / seconds;
   if (samples.length > 4000) samples = samples.filter((_, index) => index % 2 === 0);
-  return seconds > 2 && speed > 0 ? left / speed + lag : 0;
+  const isBuffered = !isMeasured && [...running].every((run) => run.sent === run.size);
+  return seconds > 2 && speed > 0 && !isBuffered ? left / speed : 0;
 };
 
 tell.tick = (now) => {
@@ -7084,7 +7528,6 @@ const drawWhole = (left = 0) => {
   const power = powerOf(size);
   const part = size ? sent / size : n && done / n;
   const dropped = new Set([...kind === 'done' ? batch : []].map(({drop}) => drop));
-  const [only] = dropped;
   setText($('news'), kind === 'outage' ? outage
     : kind === 'done' ? n === 1 ? say('arrived', {name: first.name}) : joined(say('allArrived', {n}), bytes(size))
     : kind === 'failed' ? say('needYou', {n: failed})
@@ -7275,7 +7718,7 @@ dropzone.uploadFiles = (handedOver) => { for (const file of handedOver) start(up
 const enqueue = dropzone.addFile.bind(dropzone);
 dropzone.addFile = (file) => {
   found.add(file.fullPath);
-  take1(file, dropping);
+  collect(file, dropping);
 };
 let waiting = [];
 let next = 0;                     // the first of them that Dropzone does not have
@@ -7293,7 +7736,7 @@ let taken = 0;
 let sorting = 0;
 let doubles = [];
 let known = null;                 // what has arrived, by name, size and time
-const take1 = (file, drop) => {
+const collect = (file, drop) => {
   incoming.push({file, drop});
   expected++;
   if (!sorting) sorting = setTimeout(sort);
@@ -7325,7 +7768,8 @@ const beginBatch = () => {
   if ([...batch].some(isBusy)) return;
   for (const upload of batch) if (upload.done) batch.delete(upload);
   quarter = -1;
-  samples = [];
+  lineSpeed = 0;
+  samples = [{at: performance.now(), weight: sum().weight}];
   lanes = mostLanes;
 };
 const add = (upload) => {
@@ -7458,7 +7902,7 @@ $('cancel-all').onclick = async () => {
   }
   tickSoon();
 };
-$('copy-all').onclick = ({target}) => copy(target, '', target.link);
+$('copy-all').onclick = ({target}) => copy(target, target.link);
 $('qr-all').onclick = () => showQr(total.n === 1 ? [...batch][0].name : say('files', {n: total.n}), $('copy-all').link);
 
 const choose = (element) => {
@@ -7466,7 +7910,7 @@ const choose = (element) => {
     beginDrop();
     const chosen = [...element.files];
     element.value = '';   // so that choosing the same file again is a change
-    for (const file of chosen) take1(file, dropping);
+    for (const file of chosen) collect(file, dropping);
     total = sum();
     drawWhole();
   };
@@ -7492,7 +7936,7 @@ addEventListener('paste', (event) => {
   if (!files.length) return;
   event.preventDefault();
   beginDrop();
-  for (const file of files) take1(file, dropping);
+  for (const file of files) collect(file, dropping);
 });
 
 // ---- 6. Messages ----
@@ -7594,6 +8038,676 @@ function messages() {
       proxySize: 'A proxy on the way refuses requests of this size. Ask its owner to allow larger ones.',
       proxyAway: 'A proxy on the way cannot reach the server.',
       proxyStatus: 'The upload was stopped on the way (status {status}).',
+      'file-too-large': 'This file is too large. The server takes up to {limit}.',
+      'larger-than-all': 'All files together may have {limit} here. This one has more.',
+      'no-room': 'This file needs {size}. The server has less space than that.',
+      'disk-full': 'The server’s disk is full. It goes on once there is space.',
+      'holds-all-it-may': 'The server holds as much as it may. It goes on once there is space.',
+      'list-full': 'The server holds as many files as it can list.',
+      'busy': 'The server is busy.',
+      'send-again': 'A part has to be sent again.',
+      'too-slow': 'That was too slow for the server.',
+      'folder-moved': 'A folder of the server was moved. Ask its owner.',
+      'disk-fault': 'The server’s disk reported an error. What has arrived is kept.',
+      'server-fault': 'Something went wrong on the server. If it stays, ask its owner.',
+      'data-changed': 'What had arrived was changed on the server’s disk. It has to be sent again.',
+      'name-taken': 'Something is in this file’s place on the server. Retry sends it again.',
+      'other-drop': 'Another browser began this drop. Reload this page.',
+      'wrong-passwords': 'Too many wrong passwords. Try again in 1 second.|Too many wrong passwords. Try again in {n} seconds.',
+    },
+    de: {
+      title: 'Dateien ablegen',
+      titleOf: 'Dateien ablegen auf {title}',
+      choose: 'Dateien auswählen',
+      chooseFolder: 'Ordner auswählen',
+      folder: 'oder einen Ordner',
+      more: 'Weitere ablegen oder auswählen',
+      paste: 'Einfügen geht auch.',
+      limit: 'Je bis zu {size}',
+      free: '{size} frei',
+      goesOn: 'Bricht die Verbindung ab, geht es danach dort weiter.',
+      overlay: 'Zum Hochladen ablegen',
+      here: 'Auf dem Handy öffnen',
+      signOut: 'Abmelden',
+      uploads: 'Uploads',
+      history: 'Von diesem Browser abgelegt',
+      clear: 'Liste leeren',
+      clearAsk: 'Die Liste leeren? Die Dateien bleiben auf dem Server, und ihre Links gelten weiter.',
+      deleteToo: 'Auch die Dateien löschen',
+      cleared: 'Die Liste ist leer. Die Dateien bleiben auf dem Server, und ihre Links gelten weiter.',
+      clearedAll: 'Die Dateien sind gelöscht.',
+      sending: '{i} von {n} wird gesendet',
+      paused: 'Angehalten bei {i} von {n}',
+      of: '{part} von {whole}',
+      left: 'noch {time}',
+      needYou: '1 Datei braucht Sie|{n} Dateien brauchen Sie',
+      arrived: '{name} ist angekommen.',
+      allArrived: 'Alle {n} Dateien sind angekommen',
+      pause: 'Anhalten',
+      goOn: 'Weiter',
+      cancelAll: 'Alle abbrechen',
+      cancelAllAsk: 'Diese Datei abbrechen? Was von ihr angekommen ist, wird gelöscht.|{n} Dateien abbrechen? Was von ihnen angekommen ist, wird gelöscht.',
+      retryAll: 'Alle noch einmal',
+      tryNow: 'Jetzt versuchen',
+      files: '1 Datei|{n} Dateien',
+      unfold: 'Dateien zeigen',
+      fold: 'Dateien verbergen',
+      copyLink: 'Link kopieren',
+      copyAll: 'Links kopieren',
+      copied: 'Kopiert',
+      linkCopied: 'Der Link ist kopiert.',
+      copyByHand: 'Kopieren Sie diesen Link von Hand: {link}',
+      qr: 'QR-Code',
+      qrOf: 'QR-Code von {name}',
+      share: 'Teilen',
+      close: 'Schließen',
+      retry: 'Noch einmal',
+      cancel: 'Abbrechen',
+      discard: 'Verwerfen',
+      delete: 'Löschen',
+      keep: 'Behalten',
+      menu: 'Mehr: {name}',
+      deleteAsk: 'Vom Server löschen?',
+      cancelAsk: 'Nicht weiter senden?',
+      isRemoved: '{name} ist gelöscht.',
+      isDiscarded: '{name} ist verworfen.',
+      isCancelled: '{name} ist abgebrochen.',
+      notRemoved: 'Der Server war nicht zu erreichen, es wurde nichts gelöscht. Versuchen Sie es noch einmal.',
+      notCleared: 'Der Server war nicht zu erreichen, die Liste ist unverändert. Versuchen Sie es noch einmal.',
+      uploadOf: 'Upload von {name}',
+      waiting: 'Wartet',
+      behind: 'Wartet auf eine andere Datei desselben Namens',
+      elsewhere: 'Wartet, solange ein anderer Tab diese Datei sendet',
+      finishing: 'Wird abgeschlossen…',
+      tryingAgain: '{reason} Neuer Versuch…',
+      isHere: '{percent} sind da. Wählen Sie die Datei noch einmal aus, dann geht es weiter.',
+      sentElsewhere: '{percent} sind da. Ein anderer Tab sendet sie.',
+      doubles: '{name} haben Sie schon abgelegt. Beide behalten?|{n} dieser Dateien haben Sie schon abgelegt. Beide behalten?',
+      keepBoth: 'Beide behalten',
+      skip: 'Auslassen',
+      signedOut: 'Abgemeldet. Nichts ist verloren.',
+      password: 'Ihre Sitzung ist zu Ende. Geben Sie das Passwort ein, dann geht es weiter.',
+      wrongPassword: 'Das ist nicht das Passwort. Versuchen Sie es noch einmal.',
+      picture: 'Bild',
+      text: 'Text',
+      emptyFolder: 'Der Ordner {name} ist leer.',
+      unreadables: '{name} ließ sich nicht lesen und wird ausgelassen.|{n} ließen sich nicht lesen und werden ausgelassen, darunter {name}.',
+      lost: 'Keine Verbindung. Nichts ist verloren.',
+      back: 'Der Server ist wieder da.',
+      tooLarge: 'Diese Datei ist zu groß. Der Server nimmt bis zu {size}.',
+      unreadable: 'Diese Datei lässt sich nicht mehr lesen: Sie wurde geändert, verschoben oder gelöscht. Wählen Sie sie noch einmal aus.',
+      unfinished: 'Der Server hat diese Datei nicht fertig. „Noch einmal“ sendet, was fehlt.',
+      removed: 'Diese Datei wurde vom Server gelöscht. „Noch einmal“ sendet sie neu.',
+      broken: 'Die Verbindung ist abgebrochen.',
+      unsure: 'Die Verbindung ist abgebrochen. Vielleicht ist die Datei angekommen: Sehen Sie in der Liste nach, bevor Sie sie noch einmal senden.',
+      stranger: 'Etwas anderes hat an Stelle des Servers geantwortet. Prüfen Sie die Verbindung und versuchen Sie es noch einmal.',
+      noServer: 'Unter dieser Adresse ist kein Server mehr. Laden Sie die Seite neu.',
+      proxyLogin: 'Ein Proxy auf dem Weg verlangt eine Anmeldung. Laden Sie die Seite neu und versuchen Sie es noch einmal.',
+      proxyRefused: 'Ein Proxy auf dem Weg erlaubt diesen Upload nicht.',
+      proxySize: 'Ein Proxy auf dem Weg nimmt so große Anfragen nicht an. Bitten Sie seinen Betreiber, größere zu erlauben.',
+      proxyAway: 'Ein Proxy auf dem Weg erreicht den Server nicht.',
+      proxyStatus: 'Der Upload wurde unterwegs aufgehalten (Status {status}).',
+      'file-too-large': 'Diese Datei ist zu groß. Der Server nimmt bis zu {limit}.',
+      'larger-than-all': 'Alle Dateien zusammen dürfen hier {limit} haben. Diese allein hat mehr.',
+      'no-room': 'Diese Datei braucht {size}. So viel Platz hat der Server nicht.',
+      'disk-full': 'Der Speicher des Servers ist voll. Es geht weiter, sobald Platz ist.',
+      'holds-all-it-may': 'Der Server hat so viel, wie er haben darf. Es geht weiter, sobald Platz ist.',
+      'list-full': 'Der Server hat so viele Dateien, wie er auflisten kann.',
+      'busy': 'Der Server ist beschäftigt.',
+      'send-again': 'Ein Teil muss noch einmal gesendet werden.',
+      'too-slow': 'Das war dem Server zu langsam.',
+      'folder-moved': 'Ein Ordner des Servers wurde verschoben. Fragen Sie seinen Betreiber.',
+      'disk-fault': 'Der Datenträger des Servers meldet einen Fehler. Was angekommen ist, bleibt.',
+      'server-fault': 'Auf dem Server ging etwas schief. Bleibt es so, fragen Sie seinen Betreiber.',
+      'data-changed': 'Was angekommen war, wurde auf dem Server verändert. Es muss neu gesendet werden.',
+      'name-taken': 'Auf dem Server liegt etwas am Platz dieser Datei. „Noch einmal“ sendet sie neu.',
+      'other-drop': 'Ein anderer Browser hat damit begonnen. Laden Sie die Seite neu.',
+      'wrong-passwords': 'Zu viele falsche Passwörter. In 1 Sekunde geht es weiter.|Zu viele falsche Passwörter. In {n} Sekunden geht es weiter.',
+    },
+    fr: {
+      title: 'Déposer des fichiers',
+      titleOf: 'Déposer des fichiers sur {title}',
+      choose: 'Choisir des fichiers',
+      chooseFolder: 'Choisir un dossier',
+      folder: 'ou un dossier',
+      more: 'Déposer ou choisir d’autres fichiers',
+      paste: 'Vous pouvez aussi coller.',
+      limit: 'Jusqu’à {size} par fichier',
+      free: '{size} libres',
+      goesOn: 'Si la connexion se coupe, l’envoi reprend où il en était.',
+      overlay: 'Déposez pour envoyer',
+      here: 'Ouvrir sur le téléphone',
+      signOut: 'Se déconnecter',
+      uploads: 'Envois',
+      history: 'Déposés depuis ce navigateur',
+      clear: 'Vider la liste',
+      clearAsk: 'Vider la liste ? Les fichiers restent sur le serveur et leurs liens restent valables.',
+      deleteToo: 'Supprimer aussi les fichiers',
+      cleared: 'La liste est vide. Les fichiers restent sur le serveur et leurs liens restent valables.',
+      clearedAll: 'Les fichiers sont supprimés.',
+      sending: 'Envoi de {i} sur {n}',
+      paused: 'En pause à {i} sur {n}',
+      of: '{part} sur {whole}',
+      left: 'encore {time}',
+      needYou: '1 fichier a besoin de vous|{n} fichiers ont besoin de vous',
+      arrived: '{name} est arrivé.',
+      allArrived: 'Les {n} fichiers sont arrivés',
+      pause: 'Pause',
+      goOn: 'Reprendre',
+      cancelAll: 'Tout annuler',
+      cancelAllAsk: 'Annuler ce fichier ? Ce qui en est arrivé sera supprimé.|Annuler {n} fichiers ? Ce qui en est arrivé sera supprimé.',
+      retryAll: 'Tout réessayer',
+      tryNow: 'Essayer maintenant',
+      files: '{n} fichier|{n} fichiers',
+      unfold: 'Afficher les fichiers',
+      fold: 'Masquer les fichiers',
+      copyLink: 'Copier le lien',
+      copyAll: 'Copier les liens',
+      copied: 'Copié',
+      linkCopied: 'Le lien est copié.',
+      copyByHand: 'Copiez ce lien à la main : {link}',
+      qr: 'Code QR',
+      qrOf: 'Code QR de {name}',
+      share: 'Partager',
+      close: 'Fermer',
+      retry: 'Réessayer',
+      cancel: 'Annuler',
+      discard: 'Abandonner',
+      delete: 'Supprimer',
+      keep: 'Garder',
+      menu: 'Plus : {name}',
+      deleteAsk: 'Supprimer du serveur ?',
+      cancelAsk: 'Arrêter l’envoi ?',
+      isRemoved: '{name} est supprimé.',
+      isDiscarded: '{name} est abandonné.',
+      isCancelled: '{name} est annulé.',
+      notRemoved: 'Le serveur est injoignable, rien n’a été supprimé. Réessayez.',
+      notCleared: 'Le serveur est injoignable, la liste est inchangée. Réessayez.',
+      uploadOf: 'Envoi de {name}',
+      waiting: 'En attente',
+      behind: 'Attend un autre fichier du même nom',
+      elsewhere: 'Attend qu’un autre onglet ait envoyé ce fichier',
+      finishing: 'Fin de l’envoi…',
+      tryingAgain: '{reason} Nouvel essai…',
+      isHere: '{percent} sont là. Choisissez-le de nouveau pour continuer.',
+      sentElsewhere: '{percent} sont là. Un autre onglet l’envoie.',
+      doubles: 'Vous avez déjà déposé {name}. Garder les deux ?|Vous avez déjà déposé {n} de ces fichiers. Garder les deux ?',
+      keepBoth: 'Garder les deux',
+      skip: 'Passer',
+      signedOut: 'Déconnecté. Rien n’est perdu.',
+      password: 'Votre session est terminée. Saisissez le mot de passe pour continuer.',
+      wrongPassword: 'Ce n’est pas le mot de passe. Réessayez.',
+      picture: 'Image',
+      text: 'Texte',
+      emptyFolder: 'Le dossier {name} est vide.',
+      unreadables: '{name} n’a pas pu être lu et est laissé de côté.|{n} n’ont pas pu être lus et sont laissés de côté, dont {name}.',
+      lost: 'Pas de connexion. Rien n’est perdu.',
+      back: 'Le serveur est de retour.',
+      tooLarge: 'Ce fichier est trop grand. Le serveur accepte jusqu’à {size}.',
+      unreadable: 'Ce fichier ne peut plus être lu : il a été modifié, déplacé ou supprimé. Choisissez-le de nouveau.',
+      unfinished: 'Le serveur n’a pas terminé ce fichier. « Réessayer » envoie ce qui manque.',
+      removed: 'Ce fichier a été supprimé du serveur. « Réessayer » l’envoie de nouveau.',
+      broken: 'La connexion s’est coupée.',
+      unsure: 'La connexion s’est coupée. Le fichier est peut-être arrivé : regardez la liste avant de réessayer.',
+      stranger: 'Autre chose a répondu à la place du serveur. Vérifiez la connexion, puis réessayez.',
+      noServer: 'Il n’y a plus de serveur à cette adresse. Rechargez la page.',
+      proxyLogin: 'Un proxy sur le trajet demande une connexion. Rechargez la page, puis réessayez.',
+      proxyRefused: 'Un proxy sur le trajet interdit cet envoi.',
+      proxySize: 'Un proxy sur le trajet refuse les requêtes de cette taille. Demandez à son responsable d’en accepter de plus grandes.',
+      proxyAway: 'Un proxy sur le trajet ne peut pas joindre le serveur.',
+      proxyStatus: 'L’envoi a été arrêté en chemin (statut {status}).',
+      'file-too-large': 'Ce fichier est trop grand. Le serveur accepte jusqu’à {limit}.',
+      'larger-than-all': 'Tous les fichiers ensemble peuvent faire {limit} ici. Celui-ci est plus grand.',
+      'no-room': 'Ce fichier a besoin de {size}. Le serveur a moins de place.',
+      'disk-full': 'Le disque du serveur est plein. L’envoi reprendra quand il y aura de la place.',
+      'holds-all-it-may': 'Le serveur contient tout ce qu’il peut. L’envoi reprendra quand il y aura de la place.',
+      'list-full': 'Le serveur contient autant de fichiers qu’il peut en lister.',
+      'busy': 'Le serveur est occupé.',
+      'send-again': 'Une partie doit être renvoyée.',
+      'too-slow': 'C’était trop lent pour le serveur.',
+      'folder-moved': 'Un dossier du serveur a été déplacé. Demandez à son responsable.',
+      'disk-fault': 'Le disque du serveur signale une erreur. Ce qui est arrivé est gardé.',
+      'server-fault': 'Un problème est survenu sur le serveur. S’il persiste, demandez à son responsable.',
+      'data-changed': 'Ce qui était arrivé a été modifié sur le serveur. Il faut le renvoyer.',
+      'name-taken': 'Quelque chose occupe la place de ce fichier sur le serveur. « Réessayer » l’envoie de nouveau.',
+      'other-drop': 'Un autre navigateur a commencé ce dépôt. Rechargez la page.',
+      'wrong-passwords': 'Trop de mots de passe faux. Réessayez dans {n} seconde.|Trop de mots de passe faux. Réessayez dans {n} secondes.',
+    },
+    es: {
+      title: 'Soltar archivos',
+      titleOf: 'Soltar archivos en {title}',
+      choose: 'Elegir archivos',
+      chooseFolder: 'Elegir una carpeta',
+      folder: 'o una carpeta',
+      more: 'Soltar o elegir más',
+      paste: 'También se puede pegar.',
+      limit: 'Hasta {size} cada uno',
+      free: '{size} libres',
+      goesOn: 'Si se corta la conexión, sigue donde estaba.',
+      overlay: 'Suelte para subir',
+      here: 'Abrir en el teléfono',
+      signOut: 'Cerrar sesión',
+      uploads: 'Subidas',
+      history: 'Soltados desde este navegador',
+      clear: 'Vaciar la lista',
+      clearAsk: '¿Vaciar la lista? Los archivos quedan en el servidor y sus enlaces siguen funcionando.',
+      deleteToo: 'Borrar también los archivos',
+      cleared: 'La lista está vacía. Los archivos quedan en el servidor y sus enlaces siguen funcionando.',
+      clearedAll: 'Los archivos están borrados.',
+      sending: 'Enviando {i} de {n}',
+      paused: 'En pausa en {i} de {n}',
+      of: '{part} de {whole}',
+      left: 'faltan {time}',
+      needYou: '1 archivo le necesita|{n} archivos le necesitan',
+      arrived: '{name} ha llegado.',
+      allArrived: 'Han llegado los {n} archivos',
+      pause: 'Pausa',
+      goOn: 'Seguir',
+      cancelAll: 'Cancelar todo',
+      cancelAllAsk: '¿Cancelar este archivo? Se borrará lo que haya llegado de él.|¿Cancelar {n} archivos? Se borrará lo que haya llegado de ellos.',
+      retryAll: 'Reintentar todo',
+      tryNow: 'Probar ahora',
+      files: '1 archivo|{n} archivos',
+      unfold: 'Mostrar archivos',
+      fold: 'Ocultar archivos',
+      copyLink: 'Copiar enlace',
+      copyAll: 'Copiar enlaces',
+      copied: 'Copiado',
+      linkCopied: 'Enlace copiado.',
+      copyByHand: 'Copie este enlace a mano: {link}',
+      qr: 'Código QR',
+      qrOf: 'Código QR de {name}',
+      share: 'Compartir',
+      close: 'Cerrar',
+      retry: 'Reintentar',
+      cancel: 'Cancelar',
+      discard: 'Descartar',
+      delete: 'Borrar',
+      keep: 'Conservar',
+      menu: 'Más: {name}',
+      deleteAsk: '¿Borrar del servidor?',
+      cancelAsk: '¿Dejar de enviarlo?',
+      isRemoved: '{name} está borrado.',
+      isDiscarded: '{name} está descartado.',
+      isCancelled: '{name} está cancelado.',
+      notRemoved: 'No se pudo contactar con el servidor; no se ha borrado nada. Inténtelo de nuevo.',
+      notCleared: 'No se pudo contactar con el servidor; la lista no ha cambiado. Inténtelo de nuevo.',
+      uploadOf: 'Subida de {name}',
+      waiting: 'En espera',
+      behind: 'Espera a otro archivo del mismo nombre',
+      elsewhere: 'Espera mientras otra pestaña envía este archivo',
+      finishing: 'Terminando…',
+      tryingAgain: '{reason} Probando otra vez…',
+      isHere: 'Ya está el {percent}. Elíjalo otra vez para seguir.',
+      sentElsewhere: 'Ya está el {percent}. Otra pestaña lo está enviando.',
+      doubles: 'Ya soltó {name}. ¿Conservar ambos?|Ya soltó {n} de estos archivos. ¿Conservar ambos?',
+      keepBoth: 'Conservar ambos',
+      skip: 'Omitir',
+      signedOut: 'Sesión cerrada. No se ha perdido nada.',
+      password: 'Su sesión ha terminado. Escriba la contraseña para seguir.',
+      wrongPassword: 'Esa no es la contraseña. Inténtelo de nuevo.',
+      picture: 'Imagen',
+      text: 'Texto',
+      emptyFolder: 'La carpeta {name} está vacía.',
+      unreadables: 'No se pudo leer {name} y se omite.|No se pudieron leer {n} y se omiten, entre ellos {name}.',
+      lost: 'Sin conexión. No se ha perdido nada.',
+      back: 'El servidor ha vuelto.',
+      tooLarge: 'Este archivo es demasiado grande. El servidor acepta hasta {size}.',
+      unreadable: 'Este archivo ya no se puede leer: se cambió, se movió o se borró. Elíjalo otra vez.',
+      unfinished: 'El servidor no ha terminado este archivo. «Reintentar» envía lo que falta.',
+      removed: 'Este archivo se borró del servidor. «Reintentar» lo envía otra vez.',
+      broken: 'Se cortó la conexión.',
+      unsure: 'Se cortó la conexión. Puede que el archivo haya llegado: mire la lista antes de reintentar.',
+      stranger: 'Otra cosa respondió en lugar del servidor. Revise la conexión y reintente.',
+      noServer: 'Ya no hay ningún servidor en esta dirección. Recargue la página.',
+      proxyLogin: 'Un proxy en el camino pide iniciar sesión. Recargue la página y reintente.',
+      proxyRefused: 'Un proxy en el camino no permite esta subida.',
+      proxySize: 'Un proxy en el camino rechaza peticiones de este tamaño. Pida a su responsable que permita mayores.',
+      proxyAway: 'Un proxy en el camino no alcanza el servidor.',
+      proxyStatus: 'La subida se detuvo en el camino (estado {status}).',
+      'file-too-large': 'Este archivo es demasiado grande. El servidor acepta hasta {limit}.',
+      'larger-than-all': 'Todos los archivos juntos pueden tener {limit} aquí. Este tiene más.',
+      'no-room': 'Este archivo necesita {size}. El servidor tiene menos espacio.',
+      'disk-full': 'El disco del servidor está lleno. Seguirá cuando haya espacio.',
+      'holds-all-it-may': 'El servidor tiene todo lo que puede tener. Seguirá cuando haya espacio.',
+      'list-full': 'El servidor tiene tantos archivos como puede listar.',
+      'busy': 'El servidor está ocupado.',
+      'send-again': 'Hay que enviar una parte otra vez.',
+      'too-slow': 'Fue demasiado lento para el servidor.',
+      'folder-moved': 'Se movió una carpeta del servidor. Pregunte a su responsable.',
+      'disk-fault': 'El disco del servidor informa de un error. Lo que ha llegado se conserva.',
+      'server-fault': 'Algo falló en el servidor. Si continúa, pregunte a su responsable.',
+      'data-changed': 'Lo que había llegado se cambió en el servidor. Hay que enviarlo otra vez.',
+      'name-taken': 'Hay algo en el lugar de este archivo en el servidor. «Reintentar» lo envía otra vez.',
+      'other-drop': 'Otro navegador empezó este envío. Recargue la página.',
+      'wrong-passwords': 'Demasiadas contraseñas erróneas. Pruebe dentro de 1 segundo.|Demasiadas contraseñas erróneas. Pruebe dentro de {n} segundos.',
+    },
+    zh: {
+      title: '投放文件',
+      titleOf: '投放文件到 {title}',
+      choose: '选择文件',
+      chooseFolder: '选择文件夹',
+      folder: '或文件夹',
+      more: '拖入或选择更多',
+      paste: '也可以粘贴。',
+      limit: '每个最大 {size}',
+      free: '剩余 {size}',
+      goesOn: '连接中断后会从原处继续。',
+      overlay: '松开即可上传',
+      here: '在手机上打开',
+      signOut: '退出登录',
+      uploads: '上传',
+      history: '从此浏览器投放的文件',
+      clear: '清空列表',
+      clearAsk: '清空列表？文件仍在服务器上，链接继续有效。',
+      deleteToo: '同时删除文件',
+      cleared: '列表已清空。文件仍在服务器上，链接继续有效。',
+      clearedAll: '文件已删除。',
+      sending: '正在发送第 {i} 个，共 {n} 个',
+      paused: '已暂停在第 {i} 个，共 {n} 个',
+      of: '{part}，共 {whole}',
+      left: '剩余 {time}',
+      needYou: '{n} 个文件需要您处理',
+      arrived: '{name} 已送达。',
+      allArrived: '全部 {n} 个文件已送达',
+      pause: '暂停',
+      goOn: '继续',
+      cancelAll: '全部取消',
+      cancelAllAsk: '取消 {n} 个文件？已送达的部分将被删除。',
+      retryAll: '全部重试',
+      tryNow: '立即重试',
+      files: '{n} 个文件',
+      unfold: '显示文件',
+      fold: '隐藏文件',
+      copyLink: '复制链接',
+      copyAll: '复制全部链接',
+      copied: '已复制',
+      linkCopied: '链接已复制。',
+      copyByHand: '请手动复制此链接：{link}',
+      qr: '二维码',
+      qrOf: '{name} 的二维码',
+      share: '分享',
+      close: '关闭',
+      retry: '重试',
+      cancel: '取消',
+      discard: '放弃',
+      delete: '删除',
+      keep: '保留',
+      menu: '更多：{name}',
+      deleteAsk: '从服务器删除？',
+      cancelAsk: '停止发送？',
+      isRemoved: '{name} 已删除。',
+      isDiscarded: '{name} 已放弃。',
+      isCancelled: '{name} 已取消。',
+      notRemoved: '无法连接服务器，没有删除任何内容。请重试。',
+      notCleared: '无法连接服务器，列表没有变化。请重试。',
+      uploadOf: '上传 {name}',
+      waiting: '等待中',
+      behind: '等待另一个同名文件',
+      elsewhere: '另一个标签页正在发送此文件，请等待',
+      finishing: '即将完成…',
+      tryingAgain: '{reason} 正在重试…',
+      isHere: '已送达 {percent}。再次选择该文件即可继续。',
+      sentElsewhere: '已送达 {percent}。另一个标签页正在发送。',
+      doubles: '{name} 已经投放过。两个都保留吗？|其中 {n} 个文件已经投放过。都保留吗？',
+      keepBoth: '都保留',
+      skip: '跳过',
+      signedOut: '已退出登录。没有丢失任何内容。',
+      password: '会话已结束。输入密码即可继续。',
+      wrongPassword: '密码不正确。请重试。',
+      picture: '图片',
+      text: '文本',
+      emptyFolder: '文件夹 {name} 是空的。',
+      unreadables: '{n} 个文件无法读取，已略过，其中有 {name}。',
+      lost: '没有连接。没有丢失任何内容。',
+      back: '服务器已恢复。',
+      tooLarge: '文件太大。服务器最多接受 {size}。',
+      unreadable: '无法再读取此文件：它已被更改、移动或删除。请重新选择。',
+      unfinished: '服务器尚未完成此文件。“重试”会发送缺少的部分。',
+      removed: '此文件已从服务器删除。“重试”会重新发送。',
+      broken: '连接中断。',
+      unsure: '连接中断。文件可能已送达：重试前请先查看列表。',
+      stranger: '有别的程序代替服务器作了应答。请检查连接后重试。',
+      noServer: '此地址已没有服务器。请重新加载页面。',
+      proxyLogin: '途中的代理要求登录。请重新加载页面后重试。',
+      proxyRefused: '途中的代理不允许此上传。',
+      proxySize: '途中的代理拒绝这么大的请求。请让其管理员放宽限制。',
+      proxyAway: '途中的代理无法连接服务器。',
+      proxyStatus: '上传在途中被阻止（状态 {status}）。',
+      'file-too-large': '文件太大。服务器最多接受 {limit}。',
+      'larger-than-all': '此处所有文件合计最多 {limit}，而此文件更大。',
+      'no-room': '此文件需要 {size}，服务器空间不足。',
+      'disk-full': '服务器磁盘已满。有空间后会继续。',
+      'holds-all-it-may': '服务器已达到允许的总量。有空间后会继续。',
+      'list-full': '服务器的文件数已达到可列出的上限。',
+      'busy': '服务器繁忙。',
+      'send-again': '有一部分需要重新发送。',
+      'too-slow': '对服务器来说太慢了。',
+      'folder-moved': '服务器的文件夹被移动了。请联系其管理员。',
+      'disk-fault': '服务器磁盘报告错误。已送达的内容会保留。',
+      'server-fault': '服务器出了问题。如果一直如此，请联系其管理员。',
+      'data-changed': '已送达的内容在服务器上被更改，需要重新发送。',
+      'name-taken': '服务器上此文件的位置已被占用。“重试”会重新发送。',
+      'other-drop': '这次投放由另一个浏览器开始。请重新加载页面。',
+      'wrong-passwords': '密码错误次数过多。请在 {n} 秒后重试。',
+    },
+    ja: {
+      title: 'ファイルを届ける',
+      titleOf: '{title} にファイルを届ける',
+      choose: 'ファイルを選ぶ',
+      chooseFolder: 'フォルダーを選ぶ',
+      folder: 'またはフォルダー',
+      more: 'ドロップまたは追加で選ぶ',
+      paste: '貼り付けもできます。',
+      limit: '1 ファイル {size} まで',
+      free: '空き {size}',
+      goesOn: '接続が切れても、続きから再開します。',
+      overlay: 'ドロップしてアップロード',
+      here: 'スマートフォンで開く',
+      signOut: 'サインアウト',
+      uploads: 'アップロード',
+      history: 'このブラウザーから届けたもの',
+      clear: '一覧を空にする',
+      clearAsk: '一覧を空にしますか？ファイルはサーバーに残り、リンクも使えます。',
+      deleteToo: 'ファイルも削除する',
+      cleared: '一覧を空にしました。ファイルはサーバーに残り、リンクも使えます。',
+      clearedAll: 'ファイルを削除しました。',
+      sending: '{n} 件中 {i} 件目を送信中',
+      paused: '{n} 件中 {i} 件目で一時停止中',
+      of: '{part} / {whole}',
+      left: '残り {time}',
+      needYou: '{n} 件のファイルに操作が必要です',
+      arrived: '{name} が届きました。',
+      allArrived: '{n} 件すべて届きました',
+      pause: '一時停止',
+      goOn: '再開',
+      cancelAll: 'すべて中止',
+      cancelAllAsk: '{n} 件を中止しますか？届いた分は削除されます。',
+      retryAll: 'すべて再試行',
+      tryNow: '今すぐ試す',
+      files: '{n} 件のファイル',
+      unfold: 'ファイルを表示',
+      fold: 'ファイルを隠す',
+      copyLink: 'リンクをコピー',
+      copyAll: 'リンクをすべてコピー',
+      copied: 'コピーしました',
+      linkCopied: 'リンクをコピーしました。',
+      copyByHand: 'このリンクを手でコピーしてください：{link}',
+      qr: 'QR コード',
+      qrOf: '{name} の QR コード',
+      share: '共有',
+      close: '閉じる',
+      retry: '再試行',
+      cancel: '中止',
+      discard: '破棄',
+      delete: '削除',
+      keep: '残す',
+      menu: 'その他：{name}',
+      deleteAsk: 'サーバーから削除しますか？',
+      cancelAsk: '送信をやめますか？',
+      isRemoved: '{name} を削除しました。',
+      isDiscarded: '{name} を破棄しました。',
+      isCancelled: '{name} を中止しました。',
+      notRemoved: 'サーバーにつながらず、何も削除していません。もう一度試してください。',
+      notCleared: 'サーバーにつながらず、一覧は変わっていません。もう一度試してください。',
+      uploadOf: '{name} のアップロード',
+      waiting: '待機中',
+      behind: '同じ名前の別のファイルを待っています',
+      elsewhere: '別のタブがこのファイルを送信中のため待っています',
+      finishing: '仕上げ中…',
+      tryingAgain: '{reason} 再試行中…',
+      isHere: '{percent} 届いています。もう一度選ぶと続きから送ります。',
+      sentElsewhere: '{percent} 届いています。別のタブが送信中です。',
+      doubles: '{name} はすでに届けています。両方残しますか？|このうち {n} 件はすでに届けています。両方残しますか？',
+      keepBoth: '両方残す',
+      skip: 'とばす',
+      signedOut: 'サインアウトしました。失われたものはありません。',
+      password: 'セッションが終わりました。続けるにはパスワードを入力してください。',
+      wrongPassword: 'パスワードが違います。もう一度試してください。',
+      picture: '画像',
+      text: 'テキスト',
+      emptyFolder: 'フォルダー {name} は空です。',
+      unreadables: '{name} など {n} 件は読み取れず、とばしました。',
+      lost: '接続がありません。失われたものはありません。',
+      back: 'サーバーが戻りました。',
+      tooLarge: 'このファイルは大きすぎます。サーバーが受け取れるのは {size} までです。',
+      unreadable: 'このファイルはもう読み取れません。変更、移動、または削除されました。選び直してください。',
+      unfinished: 'サーバーでこのファイルがまだ完成していません。「再試行」で足りない分を送ります。',
+      removed: 'このファイルはサーバーから削除されました。「再試行」で送り直します。',
+      broken: '接続が切れました。',
+      unsure: '接続が切れました。ファイルは届いているかもしれません。再試行の前に一覧を確かめてください。',
+      stranger: 'サーバーの代わりに別のものが応答しました。接続を確かめてから再試行してください。',
+      noServer: 'このアドレスにはもうサーバーがありません。ページを再読み込みしてください。',
+      proxyLogin: '途中のプロキシがログインを求めています。ページを再読み込みしてから再試行してください。',
+      proxyRefused: '途中のプロキシがこのアップロードを許可していません。',
+      proxySize: '途中のプロキシがこの大きさの要求を断りました。管理者に上限を上げてもらってください。',
+      proxyAway: '途中のプロキシがサーバーに届きません。',
+      proxyStatus: 'アップロードが途中で止められました（ステータス {status}）。',
+      'file-too-large': 'このファイルは大きすぎます。サーバーが受け取れるのは {limit} までです。',
+      'larger-than-all': 'ここでは全ファイル合わせて {limit} までです。このファイルだけで超えています。',
+      'no-room': 'このファイルには {size} 必要ですが、サーバーの空きが足りません。',
+      'disk-full': 'サーバーのディスクがいっぱいです。空きができると再開します。',
+      'holds-all-it-may': 'サーバーが預かれる上限です。空きができると再開します。',
+      'list-full': 'サーバーが一覧にできるファイル数の上限です。',
+      'busy': 'サーバーが混み合っています。',
+      'send-again': '一部を送り直す必要があります。',
+      'too-slow': 'サーバーにとって遅すぎました。',
+      'folder-moved': 'サーバーのフォルダーが移動されました。管理者に尋ねてください。',
+      'disk-fault': 'サーバーのディスクでエラーが起きました。届いた分は残っています。',
+      'server-fault': 'サーバーで問題が起きました。続くときは管理者に尋ねてください。',
+      'data-changed': '届いた分がサーバー上で変更されました。送り直す必要があります。',
+      'name-taken': 'サーバーでこのファイルの場所がふさがっています。「再試行」で送り直します。',
+      'other-drop': '別のブラウザーが始めたものです。ページを再読み込みしてください。',
+      'wrong-passwords': 'パスワードの間違いが多すぎます。{n} 秒後にもう一度試してください。',
+    },
+    ar: {
+      title: 'إرسال الملفات',
+      titleOf: 'إرسال الملفات إلى {title}',
+      choose: 'اختيار ملفات',
+      chooseFolder: 'اختيار مجلد',
+      folder: 'أو مجلد',
+      more: 'أفلت المزيد أو اختره',
+      paste: 'يمكنك اللصق أيضًا.',
+      limit: 'حتى {size} لكل ملف',
+      free: '{size} متاحة',
+      goesOn: 'إذا انقطع الاتصال فسيتابع من حيث توقف.',
+      overlay: 'أفلت للرفع',
+      here: 'افتح على هاتفك',
+      signOut: 'تسجيل الخروج',
+      uploads: 'عمليات الرفع',
+      history: 'أُرسلت من هذا المتصفح',
+      clear: 'مسح القائمة',
+      clearAsk: 'هل تريد مسح القائمة؟ تبقى الملفات على الخادم وتظل روابطها صالحة.',
+      deleteToo: 'حذف الملفات أيضًا',
+      cleared: 'مُسحت القائمة. تبقى الملفات على الخادم وتظل روابطها صالحة.',
+      clearedAll: 'حُذفت الملفات.',
+      sending: 'جارٍ إرسال {i} من {n}',
+      paused: 'متوقف مؤقتًا عند {i} من {n}',
+      of: '{part} من {whole}',
+      left: 'بقي {time}',
+      needYou: 'لا ملف يحتاج إليك|ملف واحد يحتاج إليك|ملفان يحتاجان إليك|{n} ملفات تحتاج إليك|{n} ملفًا يحتاج إليك|{n} ملف يحتاج إليك',
+      arrived: 'وصل {name}.',
+      allArrived: 'وصلت كل الملفات ({n})',
+      pause: 'إيقاف مؤقت',
+      goOn: 'متابعة',
+      cancelAll: 'إلغاء الكل',
+      cancelAllAsk: 'إلغاء الملفات؟|إلغاء هذا الملف؟ سيُحذف ما وصل منه.|إلغاء ملفين؟ سيُحذف ما وصل منهما.|إلغاء {n} ملفات؟ سيُحذف ما وصل منها.|إلغاء {n} ملفًا؟ سيُحذف ما وصل منها.|إلغاء {n} ملف؟ سيُحذف ما وصل منها.',
+      retryAll: 'إعادة محاولة الكل',
+      tryNow: 'حاول الآن',
+      files: 'لا ملفات|ملف واحد|ملفان|{n} ملفات|{n} ملفًا|{n} ملف',
+      unfold: 'إظهار الملفات',
+      fold: 'إخفاء الملفات',
+      copyLink: 'نسخ الرابط',
+      copyAll: 'نسخ الروابط',
+      copied: 'نُسخ',
+      linkCopied: 'نُسخ الرابط.',
+      copyByHand: 'انسخ هذا الرابط يدويًا: {link}',
+      qr: 'رمز QR',
+      qrOf: 'رمز QR للملف {name}',
+      share: 'مشاركة',
+      close: 'إغلاق',
+      retry: 'إعادة المحاولة',
+      cancel: 'إلغاء',
+      discard: 'تجاهل',
+      delete: 'حذف',
+      keep: 'إبقاء',
+      menu: 'المزيد: {name}',
+      deleteAsk: 'حذف من الخادم؟',
+      cancelAsk: 'إيقاف الإرسال؟',
+      isRemoved: 'حُذف {name}.',
+      isDiscarded: 'تُجوهل {name}.',
+      isCancelled: 'أُلغي {name}.',
+      notRemoved: 'تعذر الوصول إلى الخادم، فلم يُحذف شيء. حاول مرة أخرى.',
+      notCleared: 'تعذر الوصول إلى الخادم، فلم تتغير القائمة. حاول مرة أخرى.',
+      uploadOf: 'رفع {name}',
+      waiting: 'في الانتظار',
+      behind: 'ينتظر ملفًا آخر بالاسم نفسه',
+      elsewhere: 'ينتظر حتى تُرسل علامة تبويب أخرى هذا الملف',
+      finishing: 'جارٍ الإنهاء…',
+      tryingAgain: '{reason} تجري إعادة المحاولة…',
+      isHere: 'وصل {percent}. اختره مرة أخرى للمتابعة.',
+      sentElsewhere: 'وصل {percent}. ترسله علامة تبويب أخرى.',
+      doubles: 'الإبقاء على الكل؟|سبق أن أرسلت {name}. الإبقاء على الاثنين؟|سبق أن أرسلت ملفين منها. الإبقاء على الكل؟|سبق أن أرسلت {n} ملفات منها. الإبقاء على الكل؟|سبق أن أرسلت {n} ملفًا منها. الإبقاء على الكل؟|سبق أن أرسلت {n} ملف منها. الإبقاء على الكل؟',
+      keepBoth: 'الإبقاء على الكل',
+      skip: 'تخطٍّ',
+      signedOut: 'سُجّل خروجك. لم يُفقد شيء.',
+      password: 'انتهت جلستك. أدخل كلمة المرور للمتابعة.',
+      wrongPassword: 'كلمة المرور غير صحيحة. حاول مرة أخرى.',
+      picture: 'صورة',
+      text: 'نص',
+      emptyFolder: 'المجلد {name} فارغ.',
+      unreadables: 'تعذرت قراءة {name} وتُرك.|تعذرت قراءة {name} وتُرك.|تعذرت قراءة ملفين وتُركا، منهما {name}.|تعذرت قراءة {n} ملفات وتُركت، منها {name}.|تعذرت قراءة {n} ملفًا وتُركت، منها {name}.|تعذرت قراءة {n} ملف وتُركت، منها {name}.',
+      lost: 'لا يوجد اتصال. لم يُفقد شيء.',
+      back: 'عاد الخادم.',
+      tooLarge: 'هذا الملف كبير جدًا. يقبل الخادم حتى {size}.',
+      unreadable: 'لم تعد قراءة هذا الملف ممكنة: فقد غُيّر أو نُقل أو حُذف. اختره مرة أخرى.',
+      unfinished: 'لم يُنهِ الخادم هذا الملف. «إعادة المحاولة» ترسل ما ينقص.',
+      removed: 'حُذف هذا الملف من الخادم. «إعادة المحاولة» ترسله من جديد.',
+      broken: 'انقطع الاتصال.',
+      unsure: 'انقطع الاتصال. ربما وصل الملف: راجع القائمة قبل إعادة المحاولة.',
+      stranger: 'أجاب شيء آخر بدلًا من الخادم. تحقق من الاتصال ثم أعد المحاولة.',
+      noServer: 'لم يعد هناك خادم في هذا العنوان. أعد تحميل الصفحة.',
+      proxyLogin: 'يطلب وكيل في الطريق تسجيل الدخول. أعد تحميل الصفحة ثم أعد المحاولة.',
+      proxyRefused: 'لا يسمح وكيل في الطريق بهذا الرفع.',
+      proxySize: 'يرفض وكيل في الطريق الطلبات بهذا الحجم. اطلب من صاحبه السماح بأكبر منها.',
+      proxyAway: 'تعذر على وكيل في الطريق الوصول إلى الخادم.',
+      proxyStatus: 'أُوقف الرفع في الطريق (الحالة {status}).',
+      'file-too-large': 'هذا الملف كبير جدًا. يقبل الخادم حتى {limit}.',
+      'larger-than-all': 'الحد لكل الملفات معًا هنا {limit}، وهذا الملف أكبر.',
+      'no-room': 'يحتاج هذا الملف إلى {size}، والمساحة على الخادم أقل.',
+      'disk-full': 'قرص الخادم ممتلئ. سيتابع حين تتوفر مساحة.',
+      'holds-all-it-may': 'بلغ الخادم الحد المسموح له. سيتابع حين تتوفر مساحة.',
+      'list-full': 'بلغ الخادم عدد الملفات الذي يمكنه سرده.',
+      'busy': 'الخادم مشغول.',
+      'send-again': 'يجب إرسال جزء مرة أخرى.',
+      'too-slow': 'كان ذلك بطيئًا جدًا على الخادم.',
+      'folder-moved': 'نُقل مجلد من مجلدات الخادم. اسأل صاحبه.',
+      'disk-fault': 'أبلغ قرص الخادم عن خطأ. ما وصل محفوظ.',
+      'server-fault': 'حدث خطأ في الخادم. إذا استمر فاسأل صاحبه.',
+      'data-changed': 'تغيّر ما وصل على قرص الخادم. يجب إرساله من جديد.',
+      'name-taken': 'مكان هذا الملف على الخادم مشغول. «إعادة المحاولة» ترسله من جديد.',
+      'other-drop': 'بدأ متصفح آخر هذا الإرسال. أعد تحميل الصفحة.',
+      'wrong-passwords': 'كلمات مرور خاطئة كثيرة. حاول بعد {n} ثانية.',
     },
   };
 }

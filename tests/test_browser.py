@@ -512,6 +512,250 @@ def test_clear_deletes_if_asked_to(tab: Tab) -> None:
     assert stored(tab.server, "one.txt") == stored(tab.server, "two.txt") == []
 
 
+# What is handed over otherwise
+
+
+def test_paste(tab: Tab) -> None:
+    """Text becomes a file; files keep their names, and a picture without one is named by the time."""
+    tab.page.evaluate(
+        "(() => { const paste = (fill) => { const data = new DataTransfer(); fill(data);"
+        " document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true})); };"
+        " paste((data) => data.setData('text/plain', 'grüße'));"
+        " paste((data) => { data.items.add(new File(['a'], 'a.txt')); data.items.add(new File(['b'], 'image.png')); });"
+        "})()"
+    )
+    tab.expect_news("All 3 files have arrived")
+    names_ = sorted(upload["name"] for upload in tab.uploads())
+    assert re.fullmatch(r"Picture \d{4}-\d\d-\d\d \d\d\.\d\d\.\d\d\.png", names_[0])
+    assert re.fullmatch(r"Text \d{4}-\d\d-\d\d \d\d\.\d\d\.\d\d\.txt", names_[1])
+    assert names_[2] == "a.txt"
+    assert stored(tab.server, names_[1])[0].read_bytes() == "grüße".encode()
+
+
+def test_paste_into_a_field_stays_there(tab: Tab) -> None:
+    """A password that is pasted is not a file."""
+    tab.page.evaluate(
+        "(() => { const data = new DataTransfer(); data.setData('text/plain', 'secret');"
+        " const event = new ClipboardEvent('paste', {clipboardData: data, bubbles: true});"
+        " document.getElementById('password').dispatchEvent(event); })()"
+    )
+    tab.choose_content("after.txt", b"content")
+    tab.expect_done("after.txt")
+    assert names(tab.uploads()) == ["after.txt"]
+
+
+def test_folder_is_one_line(tab: Tab, tmp_path: Path) -> None:
+    """A folder that is chosen keeps its tree: the server knows the path, and its line opens and shows it."""
+    for name in ("one.txt", "deeper/two.txt"):
+        make_file(tmp_path / "folder" / name, 10)
+    tab.page.set_input_files("#folder", tmp_path / "folder")
+    tab.expect_news("All 2 files have arrived")
+    folder = tab.page.locator("#list .folder")
+    expect(folder).to_contain_text("2 files")
+    expect(tab.files).to_have_count(0)
+    tab.unfold()
+    expect(tab.row("two.txt").locator(".path")).to_have_text("deeper")
+    assert {upload["path"] for upload in tab.uploads()} == {"folder", "folder/deeper"}
+    assert len({upload["drop"] for upload in tab.uploads()}) == 1
+
+
+def test_what_cannot_be_read_is_said(tab: Tab, tmp_path: Path) -> None:
+    """A folder's file that the browser passes over is named."""
+    make_file(tmp_path / "folder" / "one.txt", 10)
+    tab.page.evaluate(
+        "(() => { const {readEntries} = FileSystemDirectoryReader.prototype;"
+        " let first = true;"
+        " FileSystemDirectoryReader.prototype.readEntries = function (then, fail) {"
+        "   return readEntries.call(this, (entries) => {"
+        "     if (entries.length && first) { first = false; return then([]); }"
+        "     then(entries);"
+        "   }, fail);"
+        " }; })()"
+    )
+    drag(tab.page, "dragEnter", "dragOver", "drop", files=(tmp_path / "folder",))
+    expect(tab.notice).to_have_text(re.compile("^folder/one.txt could not be read|^The folder folder is empty"))
+
+
+def test_same_file_again_asks(tab: Tab, tmp_path: Path) -> None:
+    """What has arrived is not sent a second time without a question, by name, size and time."""
+    file = make_file(tmp_path / "same.txt", 10)
+    tab.choose(file)
+    tab.expect_done("same.txt")
+    tab.choose(file)
+    expect(tab.page.locator("#question")).to_have_text("You already dropped same.txt. Keep both?")
+    tab.page.click("#no")
+    assert len(tab.uploads()) == 1
+    tab.choose(file)
+    tab.page.click("#yes")
+    tab.until("spy.listed().length === 2")
+    assert len(stored(tab.server, "same.txt")) == 2
+
+
+def test_cancel_asks_after_a_while(tab: Tab, tmp_path: Path) -> None:
+    """What has run for more than ten seconds is not cancelled by a slip; nor is everything."""
+    tab.page.clock.install()
+    Gate(tab.page, 5)
+    tab.choose(make_file(tmp_path / "file.bin", 20 * CHUNK))
+    tab.until("spy.underWay === 4")
+    tab.page.clock.run_for(11_000)
+    row = tab.row("file.bin")
+    row.locator(".cancel").click()
+    expect(row.locator(".ask")).to_contain_text("Stop sending it?")
+    row.locator(".keep").click()
+    tab.page.click("#cancel-all")
+    expect(tab.page.locator("#question")).to_contain_text("Cancel this file?")
+    tab.page.click("#yes")
+    expect(tab.files).to_have_count(0)
+    wait_until(lambda: tab.page.wait_for_timeout(10) or not tab.uploads())
+
+
+def test_pause(tab: Tab, tmp_path: Path) -> None:
+    """Nothing is sent while it lasts, and then what is missing."""
+    file = make_file(tmp_path / "file.bin", 20 * CHUNK)
+    gate = Gate(tab.page, 5)
+    tab.choose(file)
+    tab.expect_percent("file.bin", 25)
+    tab.page.click("#pause")
+    tab.until("spy.underWay === 0")
+    tab.expect_state("file.bin", "paused")
+    tab.expect_news("Paused at 1 of 1")
+    gate.open()
+    sent = len(tab.spy("runs"))
+    tab.choose_content("other.txt", b"content")
+    tab.expect_news("Paused at 1 of 2")
+    assert len(tab.spy("runs")) == sent
+    tab.page.click("#pause")
+    tab.expect_news("All 2 files have arrived")
+    assert_stored(tab.server, file)
+
+
+def test_qr_codes(tab: Tab) -> None:
+    """Of a file, of a drop and of the page, each with its address beside it."""
+    for name in ("one.txt", "two.txt"):
+        tab.page.set_input_files("#file", [FilePayload(name=n + name, mimeType="", buffer=b"x") for n in "ab"])
+        tab.expect_news("All 2 files have arrived")
+    image = tab.page.locator("#qr img")
+    dialog = tab.page.locator("#qr")
+    row = tab.row("atwo.txt")
+    row.locator(".more summary").click()
+    for button, link in (
+        (row.locator(".qr"), row.locator(".link").get_attribute("href")),
+        (tab.page.locator("#qr-all"), f"{tab.server.url}drops/{tab.uploads()[0]['drop']}"),
+        (tab.page.locator("#qr-page"), tab.server.url),
+    ):
+        button.click()
+        expect(dialog).to_contain_text(link or "?")
+        tab.until("document.querySelector('#qr img').naturalWidth > 0")
+        expect(image).to_have_attribute("src", re.compile("^qr[?]link="))
+        dialog.get_by_role("button", name="Close").click()
+
+
+def test_link_of_a_drop(tab: Tab) -> None:
+    """The news offer it when all has arrived; it leads to all its files."""
+    tab.page.evaluate("document.execCommand = () => true")
+    tab.page.set_input_files("#file", [FilePayload(name=n, mimeType="", buffer=b"x") for n in ("a.txt", "b.txt")])
+    tab.expect_news("All 2 files have arrived")
+    link = tab.page.evaluate("document.getElementById('copy-all').link")
+    answer = tab.page.request.get(link, headers={"Accept": "application/json"})
+    assert sorted(file["name"] for file in answer.json()["drop"]["files"]) == ["a.txt", "b.txt"]
+
+
+def test_phone_stays_awake(tab: Tab, tmp_path: Path) -> None:
+    """While something is sent, and no longer; without the browser's own means a film does it."""
+    tab.page.evaluate("Object.defineProperty(navigator, 'wakeLock', {value: undefined})")
+    gate = Gate(tab.page, 1)
+    tab.choose(make_file(tmp_path / "file.bin", 5 * CHUNK))
+    tab.until("document.documentElement.dataset.awake === 'film'")
+    gate.open()
+    tab.expect_done("file.bin")
+    tab.until("document.documentElement.dataset.awake === ''")
+
+
+def test_changing_file_is_sent_from_a_copy(tab: Tab) -> None:
+    """A browser that says of a file that it has changed gets its content from memory the second time."""
+    tab.hurry()
+    tab.page.evaluate(
+        "(() => { const {send} = XMLHttpRequest.prototype;"
+        " XMLHttpRequest.prototype.send = function (body) {"
+        "   const content = body instanceof FormData ? body.get('file') : body;"
+        "   if (content.lastModified === 1) { spy.failed = true; setTimeout(() => this.onerror(), 1); return; }"
+        "   return send.call(this, body); }; })()"
+    )
+    tab.page.evaluate(
+        "(() => { const data = new DataTransfer(); data.items.add(new File(['content'], 'a.txt', {lastModified: 1}));"
+        " const event = new ClipboardEvent('paste', {clipboardData: data, bubbles: true});"
+        " document.body.dispatchEvent(event); })()"
+    )
+    tab.expect_done("a.txt")
+    assert tab.spy("failed")
+    assert stored(tab.server, "a.txt")[0].read_bytes() == b"content"
+
+
+def test_small_file_whose_answer_is_lost(tab: Tab, visit: Visits) -> None:
+    """It is sent again under its UUID, so that it is stored once and nobody has to look."""
+    visit.expect_complaints("net::ERR_FAILED")
+    tab.hurry()
+    lost: list[Route] = []
+
+    def lose_the_first(route: Route) -> None:
+        if lost:
+            return route.continue_()
+        lost.append(route)
+        route.fetch()
+        return route.abort()
+
+    tab.page.route(RUNS, lose_the_first)
+    tab.choose_content("file.txt", b"content")
+    tab.expect_done("file.txt")
+    assert len(tab.spy("runs")) == 2
+    assert len(stored(tab.server, "file.txt")) == 1
+
+
+def test_only_lines_in_sight_have_elements(tab: Tab) -> None:
+    """Of a thousand files, and the keyboard still comes from the first to those below."""
+    tab.page.evaluate(
+        "(() => { const data = new DataTransfer();"
+        " for (let n = 0; n < 1000; n++) data.items.add(new File(['x'], `${n}.txt`));"
+        " const event = new ClipboardEvent('paste', {clipboardData: data, bubbles: true});"
+        " document.body.dispatchEvent(event); })()"
+    )
+    tab.expect_news("All 1,000 files have arrived")
+    tab.unfold()
+    assert 10 < tab.page.locator("#list li").count() < 100
+    expect(tab.row("0.txt")).to_be_visible()
+    tab.page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    expect(tab.row("999.txt")).to_be_visible()
+    assert tab.page.locator("#list li").count() < 100
+    tab.row("999.txt").locator(".copy").focus()
+    tab.page.evaluate("scrollTo(0, 0)")
+    expect(tab.row("0.txt")).to_be_visible()
+    expect(tab.row("999.txt").locator(".copy")).to_be_focused()
+
+
+def test_progress_in_forced_colours(tab: Tab, tmp_path: Path) -> None:
+    """The bar can be told from its ground."""
+    tab.page.emulate_media(forced_colors="active")
+    Gate(tab.page, 5)
+    tab.choose(make_file(tmp_path / "file.bin", 10 * CHUNK))
+    tab.expect_percent("file.bin", 50)
+    look = tab.page.evaluate(
+        "(() => { const {color, backgroundColor} = getComputedStyle(document.getElementById('whole'));"
+        " return [color, backgroundColor]; })()"
+    )
+    assert look[0] != look[1]
+
+
+def test_icon_carries_the_progress(tab: Tab, tmp_path: Path) -> None:
+    """A ring, and at the end a tick."""
+    gate = Gate(tab.page, 5)
+    icon = tab.page.locator("link[rel=icon]")
+    tab.choose(make_file(tmp_path / "file.bin", 10 * CHUNK))
+    expect(icon).to_have_attribute("href", re.compile("^data:image.*circle"))
+    gate.open()
+    tab.expect_done("file.bin")
+    expect(icon).to_have_attribute("href", re.compile("^data:image.*17803f"))
+
+
 # What goes wrong
 
 

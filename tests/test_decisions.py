@@ -967,7 +967,8 @@ def test_policy_allows_exactly_the_pages_own_blocks(options: list[str], source: 
     allowed = {s for name in ("script-src", "style-src") for s in policy[name] if s.startswith("'sha256-")}
     nothing = {hash_source("")}  # a script without a word does no harm
     assert allowed - nothing == expected - nothing and len(expected) >= 3
-    assert not {"'unsafe-inline'", "'unsafe-eval'", "*"} & {source for sources in policy.values() for source in sources}
+    assert policy.pop("style-src-attr", None) == (None if source == OUR_PAGE else {"'unsafe-inline'"})
+    assert not [source for sources in policy.values() for source in sources if "unsafe" in source or source == "*"]
     assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == {"'none'"}
     assert policy["connect-src"] == policy["form-action"] == {"'self'"}
 
@@ -1005,8 +1006,52 @@ def test_page_takes_dropzone_from_a_cdn(
         link = blocks.links[address]
         assert link.get("integrity") == (pyfiledrop.DROPZONE_FILES[route][1] if known else None)
         assert link.get("crossorigin") == ("anonymous" if known else None)
-        parts = urlsplit(address)
-        assert {s for s in policy[directive] if "//" in s} == {f"{parts.scheme}://{parts.netloc}"}
+        assert {s for s in policy[directive] if "//" in s} == {address}
+
+
+@pytest.mark.parametrize(
+    ("markup", "directive", "source"),
+    [
+        ('<script src="https://a.example/x.js?v=1#y"></script>', "script-src", "https://a.example/x.js"),
+        ('<SCRIPT SRC=//a.example/x.js></SCRIPT>', "script-src", "a.example/x.js"),
+        ("<link rel='preload stylesheet' href='http://a.example:8/x;y,z w.css'>", "style-src", "http://a.example:8/x%3By%2Cz%20w.css"),
+        ('<img src="https://a.example/x%20y.png">', "img-src", "https://a.example/x%20y.png"),
+        ('<script type="module">let a = "<b>&amp;"</script>', "script-src", hash_source('let a = "<b>&amp;"')),
+        ("<style>\n</style>", "style-src", hash_source("\n")),
+        ('<p onclick="a(&quot;b&quot;)">', "script-src", hash_source('a("b")')),
+        ("<p style='color: red'>", "style-src-attr", "'unsafe-inline'"),
+    ],
+)  # fmt: skip
+def test_policy_of_a_page_of_ones_own(markup: str, directive: str, source: str) -> None:
+    """What stands in it is allowed, just that, and once: its addresses, blocks, handlers and styles."""
+    with_it, without = (render(source=page)[1] for page in (f"<p>{markup}", "<p>"))
+    new = {name: sources - without[name] for name, sources in with_it.items()}
+    new["script-src"] -= {"'unsafe-hashes'"} if "onclick" in markup else set()
+    assert {name: sources for name, sources in new.items() if sources} == (
+        {directive: {source}} if directive != "style-src-attr" else {}
+    )
+    assert source in with_it[directive]
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        '<script src="data:text/javascript,x"></script>', '<script src="javascript:x"></script>',
+        '<script src="https://*/x.js"></script>', "<script src=\"https://a.example'; script-src *\"></script>",
+        '<script src="https://a.example, *; x/y"></script>', '<script src="https://[/x.js"></script>',
+        '<script src="blob:https://a/x"></script>', '<script src="x.js"></script>', '<link rel="icon" href="https://a/x">',
+        '<script src="https://\u0430.example/x.js"></script>', "<script>never ended", '<iframe src="https://a.example/">',
+    ],
+)  # fmt: skip
+def test_row_76_policy_says_no_more_than_it_must(markup: str) -> None:
+    """What is no address of a script, style or image adds nothing, and no address can end its directive."""
+    assert render(source=f"<p>{markup}")[1] == render(source="<p>")[1]
+
+
+def test_row_76_our_own_page_is_trusted_no_further() -> None:
+    """Neither handlers nor styles in attributes are allowed in it, for it has none."""
+    policy = render(source=pyfiledrop.PAGE)[1]
+    assert "style-src-attr" not in policy and not [s for sources in policy.values() for s in sources if "unsafe" in s]
 
 
 def test_a_cdn_that_was_asked_for_is_used(copy: None) -> None:

@@ -83,12 +83,14 @@ TARGETS = [
     "/%", "/%zz", "/uploads?x=1&y=%00", "/../etc/passwd", "*", "x", "http://127.0.0.1/uploads",
     "http://[::1]:80/uploads", "http://[", "https://a/%ff", "/" + "a" * 3000, "/" + "%41" * 3000,
     "/upload/" + "b" * 7000, "/uploads;x", "/uploads/..", "/UPLOADS", "/upload/%0d%0aX:%20y", "/\x7f", "/a b",
-    "/<script>", "/download/%2e%2e",
+    "/<script>", "/download/%2e%2e", "/drops/", "/drops/x.zip", f"/drops/{'0' * 36}.zip", "/drops/-?after=-1",
+    "/qr", "/qr?link=javascript:x", "/qr?link=http://127.0.0.1/&link=", "/qr?link=%ff",
 ]  # fmt: skip
 WISHES = [
     '{"name": "a", "size": 5, "modified": null}', '{"name": "a", "size": 0}', '{"name": "a", "size": 99999}', "", "{}",
     '{"name": "a", "size": 5, "size": 5}', '{"name": "a", "size": -5}', '{"name": "a", "size": NaN}', "[" * 8000,
     '{"name": "\\ud800\\u0000", "size": 5}', '{"name": "\\u202ea", "size": 1e3}', '{"name": 5, "size": "5"}', "null",
+    '{"name": "a", "size": 1, "path": "../\\ud800/\\u0000"}', '{"name": "a", "size": 1, "drop": "../x", "path": 5}',
     '{"name": "' + "x" * 8000 + '", "size": 1}', '{"name": "a", "size": ' + "9" * 5000 + "}", " " * 9000, "\xff",
 ]  # fmt: skip
 METHODS = ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "get", "G T", "", "GET\t", "A" * 30]

@@ -562,8 +562,8 @@ def test_plain_form_with_an_empty_second_input(shared_server: Server) -> None:
 
 
 def test_answer_for_people(shared_server: Server) -> None:
-    """Without a script one reads a sentence for each file, with an address that works."""
-    answer = exchange(shared_server, form_request(("a.txt", b"12345"), ("<b>.txt", b"6"), accept="text/html"))
+    """In a terminal one reads a sentence for each file, with an address that works."""
+    answer = exchange(shared_server, form_request(("a.txt", b"12345"), ("<b>.txt", b"6"), accept="*/*"))
     assert answer.status == 201 and answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     first, second = answer.text.splitlines()
     assert first.startswith("Received a.txt (5 bytes).") and "<b>.txt" in second
@@ -1330,7 +1330,8 @@ def test_every_answer_is_guarded(shared_server: Server, link: str) -> None:
 )
 def test_error_has_one_shape(error: pyfiledrop.DropError, headers: dict[str, str], wants_json: bool) -> None:
     """Status, headers and sentence are the error's; only people are asked for a password by their browser."""
-    status, given, body = pyfiledrop.render_error(error, wants_json)
+    environ = {"HTTP_ACCEPT": "application/json" if wants_json else "*/*"}
+    status, given, body = pyfiledrop.render_error(error, environ)
     assert status == f"{error.status.value} {error.status.phrase}"
     data = {"error": "Nothing.", "code": error.code, "values": {}}
     assert body == (json.dumps(data).encode() if wants_json else b"Nothing.\n")
