@@ -615,7 +615,10 @@ READING_ORDER = (
     *("browser", "browser_resume", "browsers", "languages", "cli", "forms", "build", "docs"),
 )
 # Left out by --fast, as are tests that are marked as slow, and those that need a browser wherever they are.
-SLOW = ("faults", "crash", "power", "model", "load", "fuzz", "browser", "browser_resume", "browsers", "languages", "forms")
+SLOW = (
+    *("faults", "crash", "power", "model", "load", "fuzz"),
+    *("browser", "browser_resume", "browsers", "languages", "forms"),
+)
 
 
 def find_chromium() -> str | None:
