@@ -16,6 +16,7 @@ import sqlite3
 import stat
 import sys
 import time
+import tracemalloc
 import zipfile
 from contextlib import closing
 from pathlib import Path
@@ -740,6 +741,26 @@ def test_many_files_of_one_name() -> None:
     """Each gets its number at once, not after a look at all before it; numbers that are taken are left out."""
     names = pyfiledrop.archive_names([("a", "x (2).txt"), *[("a", "x.txt")] * 20_000])
     assert names[:4] == ["a/x (2).txt", "a/x.txt", "a/x (3).txt", "a/x (4).txt"] and names[-1] == "a/x (20001).txt"
+
+
+def test_many_files_of_one_name_in_other_cases() -> None:
+    """Those are numbered together: with a count for each way to write it, 100,000 took twenty minutes."""
+    files = [("", f"{number:016b}".translate({48: "a", 49: "A"})) for number in range(60_000)]
+    names = pyfiledrop.archive_names(files)
+    assert names[0] == "a" * 16 and names[-1].endswith(" (60000)")
+    assert len({name.casefold() for name in names}) == len(names)
+
+
+def test_row_73_many_folders_within_each_other() -> None:
+    """What an archive's names take in memory grows with the paths, not with all the folders on their way."""
+    files = [(f"{number}/" + "/".join("a" * 500), "file") for number in range(100)]
+    tracemalloc.start()
+    try:
+        names = pyfiledrop.archive_names([*files, ("", "99"), ("7/A", "a"), ("7/a", "ab")])
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
+    assert names[-3:] == ["99 (2)", "7/A/a (2)", "7/a/ab"]
 
 
 # A page of one's own
