@@ -695,7 +695,7 @@ def test_row_73_folders_with_very_long_names(launch: StartServer) -> None:
     all the same."""
     server, cookie, drop = launch("MAX_ARCHIVE_FILES=30", "-a"), new_uuid(), new_uuid()
     path = "/".join(["\U0001f6b6" * 50] * 20)
-    names = [str(number) for number in range(20)]
+    names = [str(number) for number in range(30)]
     for name in names:
         drop_file(server, cookie=cookie, drop=drop, path=path, name=name)
     for target, mark in (("/uploads", "before"), (f"/drops/{drop}", "after")):
