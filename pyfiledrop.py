@@ -61,6 +61,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import bisect
 import contextlib
 import dataclasses
 import email.utils
@@ -179,10 +180,13 @@ MAX_CONNECTIONS = 1024
 MAX_CONNECTIONS_PER_ADDRESS = 512
 MAX_LINK_CHARS = 1000  # of what a QR code is made of; one of so many can still be read from a screen
 FILES_A_PAGE = 1000  # of a drop's page
-MAX_ARCHIVE_FILES = 100_000  # of a drop that is given as one ZIP: some 700 bytes of memory each while it is sent
+# Of a drop that is given as one ZIP: some 700 bytes of memory each while it is sent. A file counts once more for every
+# 128 characters of its names, because folders may have 1,024 of them.
+MAX_ARCHIVE_FILES = 100_000
 MAX_FILES_IN_ARCHIVES = 400_000  # of all that are sent at a time, some perhaps to readers that do not read
 ARCHIVE_BLOCK_BYTES = 256 * KIB
 UPLOADS_A_PAGE = 100  # of one answer to GET /uploads: some 50 KB, also when every name is as long as it can be
+FOLDER_BYTES_A_PAGE = 64 * KIB  # of UTF-8: a page ends early where the files lie in folders with very long names
 
 # How bytes are moved.
 BLOCK_BYTES = 64 * KIB
@@ -884,6 +888,18 @@ def count_files(count: int) -> str:
     return "1 file" if count == 1 else f"{count:,} files"
 
 
+def count_on_page(paths: Iterable[str], limit: int) -> int:
+    """How many of the files in these folders one answer lists: at least one, at most limit, and fewer where their
+    folders have long names, because somebody may ask for many answers at a time and read none.
+    """
+    room = FOLDER_BYTES_A_PAGE
+    for count, path in enumerate(itertools.islice(paths, limit)):
+        room -= len(path.encode())
+        if room < 0:
+            return max(1, count)
+    return limit
+
+
 def human_size(size: int) -> str:
     """Bytes for people: `1.5 GB`, a unit being 1,024 of the one below, as --max-size and Dropzone count."""
     size = max(0, size)
@@ -988,15 +1004,23 @@ def archive_names(files: Iterable[tuple[str, str]]) -> list[str]:
     of equal ones the second gets " (2)", and so on.
     """
     files = list(files)
-    folders = {path.casefold() for path, _ in files if path}
-    taken = {folder[: slash.start()] for folder in folders for slash in re.finditer("/", folder)} | folders
-    latest: Counter[str] = Counter()
+    # Sorted, so that all below one folder stand together. A set of every folder on the way would be far larger: one
+    # path of 500 short folders has 250 KB of them.
+    folders = sorted({f"{path.casefold()}/" for path, _ in files if path})
+
+    def is_taken(name: str) -> bool:
+        place = bisect.bisect_left(folders, f"{name}/")
+        return name in taken or (place < len(folders) and folders[place].startswith(f"{name}/"))
+
+    taken: set[str] = set()
+    latest: Counter[str] = Counter()  # by names in which case does not count, for these get in each other's way
     names = []
     for path, name in files:
         folder = f"{path}/" if path else ""
         stem, suffix = split_suffix(safe_name(name))
-        first = full = f"{folder}{stem}{suffix}"
-        while full.casefold() in taken:
+        full = f"{folder}{stem}{suffix}"
+        first = full.casefold()
+        while is_taken(full.casefold()):
             latest[first] += 1
             full = f"{folder}{stem} ({latest[first] + 1}){suffix}"
         taken.add(full.casefold())
@@ -1776,6 +1800,12 @@ class Record:
         query = "SELECT count(*), coalesce(sum(size), 0) FROM uploads WHERE drop_uuid = ? AND stored IS NOT NULL"
         count, size = self._rows(query, drop)[0]
         return count, size
+
+    def weight_of_drop(self, drop: str) -> int:
+        """How many finished files a drop has, each counted once more for every 128 characters of its names."""
+        query = "SELECT coalesce(sum(1 + (length(path) + length(name)) / 128), 0) FROM uploads"
+        weight: int = self._rows(f"{query} WHERE drop_uuid = ? AND stored IS NOT NULL", drop)[0][0]
+        return weight
 
     def unfinished(self) -> list[Upload]:
         """All uploads that are not whole yet."""
@@ -3703,6 +3733,8 @@ class Store:
         """
         with disk_errors():
             rows = self.record.of_drop(uuid, after, limit)
+            limit = count_on_page((row.path for row in rows), limit)
+            rows = rows[:limit]
             files = [self._confirmed(row) for row in rows if self._engine.has(row.stored or "")]
             if not files and len(rows) < limit and not (after and self.record.sum_of_drop(uuid)[0]):
                 raise NotFound
@@ -3712,6 +3744,11 @@ class Store:
         """How many finished files a drop has, and their bytes together."""
         with disk_errors():
             return self.record.sum_of_drop(uuid)
+
+    def weight_of_drop(self, uuid: str) -> int:
+        """How many finished files a drop has, those with long names and many folders counted as several."""
+        with disk_errors():
+            return self.record.weight_of_drop(uuid)
 
     def remove(self, owner: str | None, uuid: str) -> None:
         """Removes an owner's own file or unfinished upload. Raises NotFound.
@@ -4905,8 +4942,9 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         mark = parse_mark(bottle.request.query.get("before"))
         owner = door.owner()
         uploads = store.uploads(owner, mark, UPLOADS_A_PAGE + 1) if owner else []
-        more = len(uploads) > UPLOADS_A_PAGE  # one more was asked for to see whether there is one
-        uploads = uploads[:UPLOADS_A_PAGE]
+        count = count_on_page((upload.path for upload in uploads), UPLOADS_A_PAGE)
+        more = len(uploads) > count  # one more was asked for to see whether there is one
+        uploads = uploads[:count]
         following = str(uploads[-1].id) if more else None
         lines = [f"{u.name} ({human_size(u.size)}{'' if u.stored else ', unfinished'})" for u in uploads]
         if following:
@@ -4956,7 +4994,7 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
         store.remove(door.owner(), parse_uuid(uuid))
         return answer(200, {"removed": 1}, "Removed.")
 
-    archives: list[int] = []  # that are being sent: how many files each has
+    archives: list[int] = []  # that are being made and sent: the weight of each one's drop
 
     def check_downloads() -> None:
         if not settings.allow_downloads:
@@ -4996,15 +5034,22 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
     @app.get("/drops/<uuid:re:[0-9A-Fa-f-]+>.zip", public=settings.public_links)
     def give_drop(uuid: str) -> Any:
         check_downloads()
+        drop = parse_drop_link(uuid)
         with TURN.paused():  # it may be of many files
-            entries = archive_entries(store, parse_drop_link(uuid))
-        count = len(entries)
-        archives.append(count)
-        stream = Stream(archive_blocks(store, entries), lambda: archives.remove(count))
-        if len(archives) > 1 and sum(archives) > MAX_FILES_IN_ARCHIVES:
-            stream.close()
-            raise Unavailable
-        name = f"{count_files(count)} from {settings.machine.replace('/', ' ')}.zip"
+            weight = store.weight_of_drop(drop)
+            if weight > MAX_ARCHIVE_FILES:
+                sentence = f"This drop has more than {MAX_ARCHIVE_FILES} files. Fetch them one by one."
+                raise TooLarge(sentence, "too-many-files", limit=MAX_ARCHIVE_FILES)
+            archives.append(weight)  # before any memory is taken: many may ask at the same moment
+            try:
+                if len(archives) > 1 and sum(archives) > MAX_FILES_IN_ARCHIVES:
+                    raise Unavailable
+                entries = archive_entries(store, drop)
+            except BaseException:
+                archives.remove(weight)
+                raise
+        stream = Stream(archive_blocks(store, entries), lambda: archives.remove(weight))
+        name = f"{count_files(len(entries))} from {settings.machine.replace('/', ' ')}.zip"
         response = bottle.HTTPResponse(stream)
         for key, value in {
             "Content-Type": "application/zip",
@@ -5042,7 +5087,7 @@ class ArchiveEntry(NamedTuple):
 
 
 def archive_entries(store: Store, drop: str) -> list[ArchiveEntry]:
-    """What a drop's archive consists of. Raises NotFound, and TooLarge for a drop of too many files."""
+    """What a drop's archive consists of. Raises NotFound."""
     names: list[tuple[str, str]] = []
     facts: list[tuple[str, int, int]] = []  # there may be very many, so no more of each is held than is needed
     after: int | None = 0
@@ -5052,9 +5097,6 @@ def archive_entries(store: Store, drop: str) -> list[ArchiveEntry]:
             seconds = int(upload.created) if upload.modified is None else upload.modified // 1000
             names.append((upload.path, upload.name))
             facts.append((upload.uuid, upload.size, seconds))
-        if len(names) > MAX_ARCHIVE_FILES:
-            sentence = f"This drop has more than {MAX_ARCHIVE_FILES} files. Fetch them one by one."
-            raise TooLarge(sentence, "too-many-files", limit=MAX_ARCHIVE_FILES)
     return [ArchiveEntry(name, *fact) for name, fact in zip(archive_names(names), facts, strict=True)]
 
 

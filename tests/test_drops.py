@@ -16,6 +16,7 @@ import sqlite3
 import stat
 import sys
 import time
+import tracemalloc
 import zipfile
 from contextlib import closing
 from pathlib import Path
@@ -660,6 +661,56 @@ def test_row_73_zips_that_nobody_reads(launch: StartServer) -> None:
     wait_until(lambda: exchange(server, request("HEAD", f"/drops/{drop}.zip")).status == 200)
 
 
+def test_row_73_zips_that_are_asked_for_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is still being made counts already: else many would take their memory before the first is counted."""
+    drop = new_uuid()
+    with store.begin_whole(ALICE, "file.bin", len(CONTENT), "", drop) as writer:
+        writer.write(CONTENT)
+        store.merge(writer)
+    app = pyfiledrop.make_app(pyfiledrop.Settings(allow_downloads=True), store, pyfiledrop.Door(None, store.record))
+    monkeypatch.setattr(pyfiledrop, "MAX_FILES_IN_ARCHIVES", 1)
+    statuses: list[str] = []
+
+    def ask() -> None:
+        environ = pyfiledrop.parse_head(f"GET /drops/{drop}.zip HTTP/1.1\r\nHost: localhost".encode())
+        environ |= {"wsgi.url_scheme": "http", "wsgi.input": None, "wsgi.file_wrapper": lambda result: result}
+        result = app.wsgi(environ, lambda status, headers, *more: statuses.append(status[:3]))
+        if hasattr(result, "close"):
+            result.close()
+
+    make = pyfiledrop.archive_entries
+
+    def make_while_another_asks(*facts: Any) -> Any:
+        monkeypatch.setattr(pyfiledrop, "archive_entries", make)
+        ask()
+        return make(*facts)
+
+    monkeypatch.setattr(pyfiledrop, "archive_entries", make_while_another_asks)
+    ask()
+    assert statuses == ["503", "200"]
+
+
+def test_row_73_folders_with_very_long_names(launch: StartServer) -> None:
+    """They count for more than a file in a ZIP, and end the part of a list early: an answer stays small. Each is listed
+    all the same."""
+    server, cookie, drop = launch("MAX_ARCHIVE_FILES=30", "-a"), new_uuid(), new_uuid()
+    path = "/".join(["\U0001f6b6" * 50] * 20)
+    names = [str(number) for number in range(30)]
+    for name in names:
+        drop_file(server, cookie=cookie, drop=drop, path=path, name=name)
+    for target, mark in (("/uploads", "before"), (f"/drops/{drop}", "after")):
+        listed, following = [], ""
+        while following is not None:
+            answer = exchange(server, request("GET", target + following, cookie=cookie))
+            assert len(answer.body) < 100_000
+            said = answer.json()
+            said = said.get("drop", said)
+            listed += [file["name"] for file in said.get("files", said.get("uploads"))]
+            following = said["next"] and f"?{mark}={said['next']}"
+        assert sorted(listed, key=int) == names
+    assert_refused(exchange(server, request("GET", f"/drops/{drop}.zip")), 413, "too-many-files")
+
+
 @pytest.mark.parametrize("how", ["removed", "shorter"])
 def test_row_74_file_that_goes_while_it_is_sent(start_server: StartServer, how: str) -> None:
     """The ZIP ends too early for its length, so that nobody takes it for whole; the server serves on."""
@@ -740,6 +791,26 @@ def test_many_files_of_one_name() -> None:
     """Each gets its number at once, not after a look at all before it; numbers that are taken are left out."""
     names = pyfiledrop.archive_names([("a", "x (2).txt"), *[("a", "x.txt")] * 20_000])
     assert names[:4] == ["a/x (2).txt", "a/x.txt", "a/x (3).txt", "a/x (4).txt"] and names[-1] == "a/x (20001).txt"
+
+
+def test_many_files_of_one_name_in_other_cases() -> None:
+    """Those are numbered together: with a count for each way to write it, 100,000 took twenty minutes."""
+    files = [("", f"{number:016b}".translate({48: "a", 49: "A"})) for number in range(60_000)]
+    names = pyfiledrop.archive_names(files)
+    assert names[0] == "a" * 16 and names[-1].endswith(" (60000)")
+    assert len({name.casefold() for name in names}) == len(names)
+
+
+def test_row_73_many_folders_within_each_other() -> None:
+    """What an archive's names take in memory grows with the paths, not with all the folders on their way."""
+    files = [(f"{number}/" + "/".join("a" * 500), "file") for number in range(100)]
+    tracemalloc.start()
+    try:
+        names = pyfiledrop.archive_names([*files, ("", "99"), ("7/A", "a"), ("7/a", "ab")])
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
+    assert names[-3:] == ["99 (2)", "7/A/a (2)", "7/a/ab"]
 
 
 # A page of one's own
