@@ -157,6 +157,12 @@ CHROMIUM_PLACES = (
     r"%LocalAppData%\Google\Chrome\Application\chrome.exe",
     r"%ProgramFiles(x86)%\Microsoft\Edge\Application\msedge.exe",
 )
+FIREFOX_COMMANDS = ("firefox-esr", "firefox")
+FIREFOX_PLACES = (
+    "/Applications/Firefox.app/Contents/MacOS/firefox",
+    r"%ProgramFiles%\Mozilla Firefox\firefox.exe",
+)
+MINIBROWSERS = ("lib/*/webkit2gtk-4.1/MiniBrowser", "libexec/webkit2gtk-4.1/MiniBrowser")  # under /usr
 
 
 class BuildError(Exception):
@@ -606,10 +612,13 @@ READING_ORDER = (
     *("decisions", "turn", "record", "engine", "disk", "store", "runs", "races"),
     *("body", "http", "drops", "password", "tls", "log", "threats"),
     *("faults", "crash", "power", "model", "load", "fuzz"),
-    *("browser", "browser_resume", "languages", "cli", "forms", "build", "docs"),
+    *("browser", "browser_resume", "languages", "browsers", "cli", "forms", "build", "docs"),
 )
 # Left out by --fast, as are tests that are marked as slow, and those that need a browser wherever they are.
-SLOW = ("faults", "crash", "power", "model", "load", "fuzz", "browser", "browser_resume", "languages", "forms")
+SLOW = (
+    *("faults", "crash", "power", "model", "load", "fuzz"),
+    *("browser", "browser_resume", "languages", "browsers", "forms"),
+)
 
 
 def find_chromium() -> str | None:
@@ -618,8 +627,22 @@ def find_chromium() -> str | None:
         if not (path := shutil.which(chosen)):
             raise BuildError(f"The variable CHROMIUM names {chosen!r}, which is not a program.")
         return path
-    candidates = (*CHROMIUM_COMMANDS, *(os.path.expandvars(place) for place in CHROMIUM_PLACES))
-    return next((path for candidate in candidates if (path := shutil.which(candidate))), None)
+    return find_program(*CHROMIUM_COMMANDS, *CHROMIUM_PLACES)
+
+
+def find_program(*candidates: str) -> str | None:
+    """The path of the first of these programs that is on this machine, if there is one."""
+    return next((path for each in candidates if (path := shutil.which(os.path.expandvars(each)))), None)
+
+
+def find_firefox() -> str | None:
+    """The path of a Firefox on this machine, if there is one."""
+    return find_program(*FIREFOX_COMMANDS, *FIREFOX_PLACES)
+
+
+def find_minibrowser() -> str | None:
+    """The path of the browser that shows what WebKit can do, if it is on this machine. It is on nobody's PATH."""
+    return next((str(path) for pattern in MINIBROWSERS for path in Path("/usr").glob(pattern)), None)
 
 
 def has_playwrights_chromium() -> bool:
@@ -666,6 +689,21 @@ def missing_packages() -> dict[str, str]:
     return missing
 
 
+def missing_browsers() -> dict[str, str]:
+    """Those beside Chromium that this machine lacks for the tests of the page -> what of Debian has each."""
+    missing = {}
+    if not find_firefox():
+        missing["Firefox"] = "firefox-esr"
+    if sys.platform == "linux":  # elsewhere WebKit has no driver that pages without a window can be opened with
+        programs = {
+            "webkit2gtk-driver": shutil.which("WebKitWebDriver") and find_minibrowser(),
+            "xvfb": shutil.which("Xvfb"),
+        }
+        if packages := [package for package, there in programs.items() if not there]:
+            missing["WebKit"] = " ".join(packages)
+    return missing
+
+
 def apt_get() -> list[str]:
     """The command that runs apt-get without asking anybody anything; empty where there is none."""
     if sys.platform != "linux" or not shutil.which("apt-get"):
@@ -681,22 +719,24 @@ def apt_get() -> list[str]:
 
 def install_missing() -> None:
     """Let apt-get install what the tests need, or say in one sentence what to install."""
-    missing = missing_packages()
-    if missing and (apt := apt_get()):
+    missing, browsers = missing_packages(), missing_browsers()
+    if (missing or browsers) and (apt := apt_get()):
         install = [*apt, "install", "-y", "--no-install-recommends"]
-        say(f"== installing with apt-get: {', '.join(dict.fromkeys(missing.values()))}")
+        say(f"== installing with apt-get: {', '.join(dict.fromkeys([*missing.values(), *browsers.values()]))}")
         run("apt-get update", *apt, "update")
-        # Chromium by itself, because Ubuntu has no such package: there Playwright gets one later.
-        chromium = missing.pop("Chromium", None)
+        # Each browser by itself, because Ubuntu has no package of some: Playwright gets a Chromium later.
+        alone = [*filter(None, [missing.pop("Chromium", None)]), *browsers.values()]
         if missing:
             run("apt-get install", *install, *dict.fromkeys(missing.values()))
-        if chromium:
-            run("apt-get install", *install, chromium)
+        for packages in alone:
+            run("apt-get install", *install, *packages.split())
         importlib.invalidate_caches()
-        missing = missing_packages()
+        missing, browsers = missing_packages(), missing_browsers()
     if missing.keys() - {"Chromium"}:
         packages = " ".join(dict.fromkeys(missing.values()))
         raise BuildError(f"The tests need {', '.join(missing)}; on Debian: sudo apt install {packages}")
+    for browser, packages in browsers.items():  # the tests in it are skipped then, but not where CI is set
+        say(f"The page is not tested in {browser}; on Debian: sudo apt install {packages}")
 
 
 def get_chromium(python: str) -> None:

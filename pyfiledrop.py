@@ -5397,7 +5397,8 @@ _EVERY_ANSWER = {  # unless it says otherwise itself
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # with "no-referrer" a browser would send our own form with "Origin: null"
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    # What a browser shows has an icon, also a sentence.
+    "Content-Security-Policy": "default-src 'none'; img-src 'self'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
 
@@ -6201,7 +6202,7 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 #list li { display: grid; align-items: center; }
 .drop { grid-template-columns: minmax(0, 1fr) auto; gap: 0 1rem; min-height: 2.75rem; padding: .5rem .25rem .25rem; }
 .row {
-  position: relative; grid-template-columns: minmax(0, 1fr) auto auto auto; gap: .125rem 1rem; min-height: 3rem; padding: .375rem .5rem .375rem 1rem;
+  position: relative; grid-template-columns: minmax(0, 1fr) auto auto auto; gap: .125rem 1rem; min-height: 3rem; padding-block: .375rem; padding-inline: 1rem .5rem;
   background: var(--surface); border: solid var(--line); border-width: 0 1px 1px; font-size: .9375rem;
 }
 .drop + .row { border-top-width: 1px; border-top-left-radius: .75rem; border-top-right-radius: .75rem; }
@@ -6209,7 +6210,7 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 .row.inside { padding-inline-start: 2.25rem; }
 .link { display: block; min-width: 0; color: inherit; text-decoration: none; border-radius: .25rem; }
 .link[href] { color: var(--accent); text-decoration: underline; text-decoration-thickness: 1px; text-underline-offset: .2em; }
-.name { display: flex; white-space: pre; font-weight: 500; }
+.name { display: inline-flex; max-width: 100%; vertical-align: bottom; white-space: pre; font-weight: 500; }
 .name span:first-child { overflow: hidden; text-overflow: ellipsis; }
 .name span + span { flex: none; }
 .path { display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; color: var(--quiet); font-size: .8125rem; }
@@ -6825,6 +6826,7 @@ const send = (upload) => {
 
 const judge = (run) => {
   const {xhr, upload, form, first, last, size, beganAt} = run;
+  if (!xhr.status) return broken(run);   // so does Firefox call a connection that ends before the first byte of the answer
   let answer = null;
   try { answer = JSON.parse(xhr.responseText); } catch { /* not the server's own */ }
   if (xhr.status >= 300) return refused(run, failure(xhr.status, answer, xhr.getResponseHeader('Retry-After')));
@@ -7539,7 +7541,7 @@ const drawWhole = (left = 0) => {
   $('status').dataset.kind = kind;
   $('status').hidden = !kind;
   document.body.classList.toggle('busy', !!kind);
-  setText($('drop'), say(kind ? 'more' : 'choose'));
+  setText($('drop'), say(!kind ? 'choose' : isTouched ? 'chooseMore' : 'more'));
   $('whole').hidden = !isBusy;
   $('whole').value = part;
   setText($('whole'), percent(sent, size));
@@ -7956,6 +7958,7 @@ function messages() {
       chooseFolder: 'Choose a folder',
       folder: 'or a folder',
       more: 'Drop or choose more',
+      chooseMore: 'Choose more',
       paste: 'You can also paste.',
       limit: 'Up to {size} each',
       free: '{size} free',
@@ -8065,6 +8068,7 @@ function messages() {
       chooseFolder: 'Ordner auswählen',
       folder: 'oder einen Ordner',
       more: 'Weitere ablegen oder auswählen',
+      chooseMore: 'Weitere auswählen',
       paste: 'Einfügen geht auch.',
       limit: 'Je bis zu {size}',
       free: '{size} frei',
@@ -8174,6 +8178,7 @@ function messages() {
       chooseFolder: 'Choisir un dossier',
       folder: 'ou un dossier',
       more: 'Déposer ou choisir d’autres fichiers',
+      chooseMore: 'En choisir d’autres',
       paste: 'Vous pouvez aussi coller.',
       limit: 'Jusqu’à {size} par fichier',
       free: '{size} libres',
@@ -8283,6 +8288,7 @@ function messages() {
       chooseFolder: 'Elegir una carpeta',
       folder: 'o una carpeta',
       more: 'Soltar o elegir más',
+      chooseMore: 'Elegir más',
       paste: 'También se puede pegar.',
       limit: 'Hasta {size} cada uno',
       free: '{size} libres',
@@ -8392,6 +8398,7 @@ function messages() {
       chooseFolder: '选择文件夹',
       folder: '或文件夹',
       more: '拖入或选择更多',
+      chooseMore: '继续选择',
       paste: '也可以粘贴。',
       limit: '每个最大 {size}',
       free: '剩余 {size}',
@@ -8501,6 +8508,7 @@ function messages() {
       chooseFolder: 'フォルダーを選ぶ',
       folder: 'またはフォルダー',
       more: 'ドロップまたは追加で選ぶ',
+      chooseMore: 'さらに選ぶ',
       paste: '貼り付けもできます。',
       limit: '1 ファイル {size} まで',
       free: '空き {size}',
@@ -8610,6 +8618,7 @@ function messages() {
       chooseFolder: 'اختيار مجلد',
       folder: 'أو مجلد',
       more: 'أفلت المزيد أو اختره',
+      chooseMore: 'اختيار المزيد',
       paste: 'يمكنك اللصق أيضًا.',
       limit: 'حتى {size} لكل ملف',
       free: '{size} متاحة',

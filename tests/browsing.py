@@ -228,7 +228,11 @@ class Line:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._server.port))
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._server.port))
+                except OSError:  # the server is away
+                    near.close()
+                    continue
                 self._ends |= {near, far}
                 threading.Thread(target=self._carry, args=(near, far, self._seconds_per_byte), daemon=True).start()
                 threading.Thread(target=self._carry, args=(far, near, 0), daemon=True).start()

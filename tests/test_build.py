@@ -614,7 +614,7 @@ class Machine:
     def add_apt_get(self, *without: str) -> None:
         """Have an apt-get that installs the programs of each package, and fails at these packages."""
         binaries = str(self.tmp_path / "bin")
-        programs: dict[str, list[str]] = {"chromium": ["chromium"]}
+        programs = {package: [name] for name, package in {**BROWSERS, "chromium": "chromium"}.items()}
         for program, package in build.DEBIAN_PACKAGES.items():
             programs.setdefault(package, []).append(program)
         self.add(
@@ -632,9 +632,13 @@ class Machine:
 
     def is_complete(self) -> None:
         """Have all that the tests need."""
-        for program in (*build.DEBIAN_PACKAGES, "chromium"):
+        for program in (*build.DEBIAN_PACKAGES, *BROWSERS, "chromium"):
             self.add(program)
         self.libraries.add("libatomic.so.1")
+
+
+#: Program of a browser beside Chromium, or what it needs -> the package of Debian that has it.
+BROWSERS = {"firefox-esr": "firefox-esr", "WebKitWebDriver": "webkit2gtk-driver", "Xvfb": "xvfb"}
 
 
 @pytest.fixture
@@ -649,6 +653,8 @@ def machine(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> M
     monkeypatch.setattr("sysconfig.get_config_vars", lambda: {"LIBDIR": str(tmp_path), "INSTSONAME": "libpython.so"})
     monkeypatch.setattr(build, "has_library", lambda name: name in made.libraries)
     monkeypatch.setattr(build, "CHROMIUM_PLACES", ())
+    monkeypatch.setattr(build, "FIREFOX_PLACES", ())
+    monkeypatch.setattr(build, "find_minibrowser", lambda: "there")
     monkeypatch.delenv("CHROMIUM", raising=False)
     return made
 
@@ -708,18 +714,20 @@ def test_a_chromium_of_playwright_is_enough(machine: Machine, project: Path) -> 
 
 
 def test_root_installs_what_is_missing(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
-    """With apt-get, after saying what; Chromium by itself, so that the rest does not depend on it."""
+    """With apt-get, after saying what; each browser by itself, so that the rest does not depend on it."""
     machine.add_apt_get()
     build.install_missing()
     assert [line for line in machine.log() if line.startswith("apt-get ")] == [
         "apt-get -q update",
         "apt-get -q install -y --no-install-recommends curl binutils e2fsprogs xfsprogs btrfs-progs mount",
         "apt-get -q install -y --no-install-recommends chromium",
+        "apt-get -q install -y --no-install-recommends firefox-esr",
+        "apt-get -q install -y --no-install-recommends webkit2gtk-driver xvfb",
     ]
     first, second, *_ = capfd.readouterr().out.splitlines()
-    packages = "curl, binutils, e2fsprogs, xfsprogs, btrfs-progs, mount, chromium"
+    packages = "curl, binutils, e2fsprogs, xfsprogs, btrfs-progs, mount, chromium, firefox-esr, webkit2gtk-driver xvfb"
     assert (first, second) == (f"== installing with apt-get: {packages}", "== apt-get update")
-    assert build.missing_packages() == {}
+    assert build.missing_packages() == build.missing_browsers() == {}
 
 
 def test_with_all_there_nothing_is_installed(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
@@ -788,6 +796,34 @@ def test_chromium_is_got_elsewhere_when_apt_get_has_none(machine: Machine) -> No
     assert list(build.missing_packages()) == ["Chromium"]
     build.get_chromium(machine.add("venv-python"))
     assert machine.log()[-1] == "venv-python -m playwright install --with-deps chromium"
+
+
+@pytest.mark.parametrize(
+    ("platform", "there", "missing"),
+    [
+        ("linux", [], {"Firefox": "firefox-esr", "WebKit": "webkit2gtk-driver xvfb"}),
+        ("linux", ["firefox", "Xvfb"], {"WebKit": "webkit2gtk-driver"}),
+        ("darwin", [], {"Firefox": "firefox-esr"}),
+    ],
+)
+def test_a_machine_without_the_other_browsers(
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    platform: str,
+    there: list[str],
+    missing: dict[str, str],
+) -> None:
+    """The page is tested without them, and one sentence for each says what to install."""
+    monkeypatch.setattr(sys, "platform", platform)
+    for program in (*build.DEBIAN_PACKAGES, "chromium", *there):
+        machine.add(program)
+    assert build.missing_browsers() == missing
+    build.install_missing()
+    assert capfd.readouterr().out.splitlines() == [
+        f"The page is not tested in {browser}; on Debian: sudo apt install {packages}"
+        for browser, packages in missing.items()
+    ]
 
 
 def test_chromium_of_the_machine_is_taken(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
