@@ -6210,7 +6210,7 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 .row.inside { padding-inline-start: 2.25rem; }
 .link { display: block; min-width: 0; color: inherit; text-decoration: none; border-radius: .25rem; }
 .link[href] { color: var(--accent); text-decoration: underline; text-decoration-thickness: 1px; text-underline-offset: .2em; }
-.name { display: inline-flex; max-width: 100%; vertical-align: bottom; white-space: pre; font-weight: 500; }
+.name { display: inline-flex; max-width: 100%; text-decoration: inherit; vertical-align: bottom; white-space: pre; font-weight: 500; }
 .name span:first-child { overflow: hidden; text-overflow: ellipsis; }
 .name span + span { flex: none; }
 .path { display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; color: var(--quiet); font-size: .8125rem; }
@@ -6236,6 +6236,7 @@ summary::-webkit-details-marker { display: none; }
 .menu { position: absolute; z-index: 1; inset-inline-end: 0; display: grid; min-width: 9rem; padding: .25rem; border: 1px solid var(--line); border-radius: .5rem; background: var(--surface); box-shadow: var(--shadow); }
 .menu button { border: 0; text-align: start; }
 @media (max-width: 36rem) {
+  #qr-page { display: none; }
   main { padding-bottom: 9rem; }
   #status { position: fixed; inset: auto 0 0; top: auto; grid-template-columns: minmax(0, 1fr); padding: .75rem 1rem; border-width: 1px 0 0; border-radius: 0; }
   #status .actions { grid-row: 3; }
@@ -6380,6 +6381,7 @@ const TRIES = 8;                  // failures in a row, with nothing more of the
 const TIMES_ANEW = 3;             // that an upload may begin anew, or come to its end without being done
 const LONGEST_PAUSE_S = 30;
 const LONGEST_PROBE_S = 5;        // while somebody looks at the page
+const LOOK_MS = 5000;             // in which nothing has moved: then a file is looked at, which may be gone
 const ANSWER_MS = 300;            // in which other tabs say what they send
 const TICK_MS = 250;
 const COPY_BYTES = 16 * MIB;      // a file up to this size may be sent from memory
@@ -6967,6 +6969,10 @@ const tick = () => {
   ticking = 0;
   const now = performance.now();
   for (const run of running) {
+    if (run.xhr && !run.isLookedAt && now - run.movedAt > LOOK_MS) {
+      run.isLookedAt = true;
+      run.upload.file.slice(0, 1).arrayBuffer().catch(() => { if (isCurrent(run)) fail(run.upload, say('unreadable')); });
+    }
     // Nothing has moved for too long: fewer at once, and more patience, for what is under way may be large for this line.
     if (!run.xhr || now - run.movedAt < settings.timeout * 2 ** run.upload.stalls) continue;
     run.stalled = true;
