@@ -6242,7 +6242,7 @@ summary::-webkit-details-marker { display: none; }
   #status .actions { grid-row: 3; }
   .drop:has(.fold:not([hidden])) { grid-template-columns: minmax(0, 1fr); }
   .row { grid-template-columns: auto minmax(0, 1fr) auto; column-gap: .5rem; }
-  [data-state=unfinished] .status { grid-column: 2 / -1; }
+  .row[data-state=unfinished] .status { grid-column: 2 / -1; }
   .row[data-state=unfinished] .actions { grid-row: 1; }
   .row :is(.link, .path) { grid-column: 1 / 3; }
   .row .actions { grid-area: 1 / 3 / span 2; }
