@@ -314,14 +314,14 @@ def test_cancel_stops_and_removes(open_window: OpenWindow, line: Line, far: Serv
 
 
 def test_refused_file_is_tried_again(open_window: OpenWindow, start_server: StartServer, tmp_path: Path) -> None:
-    """What the server refuses is said with its limit and never as uploaded; Retry works once it takes such files."""
+    """What the server refuses is shown with the reason and never as uploaded; Retry works once it takes such files."""
     server = start_server()
     window = open_window(server.url)
     server.restart("--max-size", "1")
     file = make_file(tmp_path / "large.bin", MIB + 1)
     window.choose(file)
     window.expect_state(file.name, "failed")
-    window.expect_status(file.name, "takes up to 1 MB")
+    window.expect_status(file.name, "This file is too large. The server takes up to 1 MB.")
     assert stored(server, file.name) == []
     server.restart("--max-size", "2")
     window.click_in(file.name, RETRY)
