@@ -6244,7 +6244,7 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 #list li { display: grid; align-items: center; }
 .drop { grid-template-columns: minmax(0, 1fr) auto; gap: 0 1rem; min-height: 2.75rem; padding: .5rem .25rem .25rem; }
 .row {
-  position: relative; grid-template-columns: minmax(0, 1fr) auto auto auto; gap: .125rem 1rem; min-height: 3rem; padding: .375rem .5rem .375rem 1rem;
+  position: relative; grid-template-columns: minmax(0, 1fr) auto auto auto; gap: .125rem 1rem; min-height: 3rem; padding-block: .375rem; padding-inline: 1rem .5rem;
   background: var(--surface); border: solid var(--line); border-width: 0 1px 1px; font-size: .9375rem;
 }
 .drop + .row { border-top-width: 1px; border-top-left-radius: .75rem; border-top-right-radius: .75rem; }
@@ -6252,7 +6252,7 @@ progress::-moz-progress-bar { background: currentColor; border-radius: 1rem; }
 .row.inside { padding-inline-start: 2.25rem; }
 .link { display: block; min-width: 0; color: inherit; text-decoration: none; border-radius: .25rem; }
 .link[href] { color: var(--accent); text-decoration: underline; text-decoration-thickness: 1px; text-underline-offset: .2em; }
-.name { display: flex; white-space: pre; font-weight: 500; }
+.name { display: inline-flex; max-width: 100%; text-decoration: inherit; vertical-align: bottom; white-space: pre; font-weight: 500; }
 .name span:first-child { overflow: hidden; text-overflow: ellipsis; }
 .name span + span { flex: none; }
 .path { display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; color: var(--quiet); font-size: .8125rem; }
@@ -6278,12 +6278,13 @@ summary::-webkit-details-marker { display: none; }
 .menu { position: absolute; z-index: 1; inset-inline-end: 0; display: grid; min-width: 9rem; padding: .25rem; border: 1px solid var(--line); border-radius: .5rem; background: var(--surface); box-shadow: var(--shadow); }
 .menu button { border: 0; text-align: start; }
 @media (max-width: 36rem) {
+  #qr-page { display: none; }
   main { padding-bottom: 9rem; }
   #status { position: fixed; inset: auto 0 0; top: auto; grid-template-columns: minmax(0, 1fr); padding: .75rem 1rem; border-width: 1px 0 0; border-radius: 0; }
   #status .actions { grid-row: 3; }
   .drop:has(.fold:not([hidden])) { grid-template-columns: minmax(0, 1fr); }
   .row { grid-template-columns: auto minmax(0, 1fr) auto; column-gap: .5rem; }
-  [data-state=unfinished] .status { grid-column: 2 / -1; }
+  .row[data-state=unfinished] .status { grid-column: 2 / -1; }
   .row[data-state=unfinished] .actions { grid-row: 1; }
   .row :is(.link, .path) { grid-column: 1 / 3; }
   .row .actions { grid-area: 1 / 3 / span 2; }
@@ -6422,6 +6423,7 @@ const TRIES = 8;                  // failures in a row, with nothing more of the
 const TIMES_ANEW = 3;             // that an upload may begin anew, or come to its end without being done
 const LONGEST_PAUSE_S = 30;
 const LONGEST_PROBE_S = 5;        // while somebody looks at the page
+const LOOK_MS = 5000;             // in which nothing has moved: then a file is looked at, which may be gone
 const ANSWER_MS = 300;            // in which other tabs say what they send
 const TICK_MS = 250;
 const COPY_BYTES = 16 * MIB;      // a file up to this size may be sent from memory
@@ -7009,6 +7011,10 @@ const tick = () => {
   ticking = 0;
   const now = performance.now();
   for (const run of running) {
+    if (run.xhr && !run.isLookedAt && now - run.movedAt > LOOK_MS) {
+      run.isLookedAt = true;
+      run.upload.file.slice(0, 1).arrayBuffer().catch(() => { if (isCurrent(run)) fail(run.upload, say('unreadable')); });
+    }
     // Nothing has moved for too long: fewer at once, and more patience, for what is under way may be large for this line.
     if (!run.xhr || now - run.movedAt < settings.timeout * 2 ** run.upload.stalls) continue;
     run.stalled = true;
@@ -7583,7 +7589,7 @@ const drawWhole = (left = 0) => {
   $('status').dataset.kind = kind;
   $('status').hidden = !kind;
   document.body.classList.toggle('busy', !!kind);
-  setText($('drop'), say(kind ? 'more' : 'choose'));
+  setText($('drop'), say(!kind ? 'choose' : isTouched ? 'chooseMore' : 'more'));
   $('whole').hidden = !isBusy;
   $('whole').value = part;
   setText($('whole'), percent(sent, size));
@@ -8000,6 +8006,7 @@ function messages() {
       chooseFolder: 'Choose a folder',
       folder: 'or a folder',
       more: 'Drop or choose more',
+      chooseMore: 'Choose more',
       paste: 'You can also paste.',
       limit: 'Up to {size} each',
       free: '{size} free',
@@ -8109,6 +8116,7 @@ function messages() {
       chooseFolder: 'Ordner auswählen',
       folder: 'oder einen Ordner',
       more: 'Weitere ablegen oder auswählen',
+      chooseMore: 'Weitere auswählen',
       paste: 'Einfügen geht auch.',
       limit: 'Je bis zu {size}',
       free: '{size} frei',
@@ -8218,6 +8226,7 @@ function messages() {
       chooseFolder: 'Choisir un dossier',
       folder: 'ou un dossier',
       more: 'Déposer ou choisir d’autres fichiers',
+      chooseMore: 'En choisir d’autres',
       paste: 'Vous pouvez aussi coller.',
       limit: 'Jusqu’à {size} par fichier',
       free: '{size} libres',
@@ -8327,6 +8336,7 @@ function messages() {
       chooseFolder: 'Elegir una carpeta',
       folder: 'o una carpeta',
       more: 'Soltar o elegir más',
+      chooseMore: 'Elegir más',
       paste: 'También se puede pegar.',
       limit: 'Hasta {size} cada uno',
       free: '{size} libres',
@@ -8436,6 +8446,7 @@ function messages() {
       chooseFolder: '选择文件夹',
       folder: '或文件夹',
       more: '拖入或选择更多',
+      chooseMore: '继续选择',
       paste: '也可以粘贴。',
       limit: '每个最大 {size}',
       free: '剩余 {size}',
@@ -8545,6 +8556,7 @@ function messages() {
       chooseFolder: 'フォルダーを選ぶ',
       folder: 'またはフォルダー',
       more: 'ドロップまたは追加で選ぶ',
+      chooseMore: 'さらに選ぶ',
       paste: '貼り付けもできます。',
       limit: '1 ファイル {size} まで',
       free: '空き {size}',
@@ -8654,6 +8666,7 @@ function messages() {
       chooseFolder: 'اختيار مجلد',
       folder: 'أو مجلد',
       more: 'أفلت المزيد أو اختره',
+      chooseMore: 'اختيار المزيد',
       paste: 'يمكنك اللصق أيضًا.',
       limit: 'حتى {size} لكل ملف',
       free: '{size} متاحة',

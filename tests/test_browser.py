@@ -1118,6 +1118,19 @@ def test_file_that_vanished(tab: Tab, visit: Visits, tmp_path: Path) -> None:
     assert stored(tab.server, "gone.bin") == []
 
 
+def test_file_that_vanished_while_nothing_moves(tab: Tab, tmp_path: Path) -> None:
+    """It is looked at after a few seconds, and a person need not wait for --timeout to hear of it."""
+    tab.page.clock.install()
+    file = make_file(tmp_path / "gone.bin", 20 * CHUNK)
+    Gate(tab.page, 5)
+    tab.choose(file)
+    tab.until("spy.runs.length === 9")
+    file.unlink()
+    tab.page.clock.run_for(6_000)
+    tab.expect_state("gone.bin", "failed")
+    expect(tab.row("gone.bin").locator(".status")).to_contain_text("can no longer be read")
+
+
 def test_line_that_stands_still(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
     """Runs of which nothing moves for --timeout are sent again, with more patience, and with fewer beside them."""
     tab = visit(start_server(*SMALL_CHUNKS, "--timeout", "1000"))
