@@ -456,13 +456,13 @@ def all_files(folder: Path) -> list[Path]:
 
 
 def seconds_left(text: str) -> tuple[float, float] | None:
-    """The least and the most that a page means by "1 min 5 s left", "42s left" or "00:00:42"; None: it does not say."""
+    """The least and the most that a page means by "2 mins left", "1m 5s left" or "00:00:42"; None: it does not say."""
     if clock := re.search(r"\b(\d+):(\d\d):(\d\d)\b", text):
-        numbers, unit = [int(number) for number in clock.groups()], 1
-    elif words := re.search(r"(?:(\d+) ?h ?)?(?:(\d+) ?m(?:in)? ?)?(?:(\d+) ?s ?)?\b ?left", text):
+        numbers, unit = [float(number) for number in clock.groups()], 1
+    elif words := re.search(r"(?:([\d.]+) ?hr?s? ?)?(?:(\d+) ?m(?:ins?)? ?)?(?:(\d+) ?s(?:ecs?)? ?)?\b ?left", text):
         if not any(words.groups()):
             return None
-        numbers = [int(number or 0) for number in words.groups()]
+        numbers = [float(number or 0) for number in words.groups()]
         unit = 1 if words[3] else 60
     else:
         return None
