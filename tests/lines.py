@@ -79,10 +79,11 @@ class Line(NamedTuple):
         """What TCP sends for each byte of the file, if only what the line has lost is sent twice."""
         return self.mtu / (self.mtu - TCP_HEADERS) / (1 - self.loss)
 
-    def best(self, seconds: float) -> float:
-        """In how many seconds the file could be in, if so many seconds passed until it was."""
-        breaks = int(seconds / self.every) if self.every else 0
-        return self.size * self.at_least() / self.rate + self.round_trip + breaks * BREAK_SECONDS
+    def best(self) -> float:
+        """In how many seconds the file could be in."""
+        busy = self.size * self.at_least() / self.rate
+        breaks = int(busy / self.every) if self.every else 0
+        return busy + breaks * BREAK_SECONDS + self.round_trip
 
 
 LINES = [
@@ -455,13 +456,13 @@ def all_files(folder: Path) -> list[Path]:
 
 
 def seconds_left(text: str) -> tuple[float, float] | None:
-    """The least and the most that a page means by "1 min 5 s left", "42s left" or "00:00:42"; None: it does not say."""
+    """The least and the most that a page means by "2 mins left", "1m 5s left" or "00:00:42"; None: it does not say."""
     if clock := re.search(r"\b(\d+):(\d\d):(\d\d)\b", text):
-        numbers, unit = [int(number) for number in clock.groups()], 1
-    elif words := re.search(r"(?:(\d+) ?h ?)?(?:(\d+) ?m(?:in)? ?)?(?:(\d+) ?s ?)?\b ?left", text):
+        numbers, unit = [float(number) for number in clock.groups()], 1
+    elif words := re.search(r"(?:([\d.]+) ?hr?s? ?)?(?:(\d+) ?m(?:ins?)? ?)?(?:(\d+) ?s(?:ecs?)? ?)?\b ?left", text):
         if not any(words.groups()):
             return None
-        numbers = [int(number or 0) for number in words.groups()]
+        numbers = [float(number or 0) for number in words.groups()]
         unit = 1 if words[3] else 60
     else:
         return None
@@ -529,7 +530,7 @@ def send_over(line: Line, site: Site, folder: Path, file: Path, log: list[Any]) 
             raise Problem(f"{site.name} did not store what was sent.")
         off, silent = judge_left(samples, seconds)
         wire, back = (after[way] - before[way] for way in (0, 1))
-        return Result(wire / line.size, back / line.size, seconds / line.best(seconds), off, silent)
+        return Result(wire / line.size, back / line.size, seconds / line.best(), off, silent)
 
 
 def compare_lines(folder: Path, lines: Sequence[Line], sites: Sequence[Site]) -> bool:
