@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -854,7 +855,9 @@ def test_what_the_server_lost_is_sent_again(tab: Tab, visit: Visits, tmp_path: P
     gate.open()
     tab.expect_done("file.bin")
     assert_stored(tab.server, file)
-    assert tab.acknowledged() == sorted([*range(10), *lost])
+    sent = Counter(tab.indexes())  # not what was answered: the answer that it is done may overtake another chunk's
+    assert sent.keys() == set(range(10))
+    assert all(sent[index] > 1 for index in lost)
 
 
 def test_retry_sends_only_what_is_missing(tab: Tab, visit: Visits, tmp_path: Path) -> None:
