@@ -43,7 +43,7 @@ SMALL_CHUNKS = ("--chunk-size", str(CHUNK))
 PARALLEL = pyfiledrop.Settings().parallel_chunks
 BROWSER_CONNECTIONS = 6  # that browsers open to one server at a time
 REFUSED = r"the server responded with a status of \d{3}"
-SCREENSHOT = build.ROOT / "tests" / "page.png"
+SCREENSHOT, PHONE_SCREENSHOT = (build.ROOT / "tests" / name for name in ("page.png", "page-phone.png"))
 SCREENSHOT_BYTES = 80_000
 
 
@@ -1542,17 +1542,17 @@ def png_width(image: bytes) -> int:
 
 
 def test_screenshot(start_server: StartServer, visit: Visits, tmp_path: Path) -> None:
-    """The README's picture shows this page: one file done, one on its way, one from before.
+    """The README's pictures show this page, wide and on a phone at night: a file done, one on its way, one from before.
 
-    It is taken anew by PYFILEDROP_SCREENSHOT=1 python -m pytest -k screenshot
+    They are taken anew by PYFILEDROP_SCREENSHOT=1 python -m pytest -k screenshot
     """
     look: dict[str, Any] = {
         "viewport": {"width": 1280, "height": 560},
         "timezone_id": "UTC",
         "reduced_motion": "reduce",
     }
-    options = ("-a", "--chunk-size", str(2 * MIB), "--timeout", "86400000")  # the clock below makes a leap
-    tab = visit(start_server(*options), **look)
+    patient = ("--timeout", "86400000")  # the clock below makes a leap
+    tab = visit(start_server("-a", "--title", "anna-laptop", "--chunk-size", str(2 * MIB), *patient), **look)
     page = tab.page
     created = {"Meeting notes.pdf": "2026-06-12T09:02Z", "Photos of the garden.zip": "2026-06-12T09:40Z"}
 
@@ -1586,8 +1586,11 @@ def test_screenshot(start_server: StartServer, visit: Visits, tmp_path: Path) ->
     expect(tab.row("Summer by the lake.mp4").locator(".status")).to_have_text("65%")
     page.unroute("**/uploads")
 
-    image = page.screenshot(full_page=True)
-    if os.environ.get("PYFILEDROP_SCREENSHOT"):
-        SCREENSHOT.write_bytes(image)
-    assert png_width(image) == png_width(SCREENSHOT.read_bytes()) == 1280
-    assert SCREENSHOT.stat().st_size <= SCREENSHOT_BYTES
+    for kept, width, height, scheme in ((SCREENSHOT, 1280, 590, "light"), (PHONE_SCREENSHOT, 390, 590, "dark")):
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=scheme)
+        image = page.screenshot()
+        if os.environ.get("PYFILEDROP_SCREENSHOT"):
+            kept.write_bytes(image)
+        assert png_width(image) == png_width(kept.read_bytes()) == width
+        assert kept.stat().st_size <= SCREENSHOT_BYTES
