@@ -400,8 +400,8 @@ class Judge:
             for file in [*told.get("files", []), *([told["upload"]] if "upload" in told else [])]:
                 if file["done"]:
                     self.kept[file["uuid"]] = file["size"]
-        elif status in (200, 201) and body.startswith(b"Received "):
-            for uuid in re.findall(rf"/download/({UUID})$".encode(), body, re.MULTILINE):
+        elif status in (200, 201) and (body.startswith(b"Received ") or b" received</h1>" in body):
+            for uuid in re.findall(rf'download/({UUID})["\n]'.encode(), body + b"\n"):
                 self.kept.setdefault(uuid.decode(), None)
 
 
