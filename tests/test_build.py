@@ -212,7 +212,8 @@ def test_linter_sees_a_mistake(
     """The page's script has none; with a name in it that is nowhere, the linter fails and says where."""
     assert build.lint_page() == 0
     page = (build.ROOT / "index.html").read_text(encoding="utf-8")
-    broken = page.replace("dropzone.on('addedfile'", "dropzones.on('addedfile'")
+    broken = page.replace("dropzone.on('drop'", "dropzones.on('drop'")
+    assert broken != page
     (tmp_path / "index.html").write_text(broken, encoding="utf-8")
     monkeypatch.setattr(build, "ROOT", tmp_path)
     assert build.lint_page() == 1
