@@ -4661,6 +4661,11 @@ def _render(
     return {"Content-Type": "text/plain; charset=utf-8"}, f"{sentence}\n".encode()
 
 
+def _csp_hash(text: str) -> str:
+    """How a policy names an inline block, or an attribute that is code (CSP 3, 2.3.1)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
 def render_plain_page(make_body: PageBody, environ: Mapping[str, Any]) -> tuple[str, str]:
     """A page of ours without a script, in answer to this request, and its Content-Security-Policy. Its title is its
     heading.
@@ -4669,9 +4674,8 @@ def render_plain_page(make_body: PageBody, environ: Mapping[str, Any]) -> tuple[
     body = make_body(root)
     heading = re.search("<h1>(.*?)</h1>", body)
     title = heading[1] if heading else "pyfiledrop"
-    digest = base64.b64encode(hashlib.sha256(LOOK.encode()).digest()).decode()
     policy = (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src 'self'; form-action 'self'; base-uri 'none';"
+        f"default-src 'none'; style-src {_csp_hash(LOOK)}; img-src 'self'; form-action 'self'; base-uri 'none';"
         " frame-ancestors 'none'"
     )
     return PLAIN_PAGE.substitute(title=title, look=LOOK, body=body, root=root), policy
@@ -5064,7 +5068,9 @@ def make_app(settings: Settings, store: Store, door: Door) -> bottle.Bottle:
     @app.get("/qr")
     def code() -> Any:
         link, host = bottle.request.query.get("link", ""), bottle.request.environ.get("HTTP_HOST", "")
-        image = render_code(link_for_code(link, host, lan_address() if settings.listens_everywhere else None))
+        text = link_for_code(link, host, lan_address() if settings.listens_everywhere else None)
+        with TURN.paused():  # a long link takes longer than many small requests
+            image = render_code(text)
         return bottle.HTTPResponse(image, headers={"Content-Type": "image/svg+xml"})
 
     @app.get("/download/<uuid>", public=settings.public_links)
@@ -5240,11 +5246,6 @@ def dropzone_address(settings: Settings, route: str) -> tuple[str, str]:
         file = f"min/{Path(route).stem}.min{Path(route).suffix}"
     address = f"{settings.dz_cdn or DROPZONE_CDN}/{settings.dz_version}/{file}"
     return address, integrity if settings.dz_version == DROPZONE_VERSION else ""
-
-
-def _csp_hash(text: str) -> str:
-    """How a policy names an inline block, or an attribute that is code (CSP 3, 2.3.1)."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _csp_address(address: str) -> str:
